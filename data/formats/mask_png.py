@@ -1,0 +1,144 @@
+"""Semantic masks: a PNG of one channel whose pixels are class indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from utils.errors import DataError
+from utils.files import atomic_write
+
+IGNORE = 255
+"""The index that every loaded mask has where no class counts."""
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_DEPTH_AT, _COLOUR_TYPE_AT = 24, 25
+_GREY, _PALETTE = 0, 3
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """Read the indices of a mask as they are in the file; a palette picture gives its indices, not its colours.
+
+    Returns:
+        (H, W) uint8, or uint16 for a 16-bit file.
+
+    Raises:
+        DataError: the file is missing, empty, damaged, no PNG, or has colour or alpha channels.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: the mask cannot be read ({error.strerror}); restore the file") from None
+    if len(data) <= _COLOUR_TYPE_AT or data[:8] != _SIGNATURE:
+        fault = "has zero bytes" if not data else "is not a PNG"
+        raise DataError(f"{path}: the mask {fault}; save class indices as a PNG of one channel")
+    depth, colour_type = data[_DEPTH_AT], data[_COLOUR_TYPE_AT]
+    if colour_type == _PALETTE:
+        return _read_palette(path)
+    if colour_type != _GREY:
+        raise DataError(f"{path}: the mask has colour or alpha channels; save class indices as a PNG of one channel")
+    try:
+        mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        mask = None
+    if mask is None or mask.ndim != 2:
+        raise DataError(f"{path}: the mask is corrupt or cut off; restore the file")
+    # Decoders stretch 1, 2 and 4 bits to 0..255; the indices are wanted.
+    return mask // (255 // (2**depth - 1)) if depth < 8 else mask
+
+
+def write_mask(path: str | Path, mask: np.ndarray) -> None:
+    """Write an (H, W) uint8 array of class indices as a PNG of one channel; the folder must exist."""
+    done, data = cv2.imencode(".png", np.ascontiguousarray(mask, np.uint8))
+    if not done:
+        raise DataError(f"{path}: a mask of shape {mask.shape} cannot be written as PNG; give it height and width")
+    atomic_write(Path(path), data.tobytes())
+
+
+def check_mask(mask: np.ndarray, num_classes: int, ignore: Iterable[int], where: str | Path) -> None:
+    """Make sure that every index is a class or ignored.
+
+    Args:
+        mask: (H, W) uint8 or uint16.
+        num_classes: valid indices are 0 .. num_classes - 1.
+        ignore: further indices that may occur.
+        where: the file, for the message.
+
+    Raises:
+        DataError: an index is neither; the message names file, value and the number of classes.
+    """
+    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=1))
+    strange = present[(present >= num_classes) & ~np.isin(present, list(ignore))]
+    if len(strange):
+        ignored = ", ".join(str(value) for value in sorted(ignore)) or "none"
+        raise DataError(
+            f"{where}: the mask holds the value {strange[0]}, but the data YAML names {num_classes} classes "
+            f"(0..{num_classes - 1}) and ignores {ignored}; mend the mask, name the class or add the value to `ignore`"
+        )
+
+
+def ignore_values(mask: np.ndarray, ignore: Iterable[int]) -> np.ndarray:
+    """Return the mask as uint8 with every value of ``ignore`` as 255."""
+    table = np.full(int(mask.max(initial=0)) + 1, IGNORE, np.uint8)
+    classes = np.arange(min(len(table), 256), dtype=np.uint8)
+    table[: len(classes)] = classes
+    table[[value for value in ignore if value < len(table)]] = IGNORE
+    if mask.dtype == np.uint8 and np.array_equal(table, classes):
+        return mask
+    return table[mask]
+
+
+class MaskFinder:
+    """Finds the mask of an image of one split.
+
+    With a mask folder F and an image ``images/train/x/a.jpg`` of the split ``train``, the first that exists of
+    ``F/train/x/a.png`` (below ``images``), ``F/x/a.png`` and ``F/train/x/a.png`` (below the split's folder),
+    ``F/train/a.png``, ``F/a.png``. Without F, the last folder ``images`` is replaced by ``masks``.
+
+    Args:
+        split: train, val or test.
+        folders: the split's image folders.
+        masks: the mask folder, or None.
+    """
+
+    def __init__(self, split: str, folders: Iterable[Path], masks: Path | None):
+        self.split, self.masks = split, masks
+        self.folders = [Path(folder) for folder in folders]
+        self.existing = frozenset(masks.rglob("*.png")) if masks is not None else None
+
+    def candidates(self, image: Path) -> list[Path]:
+        """Return where the mask of ``image`` may lie, best first."""
+        if self.masks is None:
+            from data.formats.yolo_txt import sibling_path
+
+            return [sibling_path(image, "masks").with_suffix(".png")]
+        relative = []
+        parts = image.parts[:-1]
+        if "images" in parts:
+            last = len(parts) - 1 - parts[::-1].index("images")
+            relative.append(Path(*image.parts[last + 1 :]))
+        for folder in self.folders:
+            if image.is_relative_to(folder):
+                below = image.relative_to(folder)
+                relative += [below, Path(self.split) / below]
+        relative += [Path(self.split) / image.name, Path(image.name)]
+        return [self.masks / path.with_suffix(".png") for path in dict.fromkeys(relative)]
+
+    def find(self, image: Path) -> Path | None:
+        """Return the mask of ``image``, or None when there is none."""
+        for path in self.candidates(image):
+            if path in self.existing if self.existing is not None else path.is_file():
+                return path
+        return None
+
+
+def _read_palette(path: str | Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.array(image)
+    except (OSError, SyntaxError, ValueError):
+        raise DataError(f"{path}: the mask is corrupt or cut off; restore the file") from None

@@ -1,0 +1,133 @@
+"""Reads image files: whatever the file holds becomes RGB uint8, upright, or one clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from utils.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
+
+_JPEG_START = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
+_JPEG_KINDS = ("JPEG", "MPO")
+_PNG_EXIF = b"eXIf"
+_TAIL = 64
+_ORIENTATION_TAG = 274
+_SIDEWAYS = (5, 6, 7, 8)
+_REDUCED_RGB = {
+    # libjpeg scales inside its inverse transform, which saves most of the decoding time.
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4 | cv2.IMREAD_COLOR_RGB,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_COLOR_RGB,
+}
+
+
+def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
+    """Read an image file upright (EXIF orientation applied) as RGB.
+
+    Grey becomes three equal channels, an alpha channel is dropped, 16 bits become their upper 8.
+
+    Args:
+        path: of the file.
+        reduction: 1, 2, 4 or 8: a JPEG is decoded at 1/reduction of its size; other formats ignore it.
+
+    Returns:
+        (H, W, 3) uint8, contiguous.
+
+    Raises:
+        DataError: the file is missing, empty or cannot be decoded.
+    """
+    return _decode(_read_bytes(path), path, reduction)
+
+
+def reduction_for(size: tuple[int, int], long_side: int | None) -> int:
+    """Return the largest of 8, 4, 2, 1 at which a (height, width) picture still has a side of ``long_side`` pixels."""
+    if long_side is None:
+        return 1
+    return next((r for r in (8, 4, 2) if max(size) >= r * long_side), 1)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Return (height, width) as ``read_image`` would give it, and make sure that the file is whole.
+
+    JPEG and PNG are checked without decoding their pixels (end marker, checksums); rarer formats are decoded once.
+
+    Raises:
+        DataError: the file is missing, empty, cut off or damaged.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if image.format in _JPEG_KINDS and _JPEG_END in _tail(path):
+                sideways = image.getexif().get(_ORIENTATION_TAG) in _SIDEWAYS
+                return (width, height) if sideways else (height, width)
+            if image.format == "PNG" and _PNG_EXIF not in path.read_bytes():
+                image.verify()
+                return height, width
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except UnidentifiedImageError:
+        raise _empty(path) if path.stat().st_size == 0 else _undecodable(path) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise _undecodable(path) from None
+    # Rarer formats, a PNG that may be turned, and a JPEG that is cut off or has a camera's own bytes after its end.
+    decoded = read_image(path)
+    return decoded.shape[0], decoded.shape[1]
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an (H, W, 3) uint8 image at (height, width): areas averaged where it shrinks, linear where it grows."""
+    height, width = image.shape[:2]
+    if (height, width) == size:
+        return image
+    shrinking = size[0] <= height and size[1] <= width
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+
+
+def _decode(data: bytes, path: str | Path, reduction: int) -> np.ndarray:
+    is_jpeg = data[:2] == _JPEG_START
+    flags = _REDUCED_RGB.get(reduction, cv2.IMREAD_COLOR_RGB) if is_jpeg else cv2.IMREAD_COLOR_RGB
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise _undecodable(path)
+    return image
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    try:
+        data = Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise _missing(path) from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk") from None
+    if not data:
+        raise _empty(path)
+    return data
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - _TAIL))
+        return file.read()
+
+
+def _missing(path: str | Path) -> DataError:
+    return DataError(f"{path}: no such image; restore the file or take it out of the list")
+
+
+def _empty(path: str | Path) -> DataError:
+    return DataError(f"{path}: the image has zero bytes; restore the file or remove it")
+
+
+def _undecodable(path: str | Path) -> DataError:
+    return DataError(f"{path}: the image is corrupt, cut off or of an unknown kind; restore the file or remove it")

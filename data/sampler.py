@@ -1,0 +1,99 @@
+"""Which samples make which batch: shuffled and resumable for training, of similar aspect for testing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from utils.image_size import round_up_to_stride
+
+Key = tuple[int, int]
+"""(epoch, index): all that a worker has to know to make a training sample, the same one every time."""
+
+
+class EpochBatchSampler(Sampler[list[Key]]):
+    """Batches of (epoch, index) keys in an order shuffled by (seed, epoch); the last batch may hold fewer.
+
+    The position is set from outside before each iteration, in the main process, so workers can live on from epoch to
+    epoch and a run can go on at any batch.
+
+    Args:
+        count: samples in the data set.
+        batch_size: samples per batch.
+        seed: of the shuffling, at least 0.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int):
+        self.count = count
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.start = 0
+
+    def set_position(self, epoch: int, start: int) -> None:
+        """Make the next iteration begin at batch ``start`` of an epoch."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        return math.ceil(self.count / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, size = self.epoch, self.batch_size
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.count).tolist()
+        firsts = range(self.start * size, self.count, size)
+        # An expression, not a generator method: the position is read now, whenever the first batch is asked for.
+        return ([(epoch, index) for index in order[first : first + size]] for first in firsts)
+
+
+ShapedBatch = tuple[list[int], tuple[int, int]]
+"""Indices of a batch, and the (height, width) of the input that suits all of them."""
+
+
+def square_batches(count: int, batch_size: int, img_size: int, stride: int) -> list[ShapedBatch]:
+    """Cut a data set into batches in its own order, all with one square input.
+
+    Args:
+        count: samples in the data set.
+        batch_size: samples per batch; the last batch may hold fewer.
+        img_size: side of the input, pixels, rounded up to the stride.
+        stride: of the network, pixels.
+    """
+    side = round_up_to_stride(img_size, stride)
+    return [(list(range(first, min(first + batch_size, count))), (side, side)) for first in range(0, count, batch_size)]
+
+
+def rectangular_batches(
+    sizes: np.ndarray, batch_size: int, img_size: int, stride: int, pad: float
+) -> list[ShapedBatch]:
+    """Cut a data set into batches of similar aspect, each with the smallest input that suits all of its images.
+
+    Args:
+        sizes: (n, 2) int, native height and width.
+        batch_size: samples per batch; the last batch may hold fewer.
+        img_size: longer side of a picture within the input, pixels, rounded up to the stride.
+        stride: sides of an input are multiples of it, pixels.
+        pad: strides that are added to both sides before rounding up; 0 gives the tightest inputs.
+
+    Returns:
+        Batches from the widest to the tallest images.
+    """
+    sizes = np.asarray(sizes)
+    aspects = sizes[:, 0] / sizes[:, 1]
+    order = np.argsort(aspects, kind="stable")
+    side = round_up_to_stride(img_size, stride)
+    batches = []
+    for first in range(0, len(order), batch_size):
+        indices = order[first : first + batch_size]
+        height = min(aspects[indices].max(), 1.0)
+        width = min(1 / aspects[indices].min(), 1.0)
+        batches.append((indices.tolist(), (_side(height, side, stride, pad), _side(width, side, stride, pad))))
+    return batches
+
+
+def _side(fraction: float, img_size: int, stride: int, pad: float) -> int:
+    # The tiny amount keeps a side that is a whole number of strides from being rounded up by one more.
+    return math.ceil(fraction * img_size / stride + pad - 1e-6) * stride

@@ -1,0 +1,155 @@
+"""Sample and Batch: the only shapes in which images and labels travel.
+
+Shape suffixes: N images, M objects (padded), K keypoints, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a picture of its native size lies inside the network's input.
+
+    A native point (x, y) appears at ``(x * scale_x + left, y * scale_y + top)``.
+
+    Attributes:
+        height: native height in pixels.
+        width: native width in pixels.
+        scale_x: network pixels per native pixel along x.
+        scale_y: network pixels per native pixel along y.
+        left: columns of padding before the picture.
+        top: rows of padding above the picture.
+    """
+
+    height: int
+    width: int
+    scale_x: float = 1.0
+    scale_y: float = 1.0
+    left: float = 0.0
+    top: float = 0.0
+
+
+def _no_boxes() -> np.ndarray:
+    return np.zeros((0, 4), np.float32)
+
+
+def _no_classes() -> np.ndarray:
+    return np.zeros((0,), np.int64)
+
+
+@dataclass
+class Sample:
+    """One image with whatever labels its data set has.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        boxes: (n, 4) float32, x1 y1 x2 y2 in pixels of ``image``.
+        classes: (n,) int64.
+        keypoints: (n, K, 3) float32, x y in pixels and visibility 0, 1 or 2; or None.
+        mask: (H, W) uint8 class indices, 255 = ignored; or None. Under test transforms it keeps its native size.
+        id: path or name of the image.
+        placement: set by letterbox for testing, None after augmentation.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray = field(default_factory=_no_boxes)
+    classes: np.ndarray = field(default_factory=_no_classes)
+    keypoints: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    id: str = ""
+    placement: Placement | None = None
+
+
+@dataclass
+class Batch:
+    """Samples stacked, targets padded with a validity mask, so that everything reaches the device in one move.
+
+    Attributes:
+        images: (N, 3, H, W) uint8 RGB with channels-last strides.
+        boxes: (N, M, 4) float32, x1 y1 x2 y2 in pixels of ``images``.
+        classes: (N, M) int64.
+        valid: (N, M) bool, False where the row is padding.
+        keypoints: (N, M, K, 3) float32 or None.
+        masks: (N, H, W) uint8, 255 = ignored, or None.
+        native_masks: one (h, w) uint8 tensor per image at its native size, only under test transforms.
+        ids: one path or name per image.
+        placements: one per image, only under test transforms.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    classes: Tensor
+    valid: Tensor
+    keypoints: Tensor | None = None
+    masks: Tensor | None = None
+    native_masks: list[Tensor] | None = None
+    ids: list[str] = field(default_factory=list)
+    placements: list[Placement] | None = None
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with every padded tensor on ``device``; native masks stay where they are."""
+        moved = {
+            entry.name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for entry in fields(self)
+            for value in [getattr(self, entry.name)]
+        }
+        return Batch(**moved)
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory; DataLoader calls this when ``pin_memory`` is on."""
+        pinned = {
+            entry.name: value.pin_memory() if isinstance(value, Tensor) else value
+            for entry in fields(self)
+            for value in [getattr(self, entry.name)]
+        }
+        return Batch(**pinned)
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack samples of equal image size into a batch.
+
+    Args:
+        samples: all with the same image size, and all or none with masks and with keypoints.
+
+    Returns:
+        A batch whose images are a channels-last view of one contiguous (N, H, W, 3) block.
+    """
+    images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
+    count, most = len(samples), max((len(sample.boxes) for sample in samples), default=0)
+    boxes = np.zeros((count, most, 4), np.float32)
+    classes = np.zeros((count, most), np.int64)
+    valid = np.zeros((count, most), bool)
+    with_keypoints = all(sample.keypoints is not None for sample in samples)
+    keypoints = np.zeros((count, most, samples[0].keypoints.shape[1], 3), np.float32) if with_keypoints else None
+    for i, sample in enumerate(samples):
+        n = len(sample.boxes)
+        boxes[i, :n], classes[i, :n], valid[i, :n] = sample.boxes, sample.classes, True
+        if keypoints is not None:
+            keypoints[i, :n] = sample.keypoints
+    testing = all(sample.placement is not None for sample in samples)
+    masks, native_masks = None, None
+    if all(sample.mask is not None for sample in samples):
+        if testing:
+            native_masks = [torch.from_numpy(np.ascontiguousarray(sample.mask)) for sample in samples]
+        else:
+            masks = torch.from_numpy(np.stack([sample.mask for sample in samples]))
+    return Batch(
+        images=images,
+        boxes=torch.from_numpy(boxes),
+        classes=torch.from_numpy(classes),
+        valid=torch.from_numpy(valid),
+        keypoints=None if keypoints is None else torch.from_numpy(keypoints),
+        masks=masks,
+        native_masks=native_masks,
+        ids=[sample.id for sample in samples],
+        placements=[sample.placement for sample in samples] if testing else None,
+    )

@@ -1,0 +1,53 @@
+"""A data set in which a sample that turns out to be unreadable is replaced by the next one, and reported."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data.samples import Sample
+from utils.errors import DataError
+
+MOST_IN_A_ROW = 20
+
+
+class SkippingDataset:
+    """Looks like the data set it wraps, except that ``load`` gives the next readable sample instead of failing.
+
+    Args:
+        dataset: anything with ``load``, ``sizes``, ``task`` and a length.
+
+    Attributes:
+        skipped: one message per failed reading so far.
+    """
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+        self.skipped: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(n, 2) int, native height and width."""
+        return self.dataset.sizes
+
+    @property
+    def task(self) -> str:
+        """Task of the data set."""
+        return self.dataset.task
+
+    def load(self, index: int, long_side: int | None = None) -> Sample:
+        """Load sample ``index`` or the first readable one after it (the first follows the last).
+
+        Raises:
+            DataError: the wrapped data set's own error, when no sample or 20 samples in a row cannot be read.
+        """
+        first_error = None
+        for step in range(min(len(self.dataset), MOST_IN_A_ROW)):
+            try:
+                return self.dataset.load((index + step) % len(self.dataset), long_side=long_side)
+            except DataError as error:
+                first_error = first_error or error
+                self.skipped.append(str(error))
+        raise first_error or DataError("the data set has no samples")

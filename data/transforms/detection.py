@@ -1,0 +1,90 @@
+"""What a detection (or pose, or joint) sample goes through in training: mosaic, warp, mixup, colour, flips."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from data.samples import Sample
+from data.transforms.colour import draw_hsv_gains, scale_hsv
+from data.transforms.geometry import (
+    affine_matrix,
+    draw_affine,
+    flip_left_right,
+    flip_up_down,
+    similarity_matrix,
+    warp_sample,
+)
+from data.transforms.mosaic import draw_centre, mixup, mosaic
+from data.transforms.recipe import Recipe, recipe_flip_pairs, recipe_number
+from utils.boxes import plan_letterbox
+
+MIXUP_BETA = 32.0
+"""Both parameters of the Beta distribution of mixup's share: nearly always between 0.35 and 0.65."""
+
+
+class DetectionTrainTransform:
+    """Makes one augmented square training sample out of a data set.
+
+    Args:
+        hyp: recipe with ``mosaic``, ``mixup``, ``flipud``, ``fliplr`` (probabilities 0..1), the ranges of
+            ``draw_affine`` and of ``draw_hsv_gains``, and ``flip_pairs`` for keypoints; absent keys are 0.
+        img_size: side of the result, pixels.
+
+    Raises:
+        ModelError: a key of the recipe is out of its range.
+    """
+
+    def __init__(self, hyp: Recipe, img_size: int):
+        self.hyp = dict(hyp)
+        self.img_size = img_size
+        self.mosaic = recipe_number(hyp, "mosaic", 0, 0, 1)
+        self.mixup = recipe_number(hyp, "mixup", 0, 0, 1)
+        self.flip_up_down = recipe_number(hyp, "flipud", 0, 0, 1)
+        self.flip_left_right = recipe_number(hyp, "fliplr", 0, 0, 1)
+        self.flip_pairs = recipe_flip_pairs(hyp)
+        # A dry draw, so that a recipe out of range stops the command at its start and not inside a worker.
+        draw_affine(hyp, np.random.default_rng(0))
+        draw_hsv_gains(hyp, np.random.default_rng(0))
+
+    def __call__(self, dataset, index: int, rng: np.random.Generator) -> Sample:
+        """Return sample ``index`` augmented, (img_size, img_size, 3), without a placement.
+
+        Args:
+            dataset: anything with ``load(index, long_side)`` and a length.
+            index: of the sample, 0..len(dataset) - 1.
+            rng: the only source of randomness.
+        """
+        if rng.random() < self.mosaic:
+            sample = self._four(dataset, index, rng)
+            if rng.random() < self.mixup:
+                other = self._four(dataset, int(rng.integers(len(dataset))), rng)
+                sample = mixup(sample, other, float(rng.beta(MIXUP_BETA, MIXUP_BETA)))
+        else:
+            sample = self._single(dataset, index, rng)
+        sample = replace(sample, image=scale_hsv(sample.image, draw_hsv_gains(self.hyp, rng)), placement=None)
+        if rng.random() < self.flip_up_down:
+            sample = flip_up_down(sample)
+        if rng.random() < self.flip_left_right:
+            sample = flip_left_right(sample, self.flip_pairs)
+        return sample
+
+    def _four(self, dataset, index: int, rng: np.random.Generator) -> Sample:
+        """Return a mosaic of ``index`` and three random samples, in random places, warped to the final size."""
+        indices = [index, *rng.integers(len(dataset), size=3).tolist()]
+        tiles = [dataset.load(i, long_side=self.img_size) for i in indices]
+        side = self.img_size
+        canvas = mosaic([tiles[i] for i in rng.permutation(4)], side, draw_centre(side, rng))
+        draw = draw_affine(self.hyp, rng)
+        matrix = affine_matrix(draw, (2 * side, 2 * side), (side, side))
+        return replace(warp_sample(canvas, matrix, (side, side), draw.scale), id=tiles[0].id)
+
+    def _single(self, dataset, index: int, rng: np.random.Generator) -> Sample:
+        """Return one sample, letterboxed and warped in one go."""
+        sample = dataset.load(index, long_side=self.img_size)
+        shape = (self.img_size, self.img_size)
+        spot = plan_letterbox(sample.image.shape[:2], shape).placement
+        draw = draw_affine(self.hyp, rng)
+        matrix = affine_matrix(draw, shape, shape) @ similarity_matrix(spot.scale_x, spot.scale_y, spot.left, spot.top)
+        return warp_sample(sample, matrix, shape, draw.scale * spot.scale_x)

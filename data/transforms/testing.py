@@ -1,0 +1,53 @@
+"""What a sample goes through in testing: letterbox, with its place recorded so that results find their way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from data.samples import Sample
+from data.transforms.geometry import similarity_matrix, warp_boxes, warp_keypoints
+from data.transforms.letterbox import apply_plan, plan_for_batch, plan_for_stride
+from utils.image_size import round_up_to_stride
+
+
+@dataclass(frozen=True)
+class TestTransform:
+    """Letterboxes samples without any randomness.
+
+    Attributes:
+        img_size: longer side of the picture within the input, pixels, rounded up to the stride; a smaller batch shape
+            makes it smaller.
+        stride: of the network, pixels.
+        batch_shape: (height, width) of the input, so that samples stack; None gives every sample the smallest input
+            whose sides are multiples of the stride.
+    """
+
+    __test__ = False  # pytest would otherwise take the name for a test case
+
+    img_size: int
+    stride: int
+    batch_shape: tuple[int, int] | None = None
+
+    def __call__(self, dataset, index: int) -> Sample:
+        """Return sample ``index`` letterboxed: labels in pixels of the input, the mask at its native size.
+
+        Args:
+            dataset: anything with ``load(index)``.
+            index: of the sample.
+        """
+        sample = dataset.load(index)
+        size = sample.image.shape[:2]
+        if self.batch_shape is None:
+            plan = plan_for_stride(size, self.img_size, self.stride)
+        else:
+            plan = plan_for_batch(size, round_up_to_stride(self.img_size, self.stride), self.batch_shape)
+        spot = plan.placement
+        matrix = similarity_matrix(spot.scale_x, spot.scale_y, spot.left, spot.top)
+        keypoints = sample.keypoints
+        return replace(
+            sample,
+            image=apply_plan(sample.image, plan),
+            boxes=warp_boxes(sample.boxes, matrix, plan.out),
+            keypoints=None if keypoints is None else warp_keypoints(keypoints, matrix, plan.out),
+            placement=spot,
+        )

@@ -1,0 +1,228 @@
+"""A model as a graph of rows: building it from YAML, checking it without memory, running only what is asked for.
+
+``python -m models.graph yolov5s.yaml`` prints the table of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import models.zoo_modules  # noqa: F401 - fills the registry
+from models.heads.base import Head
+from models.registry import Built, lookup
+from models.spec import ModelSpec, load_spec
+from models.trace import RowTrace, trace_rows
+from utils.errors import ModelError, did_you_mean
+
+BATCHNORM_EPS = 1e-3
+BATCHNORM_MOMENTUM = 0.03
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run: execute ``row``, then drop the outputs that no later step reads."""
+
+    row: int
+    release: tuple[int, ...]
+
+
+def build_rows(spec: ModelSpec) -> list[Built]:
+    """Build every row's module on the current default device (parse_model).
+
+    Raises:
+        ModelError: a module is unknown or its arguments or inputs do not fit; the sentence names the row and the mend.
+    """
+    channels: dict[int, int] = {-1: spec.channels}
+    built: list[Built] = []
+    for row in spec.rows:
+        try:
+            block = lookup(row.module)
+            for source in row.sources:
+                if source >= 0 and isinstance(built[source].module, Head):
+                    raise ValueError(f"it reads row {source}, which is a head; a head's output is not a feature map")
+            inputs = [channels[source] for source in row.sources]
+            made = block.from_row(inputs, spec.scale.repeats(row.number), row.args, spec.scale)
+        except (ValueError, TypeError) as error:
+            keys = [key for key in spec.values if isinstance(key, str)]
+            symbols = [arg for arg in row.args if isinstance(arg, str) and arg not in keys]
+            near = next((hint for arg in symbols if (hint := did_you_mean(arg, keys))), "")
+            raise ModelError(f"{spec.where(row)}: {error}{near}") from None
+        channels[row.index] = made.out_channels
+        built.append(made)
+    return built
+
+
+def name_heads(spec: ModelSpec, built: list[Built]) -> dict[str, int]:
+    """Return the row index of every head by its output name: the row's own name, else the head's task.
+
+    Raises:
+        ModelError: there is no head, or two heads would have the same name.
+    """
+    heads: dict[str, int] = {}
+    for row, made in zip(spec.rows, built, strict=True):
+        if not isinstance(made.module, Head):
+            continue
+        name = row.name or made.module.task
+        if name in heads:
+            raise ModelError(
+                f"{spec.where(row)}: row {heads[name]} is already the head '{name}'; give this one a name of its own "
+                "as the row's fifth item"
+            )
+        heads[name] = row.index
+    if not heads:
+        raise ModelError(
+            f"{spec.source}: no row is a head; end the file with one, such as [[17, 20, 23], 1, Detect, [nc, anchors]]"
+        )
+    return heads
+
+
+class Graph(nn.Module):
+    """The rows of a model YAML as a module.
+
+    Args:
+        spec: the checked YAML.
+
+    Attributes:
+        spec: as given.
+        names: class names of every head.
+        head_rows: row index of every head.
+        trace: output shape, stride, parameters and operations of every row.
+        stride: largest stride of any row; network inputs are multiples of it.
+
+    Raises:
+        ModelError: the YAML does not describe a model; the sentence names the row and the mend.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        with torch.device("meta"):
+            blueprint = build_rows(spec)
+        self.head_rows = name_heads(spec, blueprint)
+        self.trace: list[RowTrace] = trace_rows(spec, [made.module for made in blueprint])
+        self.stride = max(32, *(row.stride for row in self.trace))
+        self.model = nn.ModuleList(made.module for made in build_rows(spec))
+        self.names = {name: [str(i) for i in range(head.num_classes)] for name, head in self.heads.items()}
+        self._plans: dict[tuple[str, ...], list[Step]] = {}
+        for index in self.head_rows.values():
+            self.model[index].set_strides([self.trace[source].stride for source in spec.rows[index].sources])
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps, module.momentum = BATCHNORM_EPS, BATCHNORM_MOMENTUM
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        """Every head by its output name, in row order."""
+        return {name: self.model[index] for name, index in self.head_rows.items()}
+
+    @cached_property
+    def normalisation(self) -> tuple[float, list[float] | None, list[float] | None]:
+        """Divisor, mean and standard deviation that turn uint8 pixels into the network's input."""
+        given: Mapping[str, Any] = self.spec.values.get("input") or {}
+        return float(given.get("scale", 255.0)), given.get("mean"), given.get("std")
+
+    def plan(self, heads: Iterable[str]) -> list[Step]:
+        """Return the steps that compute the given heads and nothing else, intermediates released after their last use.
+
+        Raises:
+            ModelError: the model has no such head.
+        """
+        asked = tuple(heads)
+        if asked in self._plans:
+            return self._plans[asked]
+        for name in asked:
+            if name not in self.head_rows:
+                raise ModelError(
+                    f"{self.spec.source}: there is no head '{name}', only {', '.join(self.head_rows)}."
+                    f"{did_you_mean(name, self.head_rows)}"
+                )
+        needed: set[int] = set()
+        waiting = [self.head_rows[name] for name in asked]
+        while waiting:
+            index = waiting.pop()
+            if index >= 0 and index not in needed:
+                needed.add(index)
+                waiting += self.spec.rows[index].sources
+        order = sorted(needed)
+        last_use = {source: index for index in order for source in self.spec.rows[index].sources}
+        steps = [Step(i, tuple(sorted(source for source, user in last_use.items() if user == i))) for i in order]
+        self._plans[asked] = steps
+        return steps
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Turn uint8 RGB (B, 3, H, W) into the network's input; floating-point images are taken as they are."""
+        if images.dtype != torch.uint8:
+            return images
+        scale, mean, std = self.normalisation
+        x = images.to(next(self.parameters()).dtype) / scale
+        if mean is not None:
+            x = x - x.new_tensor(mean).view(1, -1, 1, 1)
+        if std is not None:
+            x = x / x.new_tensor(std).view(1, -1, 1, 1)
+        return x
+
+    def forward(self, images: Tensor, heads: Iterable[str] | None = None) -> dict[str, Any]:
+        """Run the rows that the asked heads depend on.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB, or floats already preprocessed; H and W multiples of ``stride``.
+            heads: names of the heads to run; None runs all.
+
+        Returns:
+            Raw output of every asked head.
+        """
+        kept: dict[int, Tensor] = {-1: self.preprocess(images)}
+        names = {index: name for name, index in self.head_rows.items()}
+        outputs: dict[str, Any] = {}
+        for step in self.plan(self.head_rows if heads is None else heads):
+            row = self.spec.rows[step.row]
+            module = self.model[step.row]
+            if step.row in names:
+                outputs[names[step.row]] = module([kept[source] for source in row.sources])
+            elif (row.listed and len(row.sources) > 1) or getattr(module, "same_size_inputs", False):
+                kept[step.row] = module([kept[source] for source in row.sources])
+            else:
+                kept[step.row] = module(kept[row.sources[0]])
+            for source in step.release:
+                del kept[source]
+        return outputs
+
+
+def load_graph(
+    cfg: str | Path, classes: Mapping[str, int] | None = None, anchors: list[list[float]] | int | None = None
+) -> Graph:
+    """Build a model from a YAML.
+
+    Args:
+        cfg: path, or the name of a file below ``models/configs``.
+        classes: number of classes per head name, where it should differ from the YAML's.
+        anchors: anchors in place of the YAML's key ``anchors``.
+    """
+    spec = load_spec(cfg)
+    if anchors is not None:
+        spec = spec.with_values(anchors=anchors)
+    return Graph(with_classes(spec, classes) if classes else spec)
+
+
+def with_classes(spec: ModelSpec, classes: Mapping[str, int]) -> ModelSpec:
+    """Return the model with other numbers of classes, given per head name."""
+    with torch.device("meta"):
+        heads = name_heads(spec, build_rows(spec))
+    for name, count in classes.items():
+        if name in heads:
+            spec = spec.with_classes(heads[name], count)
+    return spec
+
+
+if __name__ == "__main__":
+    from models.table import main
+    from utils.errors import run_command
+
+    run_command(main)

@@ -1,0 +1,102 @@
+"""The Head contract: a head is a row of the graph that knows its own loss, decoding and evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data.samples import Batch, Placement
+from models.predictions import PostprocessOptions
+from models.registry import RowBlock
+
+
+class Targets(Protocol):
+    """What a criterion makes of a batch's labels before it sees any prediction.
+
+    Attributes:
+        normalizers: (k,) float32, the batch's own denominators (images, matches, labelled pixels ...).
+    """
+
+    normalizers: Tensor
+
+    def to(self, device: torch.device) -> Targets:
+        """Return the targets on ``device``."""
+        ...
+
+
+class Criterion(nn.Module):
+    """A head's loss, in two steps: ``prepare`` reads the labels alone, calling it weighs raw outputs.
+
+    A loss is a mean over a nominal batch: over its images, its matched objects or its labelled pixels. Cutting the
+    nominal batch into micro-batches must not change it, so the training loop adds up the ``normalizers`` of all its
+    micro-batches before the first backward pass and hands the sum to each call as ``totals``.
+    """
+
+    def prepare(self, batch: Batch) -> Targets:
+        """Turn a batch's labels into targets; runs wherever the batch lies, usually still on the CPU."""
+        raise TypeError(f"{type(self).__name__} does not prepare targets")
+
+    def forward(self, raw: Any, targets: Targets, totals: Tensor | None = None) -> dict[str, Tensor]:
+        """Return named scalar losses, already weighted, of this micro-batch's share of the nominal batch.
+
+        Args:
+            raw: what the head's ``forward`` returned.
+            targets: what ``prepare`` made of the micro-batch.
+            totals: (k,) sum of ``normalizers`` over the nominal batch; None when this batch is the whole of it.
+        """
+        raise TypeError(f"{type(self).__name__} does not weigh outputs")
+
+
+class Head(RowBlock):
+    """Base of every head.
+
+    Class attributes:
+        task: ``detect``, ``segment`` or ``pose``; also the default name of the head's output.
+        targets: the Batch fields its criterion reads.
+        evaluator: the name of the evaluator in ``utils.metrics`` that measures it.
+        loss_names: names of the criterion's parts, in the order in which progress and results show them.
+    """
+
+    task: ClassVar[str]
+    targets: ClassVar[tuple[str, ...]]
+    evaluator: ClassVar[str]
+    loss_names: ClassVar[tuple[str, ...]]
+    num_classes: int
+
+    def set_strides(self, strides: list[int]) -> None:
+        """Take the strides of the source rows in input pixels; the graph calls it once, after shape inference."""
+
+    def criterion(self, hyp: Mapping[str, Any], image_size: int | None = None) -> Criterion:
+        """Return the loss under a recipe.
+
+        Args:
+            hyp: the recipe's hyperparameters.
+            image_size: training size in pixels. Published gains are meant for one size, class count and number of
+                levels; with a size they are scaled from there as the family does it, with None they are taken as given.
+        """
+        raise TypeError(f"{type(self).__name__} has no criterion")
+
+    def adapt_to_objects(self, wh: np.ndarray, hyp: Mapping[str, Any], rng: np.random.Generator) -> dict[int, Any]:
+        """Return row arguments (position -> value) that suit the training objects better than the row's own.
+
+        Args:
+            wh: (n, 2) widths and heights of the training objects in pixels at training size.
+            hyp: the recipe.
+            rng: source of randomness.
+
+        Returns:
+            The arguments to change; empty for heads that have nothing to fit, and when the row's own serve.
+        """
+        return {}
+
+    def predict(self, raw: Any, image_size: tuple[int, int]) -> Any:
+        """Decode raw outputs for a network input of ``image_size`` (height, width); still batched, no suppression."""
+        raise TypeError(f"{type(self).__name__} cannot predict")
+
+    def postprocess(self, predictions: Any, options: PostprocessOptions, placements: list[Placement]) -> list[Any]:
+        """Turn batched predictions into one result per image, in native pixels."""
+        raise TypeError(f"{type(self).__name__} cannot postprocess")

@@ -1,0 +1,92 @@
+"""Convolution blocks: Conv, DWConv, Focus."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from models.registry import RowBlock, register
+
+
+def same_padding(kernel: int | list[int] | tuple[int, ...], dilation: int = 1) -> int | tuple[int, ...]:
+    """Return the padding that keeps height and width at stride 1, per axis for a kernel list."""
+    if isinstance(kernel, int):
+        return (dilation * (kernel - 1) + 1) // 2
+    return tuple((dilation * (k - 1) + 1) // 2 for k in kernel)
+
+
+@register
+class Conv(RowBlock):
+    """Convolution without bias, BatchNorm, SiLU::
+
+        x -> Conv2d -> BatchNorm2d -> SiLU -> y
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        kernel: kernel size, or one per axis.
+        stride: stride, or one per axis.
+        padding: zero padding; None keeps the size at stride 1.
+        groups: convolution groups.
+        dilation: kernel dilation.
+        act: False leaves the activation out.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int | list[int] | tuple[int, ...] = 1,
+        stride: int | list[int] | tuple[int, ...] = 1,
+        padding: int | list[int] | tuple[int, ...] | None = None,
+        groups: int = 1,
+        dilation: int = 1,
+        act: bool = True,
+    ) -> None:
+        super().__init__()
+        if padding is None:
+            padding = same_padding(kernel, dilation)
+        as_tuple = [tuple(v) if isinstance(v, list) else v for v in (kernel, stride, padding)]
+        self.conv = nn.Conv2d(c_in, c_out, *as_tuple, groups=groups, dilation=dilation, bias=False)
+        self.bn = nn.BatchNorm2d(c_out)
+        self.act = nn.SiLU(inplace=True) if act else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x)))
+
+
+@register
+class DWConv(Conv):
+    """Conv with as many groups as input and output channels have in common (depth-wise when they are equal)."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int = 1, stride: int = 1, act: bool = True) -> None:
+        super().__init__(c_in, c_out, kernel, stride, groups=math.gcd(c_in, c_out), act=act)
+
+
+@register
+class Focus(RowBlock):
+    """Space to depth by two, then Conv (YOLOv5 v5.0 stem)::
+
+        (B, C, H, W) -> four phases side by side (B, 4C, H/2, W/2) -> Conv
+
+    Phase order along the channels (row, column): even-even, odd-even, even-odd, odd-odd.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int = 1,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        act: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = Conv(4 * c_in, c_out, kernel, stride, padding, groups, act=act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        phases = [x[..., row::2, column::2] for column in (0, 1) for row in (0, 1)]
+        return self.conv(torch.cat(phases, 1))

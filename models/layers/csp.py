@@ -1,0 +1,99 @@
+"""Cross-stage-partial blocks of YOLOv5: Bottleneck, BottleneckCSP, C3 (Wang et al., CSPNet, arXiv:1911.11929)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.conv import Conv
+from models.registry import RowBlock, register
+
+
+@register
+class Bottleneck(RowBlock):
+    """Two convolutions with an optional residual::
+
+        x -> Conv 1x1 -> Conv 3x3 -> (+ x) -> y
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        shortcut: add the input where the channels agree.
+        groups: groups of the 3x3 convolution.
+        expansion: hidden channels as a share of ``c_out``.
+    """
+
+    def __init__(self, c_in: int, c_out: int, shortcut: bool = True, groups: int = 1, expansion: float = 0.5) -> None:
+        super().__init__()
+        hidden = int(c_out * expansion)
+        self.cv1 = Conv(c_in, hidden, 1)
+        self.cv2 = Conv(hidden, c_out, 3, groups=groups)
+        self.add = shortcut and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.cv2(self.cv1(x))
+        return x + y if self.add else y
+
+
+@register
+class C3(RowBlock):
+    """CSP block with three convolutions (YOLOv5)::
+
+    x -> cv1 -> n Bottlenecks -> |
+    x -> cv2 ------------------> cat -> cv3 -> y
+    """
+
+    repeats_inside = True
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        number: int = 1,
+        shortcut: bool = True,
+        groups: int = 1,
+        expansion: float = 0.5,
+    ) -> None:
+        super().__init__()
+        hidden = int(c_out * expansion)
+        self.cv1 = Conv(c_in, hidden, 1)
+        self.cv2 = Conv(c_in, hidden, 1)
+        self.cv3 = Conv(2 * hidden, c_out, 1)
+        self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, groups, 1.0) for _ in range(number)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+
+
+@register
+class BottleneckCSP(RowBlock):
+    """CSP block with plain 1x1 convolutions around the split (YOLOv5 before C3)::
+
+    x -> cv1 -> n Bottlenecks -> cv3 (plain) -> |
+    x -> cv2 (plain) -------------------------> cat -> BN -> LeakyReLU -> cv4 -> y
+    """
+
+    repeats_inside = True
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        number: int = 1,
+        shortcut: bool = True,
+        groups: int = 1,
+        expansion: float = 0.5,
+    ) -> None:
+        super().__init__()
+        hidden = int(c_out * expansion)
+        self.cv1 = Conv(c_in, hidden, 1)
+        self.cv2 = nn.Conv2d(c_in, hidden, 1, bias=False)
+        self.cv3 = nn.Conv2d(hidden, hidden, 1, bias=False)
+        self.cv4 = Conv(2 * hidden, c_out, 1)
+        self.bn = nn.BatchNorm2d(2 * hidden)
+        self.act = nn.LeakyReLU(0.1, inplace=True)
+        self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, groups, 1.0) for _ in range(number)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat((self.cv3(self.m(self.cv1(x))), self.cv2(x)), 1)
+        return self.cv4(self.act(self.bn(y)))

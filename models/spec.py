@@ -1,0 +1,295 @@
+"""Model YAML text -> checked rows. Nothing is built here and nothing of the file is ever executed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from models.registry import Scale
+from utils.errors import ModelError, did_you_mean
+
+SECTIONS = ("backbone", "neck", "head")
+KNOWN_KEYS = (
+    "nc",
+    "n_segcls",
+    "depth_multiple",
+    "width_multiple",
+    "channel_multiple",
+    "anchors",
+    "ch",
+    "input",
+    "recipe",
+    "inplace",
+    *SECTIONS,
+)
+LITERALS = {"None": None, "none": None, "True": True, "False": False}
+INPUT_KEYS = ("scale", "mean", "std")
+CONFIG_ROOT = Path(__file__).resolve().parent / "configs"
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """One row of a model YAML.
+
+    Attributes:
+        index: position in the concatenation of backbone, neck and head.
+        sources: absolute indices of the rows it reads; -1 is the image.
+        listed: whether ``from`` was written as a list.
+        number: repeats before scaling.
+        module: registered name.
+        args: arguments with symbols replaced.
+        name: the row's own name or None.
+        written: ``from`` as written, for messages.
+    """
+
+    index: int
+    sources: tuple[int, ...]
+    listed: bool
+    number: int
+    module: str
+    args: list[Any]
+    name: str | None
+    written: Any
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model YAML, read and checked.
+
+    Attributes:
+        source: file name for messages.
+        values: the parsed YAML.
+        rows: its rows in order.
+        scale: compound scaling.
+        channels: input channels.
+    """
+
+    source: str
+    values: dict[str, Any]
+    rows: tuple[RowSpec, ...]
+    scale: Scale
+    channels: int
+
+    @property
+    def text(self) -> str:
+        """The YAML text of the model as it stands now, overrides included."""
+        return yaml.safe_dump(self.values, sort_keys=False, default_flow_style=None, width=120)
+
+    def where(self, row: RowSpec) -> str:
+        """Return how messages name a row."""
+        return f"{self.source}, row {row.index} ({row.module} from {row.written})"
+
+    def with_values(self, **values: Any) -> ModelSpec:
+        """Return the model with other values of top-level keys."""
+        return parse_spec({**self.values, **values}, self.source)
+
+    def with_argument(self, index: int, position: int, value: Any) -> ModelSpec:
+        """Return the model with another argument of row ``index``, written into the row itself."""
+        section, local = self._locate(index)
+        rows = list(self.values[section])
+        args = list(rows[local][3])
+        args[position] = value
+        rows[local] = [*rows[local][:3], args, *rows[local][4:]]
+        return parse_spec({**self.values, section: rows}, self.source)
+
+    def with_classes(self, index: int, count: int) -> ModelSpec:
+        """Return the model with another class count of the head at row ``index``, as its symbol's value or literally."""
+        section, local = self._locate(index)
+        args = self.values[section][local][3]
+        if args and isinstance(args[0], str) and args[0] in self.values:
+            return self.with_values(**{args[0]: count})
+        return self.with_argument(index, 0, count)
+
+    def _locate(self, index: int) -> tuple[str, int]:
+        """Return the section that holds row ``index``, and the row's place in it."""
+        for section in SECTIONS:
+            rows = self.values.get(section) or []
+            if index < len(rows):
+                return section, index
+            index -= len(rows)
+        raise IndexError("there is no such row")
+
+
+def find_config(name: str | Path) -> Path:
+    """Return the file of a model YAML: the path as given, or the one below ``models/configs`` with that file name.
+
+    Raises:
+        ModelError: there is no such file.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    wanted = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
+    zoo = {config.name: config for config in sorted(CONFIG_ROOT.rglob("*.yaml"))}
+    if wanted in zoo and len(path.parts) == 1:
+        return zoo[wanted]
+    raise ModelError(
+        f"{name}: there is no such model YAML; give a path or a name from models/configs.{did_you_mean(wanted, zoo)}"
+    )
+
+
+def load_spec(path: str | Path) -> ModelSpec:
+    """Read a model YAML.
+
+    Raises:
+        ModelError: the file is missing, is not YAML, or a row is wrong; the sentence names the row and the mend.
+    """
+    path = find_config(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: cannot be read as text: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise ModelError(f"{path}{line}: {problem}; mend the YAML syntax there") from None
+    return parse_spec(values, path.name)
+
+
+def parse_spec(values: Any, source: str) -> ModelSpec:
+    """Check a parsed model YAML.
+
+    Args:
+        values: what the YAML holds.
+        source: the file's name, for messages.
+
+    Raises:
+        ModelError: see ``load_spec``.
+    """
+    if not isinstance(values, Mapping):
+        raise ModelError(
+            f"{source}: a model YAML is a mapping with the keys nc, backbone and head, but this is not one"
+        )
+    values = dict(values)
+    written_rows = _written_rows(values, source)
+    _check_keys(values, written_rows, source)
+    scale = Scale(
+        depth=_number(values, "depth_multiple", 1.0, source),
+        width=_number(values, "width_multiple", 1.0, source),
+        divisor=int(_number(values, "channel_multiple", 8, source)),
+    )
+    rows: list[RowSpec] = []
+    names: dict[str, int] = {}
+    for index, row in enumerate(written_rows):
+        parsed = _parse_row(index, row, names, len(written_rows), values, source)
+        if parsed.name is not None:
+            names[parsed.name] = index
+        rows.append(parsed)
+    return ModelSpec(source, values, tuple(rows), scale, int(_number(values, "ch", 3, source)))
+
+
+def _written_rows(values: Mapping[str, Any], source: str) -> list[Any]:
+    rows: list[Any] = []
+    for section in SECTIONS:
+        part = values.get(section)
+        if part is None:
+            if section == "neck":
+                continue
+            near = did_you_mean(section, [key for key in values if key not in KNOWN_KEYS])
+            raise ModelError(f"{source}: the key '{section}' is missing; add it with its list of rows.{near}")
+        if not isinstance(part, list):
+            raise ModelError(f"{source}: '{section}' must be a list of rows [from, number, module, args]")
+        rows += part
+    if not rows:
+        raise ModelError(f"{source}: there are no rows; list them under backbone and head")
+    return rows
+
+
+def _check_keys(values: Mapping[str, Any], rows: list[Any], source: str) -> None:
+    """Refuse a top-level key that nothing uses and that looks like a misspelt one."""
+    used = {a for row in rows if isinstance(row, list) and len(row) > 3 for a in _strings(row[3])}
+    if "activation" in values:
+        raise ModelError(f"{source}: the key 'activation' is not supported; remove it (every Conv uses SiLU)")
+    for key in values:
+        near = did_you_mean(str(key), KNOWN_KEYS)
+        if key not in KNOWN_KEYS and key not in used and near:
+            raise ModelError(f"{source}: there is no key '{key}' and no row uses it.{near}")
+    given = values.get("input")
+    if given is not None:
+        unknown = [k for k in given if k not in INPUT_KEYS] if isinstance(given, Mapping) else [str(given)]
+        if unknown:
+            raise ModelError(
+                f"{source}: 'input' takes {', '.join(INPUT_KEYS)}, but has '{unknown[0]}'."
+                f"{did_you_mean(unknown[0], INPUT_KEYS)}"
+            )
+
+
+def _strings(args: Any) -> list[str]:
+    if isinstance(args, list):
+        return [text for arg in args for text in _strings(arg)]
+    return [args] if isinstance(args, str) else []
+
+
+def _number(values: Mapping[str, Any], key: str, default: float, source: str) -> float:
+    value = values.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ModelError(f"{source}: '{key}' must be a number above 0, but it is {value!r}")
+    return value
+
+
+def _parse_row(
+    index: int, row: Any, names: Mapping[str, int], count: int, values: Mapping[str, Any], source: str
+) -> RowSpec:
+    where = f"{source}, row {index}"
+    if not isinstance(row, list) or len(row) not in (4, 5):
+        raise ModelError(f"{where}: a row is [from, number, module, args] with an optional name, but this is {row!r}")
+    written, number, module, args = row[:4]
+    if not isinstance(module, str):
+        raise ModelError(f"{where}: the third item is a module's name, but it is {module!r}")
+    where = f"{where} ({module} from {written})"
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ModelError(f"{where}: the second item is how often the module repeats, 1 or more, but it is {number!r}")
+    if not isinstance(args, list):
+        raise ModelError(f"{where}: the arguments must be a list, such as [64, 3, 2], but they are {args!r}")
+    name = row[4] if len(row) == 5 else None
+    if name is not None:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise ModelError(f"{where}: a row's name is a word of letters, digits and _, but it is {name!r}")
+        if name in names:
+            raise ModelError(f"{where}: the name '{name}' is already that of row {names[name]}; choose another")
+    listed = isinstance(written, list)
+    if listed and not written:
+        raise ModelError(f"{where}: 'from' is an empty list; name at least one row, -1 being the one before")
+    sources = tuple(_resolve_source(s, index, names, count, where) for s in (written if listed else [written]))
+    return RowSpec(index, sources, listed, number, module, [_resolve(a, values) for a in args], name, written)
+
+
+def _resolve_source(source: Any, index: int, names: Mapping[str, int], count: int, where: str) -> int:
+    """Return the absolute index of a ``from`` entry; -1 stands for the image."""
+    last = f"rows 0 to {index - 1}" if index else "the image, written -1"
+    if isinstance(source, str):
+        if source not in names:
+            near = did_you_mean(source, names)
+            raise ModelError(f"{where}: no earlier row has the name '{source}'; it can read {last}.{near}")
+        return names[source]
+    if isinstance(source, bool) or not isinstance(source, int):
+        raise ModelError(f"{where}: 'from' holds row numbers or names, but one is {source!r}")
+    absolute = index + source if source < 0 else source
+    if absolute == -1:
+        return -1
+    if absolute < 0:
+        raise ModelError(f"{where}: {source} reaches {-absolute} rows before the first; it can read {last}")
+    if absolute == index:
+        raise ModelError(f"{where}: it reads itself; it can read {last}")
+    if absolute > index:
+        later = "comes later" if absolute < count else f"does not exist (the file has rows 0 to {count - 1})"
+        raise ModelError(f"{where}: it reads row {absolute}, which {later}; it can read {last}")
+    return absolute
+
+
+def _resolve(arg: Any, values: Mapping[str, Any]) -> Any:
+    """Replace a string that names a literal or a top-level key by its value, also inside lists."""
+    if isinstance(arg, list):
+        return [_resolve(entry, values) for entry in arg]
+    if not isinstance(arg, str):
+        return arg
+    if arg in LITERALS:
+        return LITERALS[arg]
+    return values[arg] if arg in values and arg not in SECTIONS else arg

@@ -1,0 +1,218 @@
+"""Test a trained model: ``python test.py --weights best.safetensors --data DATA.yaml``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.config import load_data_config, segmentation_root
+from data.dataset import TaskDataset
+from data.samples import Batch
+from models.checkpoint import load_model
+from models.graph import Graph
+from models.predictions import DetectionResult, PostprocessOptions
+from utils.devices import autocast_dtype, select_device
+from utils.errors import DataError, UsageError, run_command
+from utils.files import increment_run_folder
+from utils.label_text import write_label_text
+from utils.logging import start_logging
+from utils.plots.batches import picture_of_labels, picture_of_results
+from utils.plots.drawing import save_picture
+from utils.validation import build_tests, run_head_test
+
+LOGGER = logging.getLogger("yolograph")
+MOST_PICTURES = 3
+
+EPILOG = """examples:
+  python test.py --weights runs/train/exp/weights/best.safetensors --data embedded.yaml --img-size 256
+  python test.py --weights best.safetensors --data my_data.yaml --task test --save-json --verbose
+  python test.py --weights best.safetensors --data boxes.yaml --segdata my_masks/ --base-size 1024
+
+exit codes: 1 the run failed, 2 wrong usage, 3 the data are at fault, 4 the model is at fault"""
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+    parser = argparse.ArgumentParser(
+        prog="test.py",
+        description="Measure every head of a model on its data: AP, P and R for boxes, IoU for masks.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--weights", required=True, help="checkpoint, such as runs/train/exp/weights/best.safetensors")
+    parser.add_argument("--data", required=True, help="data YAML: a path or a name in data/configs")
+    parser.add_argument(
+        "--segdata", help="segmentation data in place of the YAML's: a root folder or another data YAML"
+    )
+    parser.add_argument("--task", default="val", choices=("train", "val", "test"), help="split (default %(default)s)")
+    parser.add_argument("--heads", nargs="+", help="only these heads (default: all that have data)")
+    parser.add_argument(
+        "--img-size",
+        "--imgsz",
+        "--img",
+        type=int,
+        default=640,
+        help="long side for objects, pixels (default %(default)s)",
+    )
+    parser.add_argument("--base-size", type=int, help="long side for segmentation, pixels (default: --img-size)")
+    parser.add_argument("--batch-size", type=int, default=16, help="images per batch (default %(default)s)")
+    parser.add_argument(
+        "--conf-thres", "--conf", type=float, default=0.001, help="least confidence (default %(default)s)"
+    )
+    parser.add_argument(
+        "--iou-thres", "--iou", type=float, default=0.6, help="overlap that suppresses (default %(default)s)"
+    )
+    parser.add_argument("--max-det", type=int, default=300, help="most objects per image (default %(default)s)")
+    parser.add_argument("--save-json", action="store_true", help="write the boxes as COCO JSON")
+    parser.add_argument("--save-txt", action="store_true", help="write the boxes as label text, one file per image")
+    parser.add_argument("--save-conf", action="store_true", help="add the confidence to --save-txt")
+    parser.add_argument("--verbose", action="store_true", help="show every class, also where there are many")
+    parser.add_argument("--noplots", action="store_true", help="draw no pictures")
+    parser.add_argument(
+        "--device", default="", help="cpu, or the number of a GPU (default: the first GPU, else the CPU)"
+    )
+    parser.add_argument(
+        "--dtype", default="float32", choices=("auto", "bfloat16", "float32"), help="format of forward passes"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=8, help="worker processes, at most one per core (default %(default)s)"
+    )
+    parser.add_argument("--project", default="runs/test", help="folder of all tests (default %(default)s)")
+    parser.add_argument("--name", default="exp", help="name of this test (default %(default)s)")
+    parser.add_argument("--exist-ok", action="store_true", help="write into the folder of that name even if it exists")
+    options = parser.parse_args(arguments)
+    for name in ("conf_thres", "iou_thres"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be in 0..1, but is {getattr(options, name)}")
+    for name in ("img_size", "batch_size", "max_det"):
+        if getattr(options, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, but is {getattr(options, name)}")
+    return options
+
+
+def open_test_data(graph: Graph, options: argparse.Namespace) -> dict[str, TaskDataset]:
+    """Open the asked split for every head that has data.
+
+    Raises:
+        DataError: no head has data, or an asked head has none.
+    """
+    config = load_data_config(options.data, splits=(options.task,))
+    datasets: dict[str, TaskDataset] = {}
+    missing: dict[str, DataError] = {}
+    for name, head in graph.heads.items():
+        if options.heads and name not in options.heads:
+            continue
+        try:
+            if options.segdata and head.task == "segment":
+                data = segmentation_data(options, name, graph.names[name])
+            else:
+                data = config.for_head(name, head.task)
+        except DataError as error:
+            missing[name] = error
+            continue
+        if len(data.names) != head.num_classes:
+            raise DataError(
+                f"{data.source}: '{data.key}' has {len(data.names)} class names, but the model's head '{name}' tells "
+                f"{head.num_classes} classes apart; test with the data it was trained for"
+            )
+        datasets[name] = TaskDataset(data, options.task)
+    unknown = [name for name in options.heads or () if name not in graph.heads]
+    if unknown:
+        raise UsageError(f"--heads {unknown[0]}: the model has no such head, only {', '.join(graph.heads)}")
+    if missing and (options.heads or not datasets):
+        raise next(iter(missing.values()))
+    for name in missing:
+        LOGGER.info("head %s is not tested: %s names no data for it", name, options.data)
+    return datasets
+
+
+def segmentation_data(options: argparse.Namespace, head: str, names: list[str]) -> Any:
+    """Return the data that ``--segdata`` names: a folder in one of the known layouts, or a data YAML."""
+    path = Path(options.segdata)
+    if path.is_dir():
+        return segmentation_root(path, names, options.task)
+    return load_data_config(path, splits=(options.task,)).for_head(head, "segment")
+
+
+class ResultWriter:
+    """Takes results batch by batch and leaves pictures and label files in the run folder.
+
+    Args:
+        graph: the model, for class names.
+        folder: the run folder.
+        options: command-line values.
+    """
+
+    def __init__(self, graph: Graph, folder: Path, options: argparse.Namespace) -> None:
+        self.graph, self.folder, self.options = graph, folder, options
+        self._drawn: dict[str, int] = {}
+
+    def __call__(self, name: str, batch: Batch, results: list[Any]) -> None:
+        names = self.graph.names[name]
+        drawn = self._drawn.get(name, 0)
+        if not self.options.noplots and drawn < MOST_PICTURES:
+            self._drawn[name] = drawn + 1
+            save_picture(self.folder / f"test_batch{drawn}_{name}_labels.jpg", picture_of_labels(batch, names))
+            save_picture(
+                self.folder / f"test_batch{drawn}_{name}_results.jpg", picture_of_results(batch, results, names)
+            )
+        if self.options.save_txt and isinstance(results[0], DetectionResult):
+            folder = self.folder / f"labels_{name}"
+            folder.mkdir(exist_ok=True)
+            for result, image, placement in zip(results, batch.ids, batch.placements, strict=True):
+                size = np.array([placement.width, placement.height])
+                write_label_text(folder / f"{Path(image).stem}.txt", result, size, self.options.save_conf)
+
+
+def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Test, print the tables, and return the metrics of every head."""
+    device = select_device(options.device)
+    graph = load_model(options.weights, device)
+    datasets = open_test_data(graph, options)
+    folder = increment_run_folder(options.project, options.name, options.exist_ok)
+    workers = min(options.workers, os.cpu_count() or 1)
+    base_size = options.base_size or options.img_size
+    tests = build_tests(graph, datasets, options.img_size, base_size, options.batch_size, workers)
+    thresholds = PostprocessOptions(
+        conf=options.conf_thres, iou=options.iou_thres, max_det=options.max_det, multi_label=True
+    )
+    writer = ResultWriter(graph, folder, options)
+    metrics: dict[str, dict[str, float]] = {}
+    for name, head_test in tests.items():
+        dtype = autocast_dtype(device, options.dtype)
+        evaluator = run_head_test(graph, name, head_test, device, dtype, thresholds, writer)
+        metrics[name] = evaluator.compute()
+        summary = "  ".join(f"{metric} {value:.4f}" for metric, value in metrics[name].items())
+        LOGGER.info("\n%s (%s): %s", name, options.task, summary)
+        LOGGER.info("%s", evaluator.table(options.verbose))
+        LOGGER.info("speed of %s: %s", name, head_test.speed)
+        for message in head_test.loader.skipped:
+            LOGGER.warning("skipped: %s", message)
+        if not options.noplots:
+            pictures = folder / name
+            pictures.mkdir(exist_ok=True)
+            evaluator.plot(pictures)
+        if options.save_json and hasattr(evaluator, "coco_json"):
+            evaluator.coco_json(folder / f"{name}_predictions.json")
+    LOGGER.info("\nresults in %s", folder)
+    return metrics
+
+
+def main() -> None:
+    """Entry point."""
+    start_logging()
+    test(parse_options())
+
+
+if __name__ == "__main__":
+    run_command(main)

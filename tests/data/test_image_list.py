@@ -1,0 +1,48 @@
+"""Splits as folders, list files, images and lists of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.image_list import list_images
+from utils.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("images/b.jpg", "images/a.PNG", "images/sub/c.webp", "images/notes.txt", "images/.hidden/d.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    return tmp_path
+
+
+def test_a_folder_is_searched_with_its_subfolders_and_sorted(folder: Path) -> None:
+    found = [path.relative_to(folder).as_posix() for path in list_images([folder / "images"])]
+    assert found == ["images/a.PNG", "images/b.jpg", "images/sub/c.webp"]
+
+
+def test_a_list_file_keeps_its_order_and_resolves_lines(folder: Path) -> None:
+    (folder / "lists").mkdir()
+    listing = folder / "lists/train.txt"
+    listing.write_text(f"./../images/b.jpg\n\nimages/a.PNG\n{folder}/images/sub/c.webp\n")
+    found = list_images([listing], root=folder)
+    assert [path.name for path in found] == ["b.jpg", "a.PNG", "c.webp"]
+    assert all(path.is_file() for path in found)
+
+
+def test_entries_add_up_and_repetitions_count_once(folder: Path) -> None:
+    entries = [folder / "images/sub", folder / "images/b.jpg", folder / "images"]
+    assert [path.name for path in list_images(entries)] == ["c.webp", "b.jpg", "a.PNG"]
+
+
+def test_a_missing_folder_is_named(folder: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        list_images([folder / "nowhere"])
+
+
+def test_an_empty_folder_is_named(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: the set is empty"):
+        list_images([folder / "empty"])

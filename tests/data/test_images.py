@@ -1,0 +1,117 @@
+"""Reading pictures: every kind of file ends up as upright RGB uint8, every fault as one error that names the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.images import image_size, read_image, reduction_for, resize_image
+from utils.errors import DataError
+
+RED, GREEN = (255, 0, 0), (0, 255, 0)
+
+
+def picture(height: int = 40, width: int = 64) -> np.ndarray:
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 4, : width // 4] = RED
+    pixels[:, -width // 4 :] = GREEN
+    return pixels
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "jpg", "jpeg", "png", "tif", "tiff", "webp"])
+def test_every_suffix_gives_rgb(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"a.{suffix}"
+    Image.fromarray(picture()).save(file)
+    image = read_image(file)
+    assert image.shape == (40, 64, 3) and image.dtype == np.uint8
+    assert np.abs(image[4, 4].astype(int) - RED).max() < 40
+    assert np.abs(image[20, -4].astype(int) - GREEN).max() < 40
+    assert image_size(file) == (40, 64)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_and_the_size_agrees(tmp_path: Path, suffix: str, orientation: int) -> None:
+    file = tmp_path / f"a.{suffix}"
+    image = Image.fromarray(picture())
+    exif = image.getexif()
+    exif[274] = orientation
+    image.save(file, exif=exif)
+    upright = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a),
+    }[orientation](picture())
+    read = read_image(file)
+    assert read.shape == upright.shape
+    assert image_size(file) == upright.shape[:2]
+    assert np.abs(read.astype(int) - upright).mean() < 8
+
+
+def test_grey_alpha_palette_and_16_bits_become_rgb(tmp_path: Path) -> None:
+    grey = np.arange(40 * 64, dtype=np.uint16).reshape(40, 64) * 20
+    cv2.imwrite(str(tmp_path / "grey16.png"), grey)
+    Image.fromarray((grey >> 8).astype(np.uint8)).save(tmp_path / "grey.png")
+    Image.fromarray(np.dstack([picture(), np.full((40, 64), 9, np.uint8)])).save(tmp_path / "alpha.png")
+    Image.fromarray(picture()).quantize(8).save(tmp_path / "palette.png")
+    expected = np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    assert np.array_equal(read_image(tmp_path / "grey16.png"), expected)
+    assert np.array_equal(read_image(tmp_path / "grey.png"), expected)
+    assert np.array_equal(read_image(tmp_path / "alpha.png"), picture())
+    assert np.array_equal(read_image(tmp_path / "palette.png"), picture())
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
+def test_cut_off_files_are_found_by_both_readers(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 255, (80, 80, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    for reader in (read_image, image_size):
+        with pytest.raises(DataError, match="corrupt") as caught:
+            reader(file)
+        assert str(file) in str(caught.value)
+
+
+def test_bytes_after_the_end_of_a_jpeg_are_no_fault(tmp_path: Path) -> None:
+    file = tmp_path / "a.jpg"
+    Image.fromarray(picture()).save(file)
+    file.write_bytes(file.read_bytes() + bytes(500))
+    assert image_size(file) == (40, 64)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"), [(None, "no such image"), (b"", "zero bytes"), (b"these are no pixels", "corrupt")]
+)
+@pytest.mark.parametrize("reader", [read_image, image_size])
+def test_faults_name_the_file(tmp_path: Path, reader, content: bytes | None, fault: str) -> None:
+    file = tmp_path / "broken.jpg"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(DataError, match=fault) as caught:
+        reader(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_reduced_jpeg_is_the_shrunk_picture(tmp_path: Path) -> None:
+    file = tmp_path / "a.jpg"
+    y, x = np.mgrid[:256, :384]
+    smooth = np.dstack([x / 384, y / 256, (x + y) / 640]) * 255
+    Image.fromarray(smooth.astype(np.uint8)).save(file, quality=98)
+    reduced = read_image(file, 2)
+    assert reduced.shape == (128, 192, 3)
+    assert np.abs(reduced.astype(int) - resize_image(read_image(file), (128, 192))).max() <= 4
+
+
+@pytest.mark.parametrize(("side", "expected"), [(None, 1), (1280, 1), (641, 1), (640, 2), (320, 4), (10, 8)])
+def test_reduction_never_goes_below_the_wanted_side(side: int | None, expected: int) -> None:
+    assert reduction_for((720, 1280), side) == expected

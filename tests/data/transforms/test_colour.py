@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional
+
+from data.transforms.colour import (
+    change_brightness,
+    change_contrast,
+    change_hue,
+    change_saturation,
+    draw_hsv_gains,
+    draw_jitter,
+    jitter,
+    scale_hsv,
+)
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    """Smooth random colours, as a photograph has."""
+    rng = np.random.default_rng(3)
+    return np.kron(rng.integers(0, 256, (8, 10, 3)), np.ones((6, 6, 1))).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_published_hsv_is_reproduced(shared, seed):
+    facts = json.loads((shared / "parity/metrics_augment.json").read_text())["hsv"]
+    gains = next(entry["gains_h_s_v"] for entry in facts if entry["numpy_seed"] == seed)
+    arrays = np.load(shared / "parity/metrics_augment.npz")
+    rgb = np.ascontiguousarray(arrays["image"][..., ::-1])
+    out = scale_hsv(rgb, tuple(gains))[::8, ::8, ::-1].astype(int)
+    assert np.abs(out - arrays[f"hsv{seed}"]).max() <= 2
+
+
+def test_hsv_gains_stay_in_their_ranges_and_fill_them():
+    rng = np.random.default_rng(0)
+    gains = np.array([draw_hsv_gains({"hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4}, rng) for _ in range(500)])
+    reach = np.array([0.015, 0.7, 0.4])
+    assert (np.abs(gains - 1) <= reach).all()
+    assert (gains.max(0) > 1 + 0.9 * reach).all() and (gains.min(0) < 1 - 0.9 * reach).all()
+
+
+def test_no_gain_changes_nothing(photo):
+    assert draw_hsv_gains({}, np.random.default_rng(0)) == (1.0, 1.0, 1.0)
+    np.testing.assert_array_equal(scale_hsv(photo, (1.0, 1.0, 1.0)), photo)
+
+
+def test_zero_saturation_gain_gives_grey(photo):
+    out = scale_hsv(photo, (1.0, 0.0, 1.0))
+    np.testing.assert_array_equal(out[..., 0], photo.max(-1))
+    assert (out == out[..., :1]).all()
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.55, 1.0, 1.45])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (change_brightness, functional.adjust_brightness),
+        (change_contrast, functional.adjust_contrast),
+        (change_saturation, functional.adjust_saturation),
+    ],
+)
+def test_changes_equal_torchvisions(photo, ours, theirs, factor):
+    expected = theirs(torch.from_numpy(photo).permute(2, 0, 1), factor).permute(1, 2, 0).numpy()
+    assert np.abs(ours(photo, factor).astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("turn", [-0.5, -0.15, 0.0, 0.1])
+def test_hue_equals_torchvisions_up_to_its_coarser_steps(photo, turn):
+    expected = functional.adjust_hue(torch.from_numpy(photo).permute(2, 0, 1), turn).permute(1, 2, 0).numpy()
+    difference = np.abs(change_hue(photo, turn).astype(int) - expected)
+    assert difference.max() <= 10 and difference.mean() < 3
+
+
+def test_jitter_draws_factors_in_range_in_random_order():
+    rng = np.random.default_rng(0)
+    drawn = [draw_jitter((0.45, 0.3, 2.0, 0.15), rng) for _ in range(300)]
+    assert len({tuple(kind for kind, _ in changes) for changes in drawn}) == 24
+    ranges = {"brightness": (0.55, 1.45), "contrast": (0.7, 1.3), "saturation": (0.0, 3.0), "hue": (-0.15, 0.15)}
+    for kind, (low, high) in ranges.items():
+        factors = [factor for changes in drawn for name, factor in changes if name == kind]
+        assert low <= min(factors) < low + 0.05 * (high - low) and high >= max(factors) > high - 0.05 * (high - low)
+
+
+def test_strength_zero_leaves_a_change_out(photo):
+    assert draw_jitter((0, 0, 0, 0), np.random.default_rng(0)) == []
+    np.testing.assert_array_equal(jitter(photo, []), photo)
+    assert [kind for kind, _ in draw_jitter((0, 0.4, 0, 0), np.random.default_rng(0))] == ["contrast"]
+
+
+def test_jitter_applies_in_the_given_order(photo):
+    changes = [("brightness", 1.4), ("contrast", 0.6)]
+    np.testing.assert_array_equal(jitter(photo, changes), change_contrast(change_brightness(photo, 1.4), 0.6))
+    assert (jitter(photo, changes) != jitter(photo, changes[::-1])).any()

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from data.transforms.detection import DetectionTrainTransform
+from utils.errors import ModelError
+
+FULL = {
+    "mosaic": 1.0,
+    "mixup": 0.5,
+    "degrees": 5.0,
+    "translate": 0.1,
+    "scale": 0.5,
+    "shear": 2.0,
+    "perspective": 0.0005,
+    "flipud": 0.5,
+    "fliplr": 0.5,
+    "hsv_h": 0.015,
+    "hsv_s": 0.7,
+    "hsv_v": 0.4,
+}
+SIZES = [(60, 80), (80, 60), (64, 64), (30, 90), (50, 50)]
+
+
+@pytest.mark.parametrize("hyp", [{}, FULL, FULL | {"mosaic": 0.0}], ids=["plain", "full", "no mosaic"])
+def test_every_sample_is_square_and_its_labels_lie_inside(painted, hyp):
+    dataset = painted(SIZES)
+    transform = DetectionTrainTransform(hyp, 96)
+    for index in range(len(dataset)):
+        for seed in range(8):
+            sample = transform(dataset, index, np.random.default_rng(seed))
+            assert sample.image.shape == (96, 96, 3) and sample.image.dtype == np.uint8
+            assert sample.mask.shape == (96, 96)
+            assert len(sample.boxes) == len(sample.classes) == len(sample.keypoints)
+            assert sample.boxes.dtype == np.float32 and sample.classes.dtype == np.int64
+            assert (sample.boxes >= 0).all() and (sample.boxes <= 96).all()
+            assert (sample.boxes[:, 2:] - sample.boxes[:, :2] > 2).all()
+            assert sample.id == f"{index}.png" and sample.placement is None
+
+
+def test_the_same_generator_gives_the_same_sample(painted):
+    dataset, transform = painted(SIZES), DetectionTrainTransform(FULL, 96)
+    one, two, other = (transform(dataset, 1, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    for name in ("image", "boxes", "classes", "keypoints", "mask"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert (one.image != other.image).any()
+
+
+def test_an_empty_recipe_letterboxes(painted):
+    dataset = painted([(48, 96)])
+    sample = DetectionTrainTransform({}, 96)(dataset, 0, np.random.default_rng(0))
+    native = dataset.load(0)
+    np.testing.assert_array_equal(sample.image[24:72], native.image)
+    assert (sample.image[:24] == 114).all() and (sample.mask[72:] == 255).all()
+    np.testing.assert_allclose(sample.boxes, native.boxes + np.array([0, 24, 0, 24]))
+
+
+def test_mosaic_boxes_fit_the_painted_rectangles(painted):
+    dataset = painted([(96, 96)] * 4)
+    found = 0
+    for seed in range(10):
+        sample = DetectionTrainTransform({"mosaic": 1.0, "scale": 0.4}, 96)(dataset, 0, np.random.default_rng(seed))
+        for x1, y1, x2, y2 in sample.boxes.round().astype(int):
+            inner = sample.image[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2]
+            assert (inner == 250).all()
+            assert (sample.mask[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2] == 1).all()
+            found += 1
+        boxed = np.zeros((96, 96), bool)
+        for x1, y1, x2, y2 in sample.boxes:
+            boxed[max(0, int(y1) - 2) : int(y2) + 3, max(0, int(x1) - 2) : int(x2) + 3] = True
+        outside = (sample.image[..., 0] > 200) & ~boxed
+        assert outside.mean() < 0.04, "only slivers at the border may lose their box"
+    assert found > 10
+
+
+def test_probabilities_switch_flips_and_mixup(painted):
+    dataset = painted([(96, 96)] * 4)
+    plain = DetectionTrainTransform({}, 96)(dataset, 0, np.random.default_rng(0))
+    mirrored = DetectionTrainTransform({"fliplr": 1.0}, 96)(dataset, 0, np.random.default_rng(0))
+    upside_down = DetectionTrainTransform({"flipud": 1.0}, 96)(dataset, 0, np.random.default_rng(0))
+    np.testing.assert_array_equal(mirrored.image, plain.image[:, ::-1])
+    np.testing.assert_array_equal(upside_down.image, plain.image[::-1])
+    recipe = {"mosaic": 1.0, "mixup": 1.0}
+    blended = DetectionTrainTransform(recipe, 96)(dataset, 0, np.random.default_rng(0))
+    single = DetectionTrainTransform(recipe | {"mixup": 0.0}, 96)(dataset, 0, np.random.default_rng(0))
+    assert len(blended.boxes) > len(single.boxes)
+
+
+def test_the_data_sets_own_arrays_are_not_changed(painted):
+    dataset = painted([(60, 80)])
+    kept = dataset.load(0, long_side=96)
+    dataset.load = lambda index, long_side=None: kept
+    fresh = painted([(60, 80)]).load(0, long_side=96)
+    for seed in range(5):
+        DetectionTrainTransform(FULL | {"mosaic": 0.5}, 96)(dataset, 0, np.random.default_rng(seed))
+    for name in ("image", "boxes", "classes", "keypoints", "mask"):
+        np.testing.assert_array_equal(getattr(kept, name), getattr(fresh, name))
+
+
+@pytest.mark.parametrize("bad", [{"mosaic": 2}, {"hsv_h": -1}, {"degrees": "5"}, {"flip_pairs": [[1]]}])
+def test_a_wrong_recipe_is_refused_before_any_sample(bad):
+    with pytest.raises(ModelError, match=next(iter(bad))):
+        DetectionTrainTransform(FULL | bad, 96)

@@ -1,0 +1,156 @@
+"""Pictures of batches, labels and runs, and that no drawing touches matplotlib's global state."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from data.samples import Placement, Sample, collate
+from models.predictions import DetectionResult, MaskResult
+from utils.boxes import plan_letterbox
+from utils.errors import DataError
+from utils.plots.batches import picture_of_labels, picture_of_results
+from utils.plots.confusion import plot_confusion
+from utils.plots.labels import plot_labels
+from utils.plots.palette import class_colour, mask_palette
+from utils.plots.results import _smooth, plot_results
+
+GREY = 114
+NAMES = ["a", "b", "c"]
+
+
+def batch_of(count: int, size: int = 64, **labels) -> object:
+    picture = np.full((size, size, 3), GREY, np.uint8)
+    return collate([Sample(picture.copy(), id=f"x/{i}.jpg", **labels) for i in range(count)])
+
+
+def has_colour(picture: np.ndarray, colour) -> bool:
+    return bool((picture == colour).all(-1).any())
+
+
+def test_labels_of_a_batch_are_drawn():
+    keypoints = np.array([[[20, 40, 2]]], np.float32)
+    boxes, classes = np.array([[10, 30, 40, 55]], np.float32), np.array([2])
+    picture = picture_of_labels(batch_of(4, boxes=boxes, classes=classes, keypoints=keypoints), NAMES)
+    assert picture.shape == (2 * 68 + 4, 2 * 68 + 4, 3) and picture.dtype == np.uint8
+    assert has_colour(picture[4:68, 4:68], class_colour(2)) and has_colour(picture[72:, 72:], class_colour(2))
+
+
+def test_training_masks_are_drawn():
+    mask = np.full((64, 64), 255, np.uint8)
+    mask[:20] = 1
+    picture = picture_of_labels(batch_of(1, mask=mask), NAMES)[4:68, 4:68]
+    mixed = (GREY + mask_palette(NAMES)[1].astype(int)) / 2
+    np.testing.assert_allclose(picture[10, 30], mixed, atol=1)
+    assert (picture[30, 30] == GREY).all()
+
+
+def test_native_masks_and_results_land_on_the_picture():
+    plan = plan_letterbox((100, 200), (64, 64))
+    mask = np.full((100, 200), 255, np.uint8)
+    mask[:, :100] = 0
+    batch = collate([Sample(np.full((64, 64, 3), GREY, np.uint8), mask=mask, placement=plan.placement)])
+    mixed = (GREY + mask_palette(NAMES)[0].astype(int)) / 2
+    for picture in (
+        picture_of_labels(batch, NAMES),
+        picture_of_results(batch, [MaskResult(torch.from_numpy(mask))], NAMES),
+    ):
+        inside = picture[4:68, 4:68]
+        np.testing.assert_allclose(inside[17:46, 1:31], np.broadcast_to(mixed, (29, 30, 3)), atol=1)
+        assert (inside[:15] == GREY).all() and (inside[17:46, 33:] == GREY).all()
+    found = DetectionResult(
+        torch.tensor([[100.0, 40, 180, 80], [0, 0, 20, 20]]), torch.tensor([0.9, 0.1]), torch.tensor([1, 2])
+    )
+    picture = picture_of_results(batch, [found], NAMES)[4:68, 4:68]
+    scale = 64 / 200
+    assert tuple(picture[round(16 + 65 * scale), round(100 * scale)]) == class_colour(1)
+    assert not has_colour(picture, class_colour(2))
+
+
+def test_large_batches_are_cut_and_shrunk():
+    picture = picture_of_labels(batch_of(20, size=640), NAMES, most=16)
+    assert max(picture.shape) <= 1920 and picture.shape[0] == picture.shape[1]
+    assert picture_of_labels(batch_of(3, size=8), NAMES).shape == (28, 28, 3)
+
+
+def test_results_need_placements():
+    with pytest.raises(ValueError, match="placements"):
+        picture_of_results(batch_of(1), [], NAMES)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2000])
+def test_label_statistics(tmp_path, count):
+    rng = np.random.default_rng(0)
+    path = plot_labels(rng.integers(0, 3, count), rng.random((count, 4)), NAMES, tmp_path / "labels.png")
+    assert min(cv2.imread(str(path)).shape[:2]) > 800
+
+
+def test_confusion_of_many_classes(tmp_path):
+    matrix = np.random.default_rng(0).integers(0, 9, (81, 81))
+    assert plot_confusion(matrix, [str(i) for i in range(81)], tmp_path / "c.png").stat().st_size > 10_000
+    assert plot_confusion(np.zeros((2, 2)), ["a", "b"], tmp_path / "d.png").exists()
+
+
+def test_results_of_a_run(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("epoch, train/box, val/box, metrics/AP\n0, 1.0, 2.0,\n1, 0.5, 1.5, 0.1\n2, nan, 1.0, 0.2\n")
+    picture = plot_results(path)
+    assert picture == tmp_path / "results.png"
+    height, width = cv2.imread(str(picture)).shape[:2]
+    # Three groups of one column each stand below one another.
+    assert height > 2 * width
+    path.write_text("epoch\n0\n")
+    assert plot_results(path).exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch,a\n0,1\n1,high\n", r"row 3: 'high' in column 'a' is not a number"),
+        ("epoch,a\n0,1,2\n", r"row 2 has 3 cells but the header 2"),
+        ("epoch,a\n", "no results yet"),
+        ("", "no results yet"),
+    ],
+)
+def test_bad_results_are_told(tmp_path, text, message):
+    (tmp_path / "results.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        plot_results(tmp_path / "results.csv")
+
+
+def test_missing_results_are_told(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        plot_results(tmp_path / "results.csv")
+
+
+@pytest.mark.parametrize("count", [3, 5, 50])
+def test_smoothing_keeps_straight_lines(count):
+    line = np.linspace(5, -2, count)
+    np.testing.assert_allclose(_smooth(line), line, atol=1e-12)
+    noise = np.random.default_rng(0).normal(size=count)
+    assert np.abs(np.diff(_smooth(noise), 2)).sum() < np.abs(np.diff(noise, 2)).sum()
+
+
+def test_import_is_light_and_no_global_state():
+    """Importing costs no matplotlib, and drawing never starts pyplot."""
+    code = (
+        "import sys, tempfile, pathlib, numpy as np\n"
+        "import utils.metrics, utils.plots.curves, utils.plots.batches, utils.plots.results, utils.plots.labels\n"
+        "assert 'matplotlib' not in sys.modules and 'faster_coco_eval' not in sys.modules\n"
+        "utils.metrics.BoxEvaluator(['a']).plot(pathlib.Path(tempfile.mkdtemp()))\n"
+        "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_placement_of_a_native_size_is_the_identity():
+    mask = np.arange(16, dtype=np.uint8).reshape(4, 4) % 3
+    image = np.full((4, 4, 3), GREY, np.uint8)
+    batch = collate([Sample(image, mask=mask, placement=Placement(4, 4))])
+    picture = picture_of_results(batch, [MaskResult(torch.from_numpy(mask))], NAMES)[4:8, 4:8]
+    np.testing.assert_allclose(picture, (GREY + mask_palette(NAMES)[mask].astype(int)) / 2, atol=1)

@@ -1,0 +1,137 @@
+"""Box formats, overlap, and the arithmetic of fitting a picture into a network's input and going back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from data.samples import Placement
+
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+
+def _join(parts: Sequence[Array]) -> Array:
+    return torch.cat(tuple(parts), -1) if isinstance(parts[0], Tensor) else np.concatenate(parts, -1)
+
+
+def xyxy_to_xywh(boxes: Array) -> Array:
+    """Return (..., 4) corner boxes x1 y1 x2 y2 as centre x, centre y, width, height, in the same unit."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return _join([(low + high) / 2, high - low])
+
+
+def xywh_to_xyxy(boxes: Array) -> Array:
+    """Return (..., 4) boxes centre x, centre y, width, height as corners x1 y1 x2 y2, in the same unit."""
+    centre, half = boxes[..., :2], boxes[..., 2:] / 2
+    return _join([centre - half, centre + half])
+
+
+def box_iou_matrix(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Return the overlap (intersection over union, 0..1) of every box with every other.
+
+    Args:
+        boxes1: (n, 4) x1 y1 x2 y2.
+        boxes2: (m, 4) x1 y1 x2 y2, same unit.
+
+    Returns:
+        (n, m) float32. Two boxes without area overlap by 0.
+    """
+    return box_iou(boxes1.float(), boxes2.float()).nan_to_num_(0.0)
+
+
+def scale_to_native(boxes: Array, placement: Placement) -> Array:
+    """Move boxes from the network's input back into the picture and clip them to it.
+
+    Args:
+        boxes: (..., 4) x1 y1 x2 y2 in network pixels; half precision is raised to float32 first.
+        placement: where the picture lies in the network's input.
+
+    Returns:
+        (..., 4) float32 x1 y1 x2 y2 in native pixels, 0..width and 0..height. The input is not changed.
+    """
+    shift = (placement.left, placement.top, placement.left, placement.top)
+    scale = (placement.scale_x, placement.scale_y, placement.scale_x, placement.scale_y)
+    high = (placement.width, placement.height, placement.width, placement.height)
+    if isinstance(boxes, Tensor):
+        shift_4, scale_4, high_4 = torch.tensor((shift, scale, high), dtype=torch.float32, device=boxes.device)
+        return ((boxes.float() - shift_4) / scale_4).clamp_min(0).minimum(high_4)
+    shift_4, scale_4, high_4 = np.array((shift, scale, high), np.float32)
+    return np.clip((boxes.astype(np.float32) - shift_4) / scale_4, 0, high_4)
+
+
+def scale_to_network(boxes: Array, placement: Placement) -> Array:
+    """Move (..., 4) corner boxes from native to network pixels, the reverse of ``scale_to_native``, unclipped."""
+    scale = (placement.scale_x, placement.scale_y, placement.scale_x, placement.scale_y)
+    shift = (placement.left, placement.top, placement.left, placement.top)
+    if isinstance(boxes, Tensor):
+        scale_4, shift_4 = torch.tensor((scale, shift), dtype=torch.float32, device=boxes.device)
+        return boxes.float() * scale_4 + shift_4
+    scale_4, shift_4 = np.array((scale, shift), np.float32)
+    return boxes.astype(np.float32) * scale_4 + shift_4
+
+
+@dataclass(frozen=True)
+class LetterboxPlan:
+    """How a picture is resized and padded to become a network input; all sizes in pixels.
+
+    Attributes:
+        native: (height, width) of the picture.
+        resized: (height, width) after resizing.
+        out: (height, width) after padding.
+        top: rows of padding above; the rest lies below.
+        left: columns of padding before; the rest lies behind.
+    """
+
+    native: tuple[int, int]
+    resized: tuple[int, int]
+    out: tuple[int, int]
+    top: int
+    left: int
+
+    @property
+    def placement(self) -> Placement:
+        """The exact map from native to network pixels; the scales follow the rounded size and may differ a hair."""
+        (height, width), (new_height, new_width) = self.native, self.resized
+        return Placement(height, width, new_width / width, new_height / height, float(self.left), float(self.top))
+
+
+def _pad_before(total: int) -> int:
+    # An odd row goes below and an odd column behind the picture.
+    return round(total / 2 - 0.1)
+
+
+def plan_letterbox(
+    native: tuple[int, int], new: tuple[int, int], stride: int | None = None, scale_up: bool = True
+) -> LetterboxPlan:
+    """Fit a picture into a shape with its aspect kept and centre it there.
+
+    Args:
+        native: (height, width) of the picture.
+        new: (height, width) to fit into.
+        stride: pad only up to the next multiple of this instead of up to ``new``.
+        scale_up: whether a smaller picture may be enlarged.
+
+    Returns:
+        The plan; its ``out`` is ``new``, or smaller with a stride.
+    """
+    ratio = min(new[0] / native[0], new[1] / native[1])
+    if not scale_up:
+        ratio = min(ratio, 1.0)
+    # A very long, thin picture must not vanish.
+    resized = max(round(native[0] * ratio), 1), max(round(native[1] * ratio), 1)
+    pad = new[0] - resized[0], new[1] - resized[1]
+    if stride is not None:
+        pad = pad[0] % stride, pad[1] % stride
+    out = resized[0] + pad[0], resized[1] + pad[1]
+    return LetterboxPlan(native, resized, out, top=_pad_before(pad[0]), left=_pad_before(pad[1]))
+
+
+def plan_stretch(native: tuple[int, int], new: tuple[int, int]) -> LetterboxPlan:
+    """Fill a (height, width) shape completely; the aspect may change and there is no padding."""
+    return LetterboxPlan(native, resized=new, out=new, top=0, left=0)

@@ -1,0 +1,74 @@
+"""Errors meant for a person: one sentence each, an exit code by kind, caught once at a command's edge."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import sys
+from collections.abc import Callable, Iterable
+
+
+class YolographError(Exception):
+    """A job cannot go on for a reason the user can mend; the message is one sentence with the file and the mend."""
+
+    exit_code = 1
+
+
+class RunError(YolographError):
+    """Something failed while a valid job was running (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(YolographError):
+    """A command was called with arguments that do not fit (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(YolographError):
+    """A data file or a data YAML is missing or wrong (exit code 3)."""
+
+    exit_code = 3
+
+
+class ModelError(YolographError):
+    """A model YAML, a recipe or a checkpoint is missing or wrong (exit code 4)."""
+
+    exit_code = 4
+
+
+class ExportError(YolographError):
+    """An exported file is not what the model computes, or cannot be made (exit code 5)."""
+
+    exit_code = 5
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the choice nearest to ``name``, or an empty string when none is near."""
+    near = difflib.get_close_matches(str(name), [str(choice) for choice in choices], n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command's ``main`` and turn every failure a user can mend into one line on stderr and an exit code.
+
+    Exit codes: 1 run, 2 usage, 3 data, 4 model, 5 export, 130 interrupted.
+    """
+    try:
+        main()
+    except YolographError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        print(
+            f"error: cannot write{where}: {error.strerror}; free some space or choose another --project",
+            file=sys.stderr,
+        )
+        sys.exit(RunError.exit_code)

@@ -1,0 +1,280 @@
+"""Evaluator of boxes: COCO average precision, precision and recall at the best F1, confusion between classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.samples import Batch
+from models.predictions import DetectionResult
+from utils.boxes import scale_to_native
+from utils.errors import DataError
+from utils.files import atomic_write
+from utils.metrics.average_precision import IOU_THRESHOLDS, Curves, match_predictions, precision_recall_curves
+from utils.metrics.coco_protocol import CocoSummary, coco_summary
+from utils.metrics.confusion import BoxConfusion
+from utils.metrics.table import MANY_CLASSES, format_table
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """Predictions and labels of one image, in native pixels.
+
+    Attributes:
+        id: path or name of the image.
+        boxes: (n, 4) float32 predictions x1 y1 x2 y2, in order of descending confidence.
+        scores: (n,) float32.
+        classes: (n,) int64.
+        label_boxes: (m, 4) float32.
+        label_classes: (m,) int64.
+    """
+
+    id: str
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    label_boxes: np.ndarray
+    label_classes: np.ndarray
+
+
+@dataclass
+class _Report:
+    """Everything that is computed from a fixed list of records, each part when first asked for."""
+
+    records: list[ImageRecord]
+    num_classes: int
+    max_dets: int
+    label_classes: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.label_classes = self._stack("label_classes", np.zeros(0, np.int64))
+
+    def _stack(self, name: str, empty: np.ndarray) -> np.ndarray:
+        return np.concatenate([empty] + [getattr(record, name) for record in self.records])
+
+    @cached_property
+    def coco(self) -> CocoSummary:
+        no_boxes, no_classes, index = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.arange(len(self.records))
+        label_image = np.repeat(index, [len(record.label_classes) for record in self.records])
+        image = np.repeat(index, [len(record.classes) for record in self.records])
+        return coco_summary(
+            labels=(label_image, self._stack("label_boxes", no_boxes), self.label_classes),
+            predictions=(
+                image,
+                self._stack("boxes", no_boxes),
+                self._stack("classes", no_classes),
+                self._stack("scores", np.zeros(0, np.float32)),
+            ),
+            num_images=len(self.records),
+            num_classes=self.num_classes,
+            max_dets=self.max_dets,
+        )
+
+    @cached_property
+    def curves(self) -> Curves:
+        correct = [
+            match_predictions(record.boxes, record.classes, record.label_boxes, record.label_classes)
+            for record in self.records
+        ]
+        return precision_recall_curves(
+            np.concatenate([np.zeros((0, len(IOU_THRESHOLDS)), bool), *correct]),
+            self._stack("scores", np.zeros(0, np.float32)),
+            self._stack("classes", np.zeros(0, np.int64)),
+            self.label_classes,
+        )
+
+    @cached_property
+    def confusion(self) -> BoxConfusion:
+        confusion = BoxConfusion(self.num_classes)
+        for record in self.records:
+            confusion.update(record.boxes, record.scores, record.classes, record.label_boxes, record.label_classes)
+        return confusion
+
+
+class BoxEvaluator:
+    """Measures detections against labelled boxes over a whole split.
+
+    AP follows the COCO protocol (the mean over classes that have labels, overlaps 0.50 ... 0.95, 101 recalls). P and R
+    are read at the confidence where the mean F1 over classes is best, at overlap 0.50.
+    """
+
+    def __init__(self, names: Sequence[str], max_dets: int = 100) -> None:
+        """Start without images.
+
+        Args:
+            names: one name per class index.
+            max_dets: predictions per image and class that count for AP; COCO's own number is 100.
+        """
+        self.names = list(names)
+        self.max_dets = max_dets
+        self._records: list[ImageRecord] = []
+        self._cached: _Report | None = None
+
+    @property
+    def _report(self) -> _Report:
+        if self._cached is None:
+            self._cached = _Report(self._records, len(self.names), self.max_dets)
+        return self._cached
+
+    def update(self, results: list[DetectionResult], batch: Batch) -> None:
+        """Take the results of one test batch.
+
+        Args:
+            results: one per image, in native pixels, on any device.
+            batch: the batch they answer, with placements.
+        """
+        if batch.placements is None or not len(results) == len(batch) == len(batch.ids):
+            raise ValueError("an evaluator needs one result per image of a test batch with placements and ids")
+        self._cached = None
+        # One move per field and batch; a move per image would wait for the device each time.
+        counts = np.cumsum([len(result.scores) for result in results])[:-1]
+        boxes = torch.cat([result.boxes for result in results]).float().cpu().numpy()
+        scores = torch.cat([result.scores for result in results]).float().cpu().numpy()
+        classes = torch.cat([result.classes for result in results]).long().cpu().numpy()
+        label_boxes, label_classes = batch.boxes.float().cpu(), batch.classes.cpu()
+        valid = batch.valid.cpu()
+        per_image = zip(np.split(boxes, counts), np.split(scores, counts), np.split(classes, counts), strict=True)
+        for i, (own_boxes, own_scores, own_classes) in enumerate(per_image):
+            order = np.argsort(-own_scores, kind="stable")
+            native = scale_to_native(label_boxes[i, valid[i]], batch.placements[i])
+            self._records.append(
+                ImageRecord(
+                    id=str(batch.ids[i]),
+                    boxes=own_boxes[order],
+                    scores=own_scores[order],
+                    classes=own_classes[order],
+                    label_boxes=native.numpy(),
+                    label_classes=label_classes[i, valid[i]].numpy(),
+                )
+            )
+
+    def state(self) -> list[ImageRecord]:
+        """Return what was taken so far, for ``merge`` in another process."""
+        return self._records
+
+    def merge(self, state: list[ImageRecord]) -> None:
+        """Add the images of another process, except those that are here already (padded samplers repeat some)."""
+        self._cached = None
+        known = {record.id for record in self._records}
+        self._records = self._records + [record for record in state if record.id not in known]
+
+    def compute(self) -> dict[str, float]:
+        """Return P, R, AP50, AP, AP75 in 0..1 (0 without labels or predictions), then AP_small, AP_medium, AP_large.
+
+        The three by area are -1 where no label has that size, as COCO reports it.
+        """
+        coco, curves = self._report.coco, self._report.curves
+        known = len(curves.classes) > 0
+        return {
+            "P": float(curves.precision[:, curves.best].mean()) if known else 0.0,
+            "R": float(curves.recall[:, curves.best].mean()) if known else 0.0,
+            "AP50": max(coco.ap50, 0.0),
+            "AP": max(coco.ap, 0.0),
+            "AP75": max(coco.ap75, 0.0),
+            **{f"AP_{area}": value for area, value in coco.by_area.items()},
+        }
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Return name, images and labels (counts), P, R, AP50, AP of every class; all 0 for a class without labels."""
+        report = self._report
+        count = len(self.names)
+        labels = np.bincount(report.label_classes, minlength=count)
+        holds = [np.unique(record.label_classes) for record in self._records]
+        images = np.bincount(np.concatenate([np.zeros(0, np.int64), *holds]), minlength=count)
+        precision, recall = np.zeros(count), np.zeros(count)
+        precision[report.curves.classes] = report.curves.precision[:, report.curves.best]
+        recall[report.curves.classes] = report.curves.recall[:, report.curves.best]
+        return [
+            {
+                "name": name,
+                "images": int(images[c]),
+                "labels": int(labels[c]),
+                "P": float(precision[c]),
+                "R": float(recall[c]),
+                "AP50": max(float(report.coco.class_ap50[c]), 0.0),
+                "AP": max(float(report.coco.class_ap[c]), 0.0),
+            }
+            for c, name in enumerate(self.names)
+        ]
+
+    def fitness(self) -> float:
+        """Return 0.1 AP50 + 0.9 AP, 0..1, by which the best weights are chosen."""
+        metrics = self.compute()
+        return 0.1 * metrics["AP50"] + 0.9 * metrics["AP"]
+
+    def confusion_matrix(self) -> np.ndarray:
+        """Return the (C + 1, C + 1) counts of BoxConfusion at confidence 0.25 and overlap 0.45."""
+        return self._report.confusion.matrix
+
+    def table(self, verbose: bool = False) -> str:
+        """Return an aligned text table: all classes first, then one row per class when verbose or when they are few."""
+        metrics = self.compute()
+        columns = ("P", "R", "AP50", "AP")
+        rows = [["all", len(self._records), len(self._report.label_classes), *(metrics[name] for name in columns)]]
+        if verbose or len(self.names) <= MANY_CLASSES:
+            rows += [list(row.values()) for row in self.per_class()]
+        return format_table(("class", "images", "labels", *columns), rows)
+
+    def plot(self, folder: Path) -> list[Path]:
+        """Draw the curves and the confusion matrix as PNG files.
+
+        Args:
+            folder: where to; must exist.
+
+        Returns:
+            PR_curve.png, F1_curve.png, P_curve.png, R_curve.png, confusion_matrix.png.
+        """
+        from utils.plots.confusion import plot_confusion
+        from utils.plots.curves import plot_confidence_curve, plot_precision_recall
+
+        folder, curves = Path(folder), self._report.curves
+        names = [self.names[c] for c in curves.classes]
+        paths = [folder / f"{name}_curve.png" for name in ("PR", "F1", "P", "R")]
+        plot_precision_recall(curves.precision_at_recall, curves.ap[:, 0], names, paths[0])
+        plot_confidence_curve(curves.f1, names, "F1", paths[1])
+        plot_confidence_curve(curves.precision, names, "precision", paths[2])
+        plot_confidence_curve(curves.recall, names, "recall", paths[3])
+        paths.append(folder / "confusion_matrix.png")
+        plot_confusion(self.confusion_matrix(), [*self.names, "background"], paths[-1])
+        return paths
+
+    def coco_json(self, path: str | Path, category_ids: Sequence[int] | None = None) -> None:
+        """Write all predictions as a COCO results file.
+
+        Args:
+            path: the JSON file, written atomically.
+            category_ids: the category id of each class index; None takes the class index itself.
+
+        Raises:
+            DataError: two images would get one id, because only the file name without its suffix becomes the id.
+        """
+        ids = category_ids if category_ids is not None else range(len(self.names))
+        owner: dict[int | str, str] = {}
+        rows: list[dict[str, Any]] = []
+        for record in self._records:
+            image = coco_image_id(record.id)
+            if owner.setdefault(image, record.id) != record.id:
+                raise DataError(
+                    f"{record.id} and {owner[image]} would both be image '{image}' in {path}; rename one of them"
+                )
+            corners = record.boxes.astype(np.float64)
+            boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).round(3).tolist()
+            scores = record.scores.astype(np.float64).round(5).tolist()
+            rows += [
+                {"image_id": image, "category_id": ids[c], "bbox": box, "score": score}
+                for c, box, score in zip(record.classes.tolist(), boxes, scores, strict=True)
+            ]
+        atomic_write(path, json.dumps(rows).encode())
+
+
+def coco_image_id(image: str) -> int | str:
+    """Return the COCO id of an image file: its name without suffix, as a number when it has digits only."""
+    stem = Path(image).stem
+    return int(stem) if stem.isascii() and stem.isdigit() else stem

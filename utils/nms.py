@@ -1,0 +1,99 @@
+"""Non-maximum suppression of a whole batch: candidates chosen at once for all images, suppression per image.
+
+Shape suffixes: B images, N candidate boxes, C classes, M labels (padded), K candidates of the whole batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from models.predictions import Detections, PostprocessOptions
+
+MAX_CANDIDATES = 30_000
+"""Most (box, class) pairs of one image that suppression looks at; the most confident stay."""
+
+
+def non_max_suppression(detections: Detections, options: PostprocessOptions) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Keep the confident boxes of each image that no stronger box of their class covers.
+
+    A box's confidence in a class is objectness times class probability. Objectness alone must exceed ``options.conf``
+    too. There is no time limit, and nothing is changed in place; half precision inputs are raised to float32 first.
+
+    Args:
+        detections: decoded boxes of a batch, on any device.
+        options: thresholds and limits.
+
+    Returns:
+        Per image (boxes (k, 4) float32 in network pixels, scores (k,) float32 descending, classes (k,) int64).
+    """
+    image_K, boxes_K4, scores_K, classes_K = _candidates(detections, options)
+    counts = torch.bincount(image_K, minlength=detections.boxes.shape[0]).tolist()
+    per_image = zip(boxes_K4.split(counts), scores_K.split(counts), classes_K.split(counts), strict=True)
+    return [_suppress(boxes, scores, classes, options) for boxes, scores, classes in per_image]
+
+
+def _candidates(detections: Detections, options: PostprocessOptions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return image, box, confidence and class of every pair above the threshold, ordered by image, box and class."""
+    # Most boxes fail this first test, so only the rest is raised to float32 and multiplied.
+    gate_BN = detections.scores.amax(-1) if detections.objectness is None else detections.objectness
+    image, row = torch.nonzero(gate_BN > options.conf, as_tuple=True)
+    boxes = detections.boxes[image, row].float()
+    scores = detections.scores[image, row].float()
+    if detections.objectness is not None:
+        scores = scores * detections.objectness[image, row].float()[:, None]
+    if options.multi_label:
+        pick, classes = torch.nonzero(scores > options.conf, as_tuple=True)
+        confidence = scores[pick, classes]
+    else:
+        best, best_class = scores.max(-1)
+        pick = torch.nonzero(best > options.conf)[:, 0]
+        confidence, classes = best[pick], best_class[pick]
+    image, boxes = image[pick], boxes[pick]
+    # An overflow in half precision must not turn the class offsets of the whole image into NaN.
+    keep = boxes.isfinite().all(-1)
+    if options.classes is not None:
+        keep &= torch.isin(classes, torch.tensor(options.classes, dtype=classes.dtype, device=classes.device))
+    return image[keep], boxes[keep], confidence[keep], classes[keep]
+
+
+def _suppress(
+    boxes: Tensor, scores: Tensor, classes: Tensor, options: PostprocessOptions
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Suppress one image's candidates class by class (or across classes when agnostic)."""
+    if len(boxes) > MAX_CANDIDATES:
+        top = scores.argsort(descending=True, stable=True)[:MAX_CANDIDATES]
+        boxes, scores, classes = boxes[top], scores[top], classes[top]
+    shifted = boxes
+    if not options.agnostic and len(boxes):
+        # Classes are laid side by side, each as wide as the boxes reach: one call, and no two classes can touch. In
+        # float32 one wild box would push the others so far out that their coordinates round away; MPS has no float64.
+        wide = boxes if boxes.device.type == "mps" else boxes.double()
+        span = wide.max() - wide.min() + 1
+        shifted = wide + (classes * span)[:, None]
+    kept = nms(shifted, scores.to(shifted), options.iou)[: options.max_det]
+    return boxes[kept], scores[kept], classes[kept]
+
+
+def append_labels(detections: Detections, boxes: Tensor, classes: Tensor, valid: Tensor) -> Detections:
+    """Add ground-truth boxes to predictions with full confidence, as automatic labelling wants them.
+
+    Args:
+        detections: decoded boxes of a batch.
+        boxes: (B, M, 4) x1 y1 x2 y2 in network pixels.
+        classes: (B, M) class indices.
+        valid: (B, M) bool, False where the row is padding; such rows get confidence 0.
+
+    Returns:
+        New detections with N + M boxes; the input is not changed.
+    """
+    scores_BMC = torch.nn.functional.one_hot(classes, detections.scores.shape[-1]) * valid[..., None]
+    objectness = detections.objectness
+    if objectness is not None:
+        objectness = torch.cat([objectness, valid.to(objectness)], 1)
+    return Detections(
+        boxes=torch.cat([detections.boxes, boxes.to(detections.boxes)], 1),
+        scores=torch.cat([detections.scores, scores_BMC.to(detections.scores)], 1),
+        objectness=objectness,
+    )

@@ -1,0 +1,145 @@
+"""Pictures of whole batches, with their labels or with results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data.samples import Batch, Placement
+from models.predictions import DetectionResult, MaskResult
+from utils.boxes import scale_to_network
+from utils.plots.drawing import IGNORED, blend_mask, draw_boxes, draw_keypoints, label_texts
+from utils.plots.palette import mask_palette
+
+_LONGEST_SIDE = 1920
+_GAP = 4
+_LEAST_SCORE = 0.25
+
+
+def picture_of_labels(batch: Batch, names: Sequence[str], most: int = 16) -> np.ndarray:
+    """Draw the first images of a batch in a grid with their boxes, keypoints and masks.
+
+    Args:
+        batch: for training or testing, on any device.
+        names: class names of the boxes or masks.
+        most: images in the grid.
+
+    Returns:
+        (H, W, 3) uint8 RGB, at most 1920 pixels a side.
+    """
+
+    def draw(i: int, image: np.ndarray, scale: float) -> np.ndarray:
+        mask = _mask_of(batch, i)
+        if mask is not None:
+            image = blend_mask(image, _resize_map(mask, image.shape[:2]), mask_palette(names), alpha=0.5)
+        valid = batch.valid[i].cpu().numpy()
+        classes = batch.classes[i].cpu().numpy()[valid]
+        boxes = batch.boxes[i].float().cpu().numpy()[valid] * scale
+        image = draw_boxes(image, boxes, classes, label_texts(names, classes))
+        if batch.keypoints is not None:
+            keypoints = batch.keypoints[i].float().cpu().numpy()[valid]
+            image = draw_keypoints(image, keypoints * np.array((scale, scale, 1), np.float32), classes)
+        return image
+
+    return _grid(batch, draw, most)
+
+
+def picture_of_results(
+    batch: Batch, results: Sequence[DetectionResult | MaskResult], names: Sequence[str], most: int = 16
+) -> np.ndarray:
+    """Draw the first images of a test batch in a grid with what was found in them.
+
+    Args:
+        batch: with placements, on any device.
+        results: one per image, in native pixels; boxes below confidence 0.25 are left out.
+        names: class names.
+        most: images in the grid.
+
+    Returns:
+        (H, W, 3) uint8 RGB, at most 1920 pixels a side.
+    """
+    if batch.placements is None:
+        raise ValueError("results can be drawn only on a test batch, which knows the placements of its images")
+
+    def draw(i: int, image: np.ndarray, scale: float) -> np.ndarray:
+        result, placement = results[i], batch.placements[i]
+        if isinstance(result, MaskResult):
+            network = _place_map(result.class_map.cpu().numpy(), placement, tuple(batch.images.shape[2:]))
+            return blend_mask(image, _resize_map(network, image.shape[:2]), mask_palette(names), alpha=0.5)
+        scores = result.scores.float().cpu().numpy()
+        sure = scores > _LEAST_SCORE
+        classes = result.classes.cpu().numpy()[sure]
+        boxes = scale_to_network(result.boxes.float().cpu().numpy()[sure], placement) * scale
+        return draw_boxes(image, boxes, classes, label_texts(names, classes, scores[sure]))
+
+    return _grid(batch, draw, most)
+
+
+def _mask_of(batch: Batch, i: int) -> np.ndarray | None:
+    """Return the label mask of an image at the network's input size, or None."""
+    if batch.masks is not None:
+        return batch.masks[i].cpu().numpy()
+    if batch.native_masks is None or batch.placements is None:
+        return None
+    return _place_map(batch.native_masks[i].cpu().numpy(), batch.placements[i], tuple(batch.images.shape[2:]))
+
+
+def _resize_map(class_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if class_map.shape == size:
+        return class_map
+    return cv2.resize(class_map, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+
+
+def _place_map(class_map: np.ndarray, placement: Placement, size: tuple[int, int]) -> np.ndarray:
+    """Move a native class map into a network input of (height, width); the padding is ignored."""
+    matrix = np.array(
+        [[placement.scale_x, 0, placement.left], [0, placement.scale_y, placement.top]],
+        np.float64,
+    )
+    # A pixel's centre lies half a pixel from its corner, on both sides of the map.
+    matrix[:, 2] += matrix[:, :2].sum(1) / 2 - 0.5
+    return cv2.warpAffine(
+        class_map,
+        matrix,
+        (size[1], size[0]),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=IGNORED,
+    )
+
+
+def _grid(batch: Batch, draw: Callable[[int, np.ndarray, float], np.ndarray], most: int) -> np.ndarray:
+    """Shrink the images so that the grid has a fitting size, draw on each, name each, and lay them side by side."""
+    count = min(len(batch), most)
+    height, width = batch.images.shape[2:]
+    columns = ceil(count**0.5)
+    rows = ceil(count / columns)
+    room_x, room_y = (_LONGEST_SIDE - (columns + 1) * _GAP) / columns, (_LONGEST_SIDE - (rows + 1) * _GAP) / rows
+    scale = min(room_x / width, room_y / height, 1.0)
+    tile_width, tile_height = max(int(width * scale), 1), max(int(height * scale), 1)
+    grid = np.full((rows * (tile_height + _GAP) + _GAP, columns * (tile_width + _GAP) + _GAP, 3), 255, np.uint8)
+    for i in range(count):
+        image = np.ascontiguousarray(batch.images[i].permute(1, 2, 0).cpu().numpy())
+        if scale < 1:
+            image = cv2.resize(image, (tile_width, tile_height), interpolation=cv2.INTER_AREA)
+        image = draw(i, image, scale)
+        if i < len(batch.ids) and batch.ids[i]:
+            _write_name(image, Path(batch.ids[i]).name)
+        y, x = _GAP + i // columns * (tile_height + _GAP), _GAP + i % columns * (tile_width + _GAP)
+        grid[y : y + tile_height, x : x + tile_width] = image
+    return grid
+
+
+def _write_name(image: np.ndarray, name: str) -> None:
+    """Write a file name on a dark strip along the bottom of a tile."""
+    scale = 0.4
+    (text_width, text_height), below = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    scale *= min((image.shape[1] - 8) / max(text_width, 1), 1.0)
+    strip = image[max(image.shape[0] - text_height - below - 6, 0) :]
+    strip[:] = strip // 3
+    origin = (4, image.shape[0] - below - 3)
+    cv2.putText(image, name, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)

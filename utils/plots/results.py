@@ -1,0 +1,102 @@
+"""Picture of a training run: one panel per column of its results.csv."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utils.errors import DataError
+from utils.plots.figure import new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MOST_COLUMNS = 6
+_SMOOTH_POINTS = 3.0
+_X_COLUMNS = ("epoch", "step")
+
+
+def plot_results(csv_path: str | Path) -> Path:
+    """Draw ``results.png`` beside a ``results.csv``: panels grouped by what stands before the slash in a column's name.
+
+    Args:
+        csv_path: a table with a header; the x axis is its column ``epoch`` (or ``step``, or the row number). Blank
+            cells are gaps.
+
+    Returns:
+        The path of the picture.
+
+    Raises:
+        DataError: the file is missing, empty, or holds something that is not a number.
+    """
+    csv_path = Path(csv_path)
+    columns = _read(csv_path)
+    x = np.arange(len(next(iter(columns.values()))), dtype=np.float64)
+    for name in reversed(_X_COLUMNS):
+        x = columns.pop(name, x)
+    groups: dict[str, list[str]] = {}
+    for name in columns:
+        groups.setdefault(name.rpartition("/")[0], []).append(name)
+    width = min(max((len(group) for group in groups.values()), default=1), _MOST_COLUMNS)
+    lines = [group[i : i + width] for group in groups.values() for i in range(0, len(group), width)]
+    figure = new_figure(3 * width + 0.5, 2.5 * max(len(lines), 1) + 0.5)
+    grid = figure.subplots(max(len(lines), 1), width, squeeze=False)
+    for row, line in zip(grid, lines, strict=False):
+        for axes, name in zip(row, line, strict=False):
+            _draw_panel(axes, x, columns[name], name)
+        for axes in row[len(line) :]:
+            axes.axis("off")
+    if not lines:
+        grid[0, 0].axis("off")
+    return save_figure(figure, csv_path.with_suffix(".png"))
+
+
+def _draw_panel(axes: Axes, x: np.ndarray, y: np.ndarray, name: str) -> None:
+    known = np.isfinite(y)
+    axes.plot(x[known], y[known], marker=".", markersize=4, linewidth=1, color="#8fb0e8", label="as measured")
+    if known.sum() > 2:
+        axes.plot(x[known], _smooth(y[known]), linewidth=2, color="#1f3fbf", label="smoothed")
+    axes.set_title(name, fontsize=9)
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.25)
+
+
+def _smooth(y: np.ndarray) -> np.ndarray:
+    """Average each point with its neighbours by a Gaussian; beyond the ends the curve goes on turned about them."""
+    reach = min(round(3 * _SMOOTH_POINTS), len(y) - 1)
+    kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / _SMOOTH_POINTS))
+    return np.convolve(np.pad(y, reach, mode="reflect", reflect_type="odd"), kernel / kernel.sum(), mode="valid")
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; give the results.csv of a training run") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text ({error}); give the results.csv of a training run") from error
+    rows = [row for row in csv.reader(text.splitlines()) if row]
+    if len(rows) < 2:
+        raise DataError(f"{path} holds no results yet; train for at least one epoch")
+    header = [name.strip() for name in rows[0]]
+    values = np.full((len(rows) - 1, len(header)), np.nan)
+    for number, row in enumerate(rows[1:]):
+        if len(row) != len(header):
+            raise DataError(
+                f"{path}, row {number + 2} has {len(row)} cells but the header {len(header)}; remove or mend that row"
+            )
+        for column, cell in enumerate(row):
+            values[number, column] = _number(cell, path, number + 2, header[column])
+    return dict(zip(header, values.T, strict=True))
+
+
+def _number(cell: str, path: Path, row: int, column: str) -> float:
+    if not cell.strip():
+        return np.nan
+    try:
+        return float(cell)
+    except ValueError as error:
+        raise DataError(f"{path}, row {row}: '{cell}' in column '{column}' is not a number; mend that cell") from error

@@ -1,0 +1,1 @@
+"""The steps that ``train.py`` calls by name."""

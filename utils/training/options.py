@@ -1,0 +1,120 @@
+"""The command line of ``train.py``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from utils.errors import UsageError
+
+EPILOG = """examples:
+  python train.py --cfg yolov5n_multitask.yaml --data embedded.yaml --img-size 256 --epochs 20
+  python train.py --cfg yolov5s.yaml --data my_data.yaml --epochs 300 --batch-size 16
+  python train.py --weights runs/train/exp/weights/best.safetensors --data other.yaml --hyp hyp.finetune
+  python train.py --resume                      go on with the newest run that was interrupted
+
+exit codes: 1 the run failed, 2 wrong usage, 3 the data are at fault, 4 the model or recipe is at fault"""
+
+
+def parse_train_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line of ``train.py``.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+    options = _parser().parse_args(arguments)
+    for name, least in (
+        ("epochs", 1),
+        ("batch_size", 1),
+        ("workers", 0),
+        ("patience", 0),
+        ("seed", 0),
+        ("val_interval", 1),
+    ):
+        if getattr(options, name) < least:
+            raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, but is {getattr(options, name)}")
+    if not 0 <= options.label_smoothing < 1 and options.label_smoothing != -1:
+        raise UsageError(f"--label-smoothing must be in 0..1, but is {options.label_smoothing}")
+    if len(options.img_size) > 2 or min(options.img_size) < 32:
+        raise UsageError("--img-size takes one size for both, or one for training and one for testing, each 32 or more")
+    if options.base_size is not None and options.base_size < 32:
+        raise UsageError(f"--base-size must be 32 or more, but is {options.base_size}")
+    if not options.cfg and not options.weights and options.resume is None:
+        raise UsageError("name a model: --cfg MODEL.yaml, --weights FILE.safetensors, or both; or --resume a run")
+    if not options.data and options.resume is None:
+        raise UsageError("name the data: --data DATA.yaml (embedded.yaml is a generated set that needs no download)")
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description="Train every head of a model YAML, each on its own data, in one loop.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    model = parser.add_argument_group("model and data")
+    model.add_argument("--cfg", default="", help="model YAML: a path or a name below models/configs")
+    model.add_argument("--weights", default="", help="checkpoint to start from; without --cfg its model is taken too")
+    model.add_argument("--data", default="", help="data YAML: a path or a name in data/configs")
+    model.add_argument(
+        "--hyp", default="hyp.scratch", help="recipe: a path or a name in data/hyps (default %(default)s)"
+    )
+    model.add_argument(
+        "--freeze", nargs="*", default=[], help="rows that stay as they are: how many of the first rows, or row names"
+    )
+    model.add_argument("--noautoanchor", action="store_true", help="keep the model's anchors even where they fit badly")
+    run = parser.add_argument_group("length and size")
+    run.add_argument("--epochs", type=int, default=100, help="passes over the data (default %(default)s)")
+    run.add_argument("--batch-size", type=int, default=16, help="images per batch of each task (default %(default)s)")
+    run.add_argument(
+        "--img-size",
+        "--imgsz",
+        "--img",
+        nargs="+",
+        type=int,
+        default=[640],
+        help="input size in pixels: one, or one for training and one for testing (default 640)",
+    )
+    run.add_argument(
+        "--base-size", type=int, help="long side of segmentation images before the crop (default: --img-size)"
+    )
+    run.add_argument(
+        "--patience", type=int, default=100, help="stop after so many epochs without a better result; 0 never"
+    )
+    run.add_argument("--val-interval", type=int, default=1, help="validate every so many epochs (default %(default)s)")
+    run.add_argument("--label-smoothing", type=float, default=-1, help="class label smoothing in place of the recipe's")
+    run.add_argument("--linear-lr", action="store_true", help="learning rate falls in a line instead of a cosine")
+    run.add_argument("--optimizer", choices=("SGD", "Adam", "AdamW"), help="optimizer in place of the recipe's")
+    run.add_argument("--adam", dest="optimizer", action="store_const", const="Adam", help="short for --optimizer Adam")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "--device", default="", help="cpu, or the number of a GPU (default: the first GPU, else the CPU)"
+    )
+    machine.add_argument(
+        "--workers", type=int, default=8, help="worker processes per task, at most one per core (default %(default)s)"
+    )
+    machine.add_argument(
+        "--cache", nargs="?", const="ram", choices=("ram", "disk"), help="keep decoded images in memory or on disk"
+    )
+    machine.add_argument(
+        "--dtype", default="auto", choices=("auto", "bfloat16", "float32"), help="format of forward passes"
+    )
+    machine.add_argument(
+        "--seed", type=int, default=0, help="of weights, shuffling and augmentation (default %(default)s)"
+    )
+    where = parser.add_argument_group("run folder")
+    where.add_argument("--project", default="runs/train", help="folder of all runs (default %(default)s)")
+    where.add_argument("--name", default="exp", help="name of this run; exp, exp2, exp3 ... (default %(default)s)")
+    where.add_argument("--exist-ok", action="store_true", help="write into the folder of that name even if it exists")
+    where.add_argument("--noplots", action="store_true", help="draw no pictures")
+    where.add_argument("--nosave", action="store_true", help="keep only the last checkpoint, not the best")
+    where.add_argument("--noval", "--notest", action="store_true", help="validate after the last epoch only")
+    where.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="go on with an interrupted run: its folder or its last.safetensors (default: the newest under --project)",
+    )
+    return parser

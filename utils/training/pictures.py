@@ -1,0 +1,36 @@
+"""Pictures that a run leaves in its folder: label statistics, training batches, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from data.samples import Batch
+from utils.boxes import xyxy_to_xywh
+from utils.plots.batches import picture_of_labels
+from utils.plots.drawing import save_picture
+from utils.plots.labels import plot_labels
+from utils.plots.results import plot_results
+from utils.training.tasks import TrainTask
+
+MOST_BATCHES = 3
+
+
+def draw_labels(tasks: list[TrainTask], folder: Path) -> None:
+    """Write ``labels_HEAD.png`` for every head that learns boxes."""
+    for task in tasks:
+        if "boxes" in task.head.targets and len(task.dataset.boxes):
+            boxes = xyxy_to_xywh(task.dataset.boxes)
+            plot_labels(task.dataset.classes, boxes, task.dataset.names, folder / f"labels_{task.name}.png")
+
+
+def draw_batches(batches: Mapping[str, list[Batch]], names: Mapping[str, list[str]], folder: Path) -> None:
+    """Write ``train_batchN_HEAD.jpg`` for the first batches of every head."""
+    for head, listed in batches.items():
+        for number, batch in enumerate(listed[:MOST_BATCHES]):
+            save_picture(folder / f"train_batch{number}_{head}.jpg", picture_of_labels(batch, names[head]))
+
+
+def draw_results(folder: Path) -> None:
+    """Write ``results.png`` from the run's ``results.csv``."""
+    plot_results(folder / "results.csv")

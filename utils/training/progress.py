@@ -1,0 +1,60 @@
+"""The progress line of training: one group of columns per head."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping
+
+import torch
+from tqdm import tqdm
+
+from utils.training.tasks import TrainTask
+
+
+class LossMeter:
+    """Mean of the loss parts of an epoch, read from the device only when they are shown.
+
+    Args:
+        tasks: of the model.
+    """
+
+    def __init__(self, tasks: list[TrainTask]) -> None:
+        self.names = {task.name: task.head.loss_names for task in tasks}
+        self._sums: dict[str, torch.Tensor] = {}
+        self._steps = 0
+
+    def add(self, parts: Mapping[str, torch.Tensor]) -> None:
+        """Count the loss parts of a step."""
+        self._steps += 1
+        for name, value in parts.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Return head -> part -> mean so far."""
+        return {
+            name: dict(zip(self.names[name], (value / max(self._steps, 1)).tolist(), strict=True))
+            for name, value in self._sums.items()
+        }
+
+
+def used_memory(device: torch.device) -> float:
+    """Return the peak memory of this process in GiB: on the GPU where the model is on one, else in main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def progress_bar(total: int, epoch: int, epochs: int) -> tqdm:
+    """Return the bar of an epoch, counted in rounds."""
+    return tqdm(total=total, desc=f"epoch {epoch}/{epochs}", unit="batch", dynamic_ncols=True, mininterval=1.0)
+
+
+def show_losses(bar: tqdm, meter: LossMeter, device: torch.device) -> None:
+    """Write the mean losses of every head behind the bar."""
+    groups = [
+        f"{name} [{' '.join(f'{part} {value:.4f}' for part, value in parts.items())}]"
+        for name, parts in meter.means().items()
+    ]
+    bar.set_postfix_str(f"{used_memory(device):.2f}G {' '.join(groups)}", refresh=False)

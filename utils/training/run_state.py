@@ -1,0 +1,167 @@
+"""Everything that a run needs to go on: written after every epoch, read by ``--resume``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from models.graph import Graph
+from utils.ema import ModelEma
+from utils.errors import ModelError, UsageError
+from utils.optimizer import load_optimizer_tensors, optimizer_tensors
+from utils.training.tasks import TrainTask, criterion_tensors, load_criterion_tensors
+
+LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epochs_done: completed epochs.
+        best_fitness: highest fitness so far, -1 before the first validation.
+        best_epoch: the epoch that reached it.
+        seconds: time spent in training and validation.
+    """
+
+    epochs_done: int = 0
+    best_fitness: float = -1.0
+    best_epoch: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Run:
+    """A run folder with its options and recipe, new or taken up again.
+
+    Attributes:
+        folder: the run folder.
+        options: command-line values; those of the first start when it is taken up again.
+        hyp: the recipe.
+        progress: how far it has come.
+        checkpoint: what to continue from; None for a new run.
+    """
+
+    folder: Path
+    options: argparse.Namespace
+    hyp: dict[str, Any]
+    progress: Progress = field(default_factory=Progress)
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def weights_folder(self) -> Path:
+        """Where checkpoints lie."""
+        return self.folder / "weights"
+
+
+def find_last(resume: str, project: str) -> Path:
+    """Return the checkpoint that ``--resume`` means.
+
+    Args:
+        resume: a run folder, a checkpoint, or empty for the newest run.
+        project: folder of runs.
+
+    Raises:
+        UsageError: there is nothing to resume.
+    """
+    if not resume:
+        found = sorted(Path(project).glob(f"*/weights/{LAST}"), key=lambda path: path.stat().st_mtime)
+        if not found:
+            raise UsageError(f"--resume: no run below {project} has a {LAST}; name the run's folder")
+        return found[-1]
+    path = Path(resume)
+    for candidate in (path / "weights" / LAST, path / LAST, path):
+        if candidate.is_file():
+            return candidate
+    raise UsageError(f"--resume {resume}: there is no weights/{LAST} in that folder; name a run's folder")
+
+
+def load_resumable(last: Path) -> Checkpoint:
+    """Read the last checkpoint of a run, or the one before it when the last is damaged.
+
+    Raises:
+        ModelError: neither can be read, or the run is finished.
+    """
+    try:
+        checkpoint = load_checkpoint(last)
+    except ModelError as error:
+        previous = last.with_name(PREVIOUS)
+        if not previous.is_file():
+            raise
+        print(f"{error}; going on from {previous}")
+        checkpoint = load_checkpoint(previous)
+    if "options" not in checkpoint.progress:
+        raise ModelError(f"{last}: is a finished model and cannot be resumed; train on from it with --weights {last}")
+    return checkpoint
+
+
+def resume_run(resume: str, project: str) -> Run:
+    """Take up an interrupted run with the options and the recipe it was started with."""
+    last = find_last(resume, project)
+    checkpoint = load_resumable(last)
+    stored = checkpoint.progress
+    progress = Progress(**stored["progress"])
+    options = argparse.Namespace(**stored["options"])
+    if progress.epochs_done >= options.epochs:
+        raise ModelError(
+            f"{last}: the run is finished after {progress.epochs_done} epochs; "
+            f"train on with --weights {last.with_name(BEST)}"
+        )
+    return Run(last.parent.parent, options, stored["hyp"], progress, checkpoint)
+
+
+def save_run(
+    run: Run, graph: Graph, ema: ModelEma, optimizer: Optimizer, tasks: list[TrainTask], is_best: bool
+) -> None:
+    """Write ``last`` (the one before it is kept as ``previous``), and ``best`` without the optimizer where it is."""
+    tensors = {
+        "model": graph.state_dict(),
+        "ema": ema.module.state_dict(),
+        "optimizer": optimizer_tensors(optimizer, graph),
+        "criterion": criterion_tensors(tasks),
+        "rng": {"torch": torch.get_rng_state()},
+    }
+    stored = {
+        "progress": vars(run.progress),
+        "options": vars(run.options),
+        "hyp": run.hyp,
+        "ema_updates": ema.updates,
+    }
+    whole = Checkpoint(graph.spec.source, graph.spec.text, graph.names, tensors, stored)
+    last = run.weights_folder / LAST
+    if last.is_file():
+        previous = run.weights_folder / PREVIOUS
+        previous.unlink(missing_ok=True)
+        os.link(last, previous)
+    save_checkpoint(last, whole)
+    if is_best and not run.options.nosave:
+        save_checkpoint(run.weights_folder / BEST, stripped(whole))
+
+
+def stripped(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint with the averaged weights alone, for use and not for going on."""
+    kept = {key: checkpoint.progress[key] for key in ("progress", "hyp")}
+    return Checkpoint(
+        checkpoint.source, checkpoint.graph_yaml, checkpoint.names, {"ema": checkpoint.tensors["ema"]}, kept
+    )
+
+
+def restore_run(run: Run, graph: Graph, ema: ModelEma, optimizer: Optimizer, tasks: list[TrainTask]) -> None:
+    """Put everything back as it was when the run's checkpoint was written; a new run stays as it is."""
+    if run.checkpoint is None:
+        return
+    tensors = run.checkpoint.tensors
+    graph.load_state_dict(tensors["model"])
+    ema.load(tensors["ema"], run.checkpoint.progress["ema_updates"])
+    load_optimizer_tensors(optimizer, graph, tensors.get("optimizer", {}))
+    load_criterion_tensors(tasks, tensors.get("criterion", {}))
+    torch.set_rng_state(tensors["rng"]["torch"])
+    run.checkpoint = None

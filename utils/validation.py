@@ -1,0 +1,122 @@
+"""Measuring a model: every head on its own data, with the evaluator that the head asks for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from data.dataset import TaskDataset
+from data.loader import TestLoader, build_test_loader
+from data.samples import Batch
+from models.graph import Graph
+from models.predictions import PostprocessOptions
+from utils.metrics import EVALUATORS
+
+VALIDATION_OPTIONS = PostprocessOptions(conf=0.001, iou=0.6, max_det=300, multi_label=True)
+
+ResultSink = Callable[[str, Batch, list[Any]], None]
+"""Called with a head's name, a batch and its results, to draw or save them."""
+
+
+@dataclass
+class Speed:
+    """Seconds spent per stage, over ``images`` images."""
+
+    images: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: {"inference": 0.0, "postprocess": 0.0})
+
+    def __str__(self) -> str:
+        """Milliseconds per image of every stage."""
+        stages = [f"{stage} {1000 * spent / max(self.images, 1):.1f} ms" for stage, spent in self.seconds.items()]
+        return f"{', '.join(stages)} per image over {self.images} images"
+
+
+@dataclass
+class HeadTest:
+    """One head's test: its loader, and how long it took when it last ran."""
+
+    loader: TestLoader
+    names: list[str]
+    speed: Speed = field(default_factory=Speed)
+
+
+def build_tests(
+    graph: Graph, datasets: Mapping[str, TaskDataset], img_size: int, base_size: int, batch_size: int, workers: int
+) -> dict[str, HeadTest]:
+    """Return a test for every head that has data.
+
+    Args:
+        graph: the model.
+        datasets: per head name.
+        img_size: long side of images for heads that find objects, pixels.
+        base_size: long side of images for heads that label pixels, pixels.
+        batch_size: images per batch.
+        workers: worker processes of each loader.
+    """
+    tests = {}
+    for name, dataset in datasets.items():
+        labels_pixels = "masks" in graph.heads[name].targets
+        size, pad = (base_size, 0.0) if labels_pixels else (img_size, 0.5)
+        loader = build_test_loader(dataset, size, batch_size, graph.stride, workers, pad=pad)
+        tests[name] = HeadTest(loader, dataset.names)
+    return tests
+
+
+@torch.inference_mode()
+def run_head_test(
+    graph: Graph,
+    name: str,
+    test: HeadTest,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    options: PostprocessOptions = VALIDATION_OPTIONS,
+    sink: ResultSink | None = None,
+) -> Any:
+    """Run one head over its test images and return its evaluator.
+
+    Args:
+        graph: the model, in eval mode on ``device``.
+        name: of the head.
+        test: its images.
+        device: where the model is.
+        dtype: reduced format of forward passes, None for float32.
+        options: thresholds of the results.
+        sink: gets every batch with its results.
+    """
+    head = graph.heads[name]
+    evaluator = EVALUATORS[head.evaluator](test.names)
+    test.speed = Speed()
+    for batch in tqdm(test.loader, desc=f"testing {name}", unit="batch", leave=False, dynamic_ncols=True, delay=1.0):
+        batch = batch.to(device)
+        started = time.perf_counter()
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            raw = graph(batch.images, heads=(name,))[name]
+        predictions = head.predict(raw, tuple(batch.images.shape[-2:]))
+        _wait_for(device)
+        inferred = time.perf_counter()
+        results = head.postprocess(predictions, options, batch.placements)
+        test.speed.seconds["inference"] += inferred - started
+        test.speed.seconds["postprocess"] += time.perf_counter() - inferred
+        test.speed.images += len(batch)
+        evaluator.update(results, batch)
+        if sink is not None:
+            sink(name, batch, results)
+    return evaluator
+
+
+def validate(
+    graph: Graph, tests: Mapping[str, HeadTest], device: torch.device, dtype: torch.dtype | None
+) -> dict[str, Any]:
+    """Run every head's test and return the evaluators by head name."""
+    return {name: run_head_test(graph, name, test, device, dtype) for name, test in tests.items()}
+
+
+def _wait_for(device: torch.device) -> None:
+    """Let queued GPU work finish, so that a clock read afterwards tells the truth."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
