@@ -118,6 +118,8 @@ def open_test_data(graph: Graph, options: argparse.Namespace) -> dict[str, TaskD
             else:
                 data = config.for_head(name, head.task)
         except DataError as error:
+            if options.segdata and head.task == "segment":
+                raise
             missing[name] = error
             continue
         if len(data.names) != head.num_classes:
@@ -208,10 +210,10 @@ def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     return metrics
 
 
-def main() -> None:
-    """Entry point."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; ``arguments`` stand in for the command line."""
     start_logging()
-    test(parse_options())
+    test(parse_options(arguments))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from models.graph import Graph
 from utils.devices import autocast_dtype, select_device
 from utils.ema import ModelEma
 from utils.errors import run_command
+from utils.host_memory import keep_freed_memory
 from utils.logging import start_logging
 from utils.optimizer import build_optimizer
 from utils.training.options import parse_train_options
@@ -43,6 +45,8 @@ def train(options: argparse.Namespace) -> Path:
     device = select_device(options.device)
     dtype = autocast_dtype(device, options.dtype)
     torch.manual_seed(options.seed)
+    if device.type == "cpu":
+        keep_freed_memory()
 
     data = load_data_config(options.data)
     graph, datasets = build_graph(run, data)
@@ -152,10 +156,10 @@ def describe(scores: dict[str, dict[str, float]]) -> str:
     return "  ".join(f"{name} [{' '.join(f'{m} {v:.4f}' for m, v in group)}]" for name, group in groups.items())
 
 
-def main() -> None:
-    """Entry point."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; ``arguments`` stand in for the command line."""
     start_logging()
-    train(parse_train_options())
+    train(parse_train_options(arguments))
 
 
 if __name__ == "__main__":

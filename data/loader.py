@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from data.skipping import SkippingDataset
 from data.transforms.testing import TestTransform
 from utils.errors import DataError, RunError, YolographError
 
+WORKER_NICENESS = 10
 TrainTransform = Callable[..., Sample]
 """``transform(dataset, index, rng) -> Sample``"""
 
@@ -266,6 +268,10 @@ def _torch_loader(items: Dataset, batch_sampler, workers: int) -> DataLoader:
 def _start_worker(_: int) -> None:
     # One thread per worker: the workers are the parallelism, and OpenCV's threads do not survive a fork.
     cv2.setNumThreads(0)
+    # Where the model computes on the same cores, its threads wait for each other at every step of the arithmetic: one
+    # that a worker pushed aside would hold up all. Workers run ahead in batches and can wait.
+    if not torch.cuda.is_available():
+        os.nice(WORKER_NICENESS)
     # Ctrl-C reaches every process of the terminal; the main one ends its workers without a traceback from each.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 import models.zoo_modules  # noqa: F401 - fills the registry
 from models.heads.base import Head
 from models.registry import Built, lookup
-from models.spec import ModelSpec, load_spec
+from models.spec import ModelSpec, RowSpec, load_spec
 from models.trace import RowTrace, trace_rows
 from utils.errors import ModelError, did_you_mean
 
 BATCHNORM_EPS = 1e-3
 BATCHNORM_MOMENTUM = 0.03
+SYMBOLS = ("nc", "n_segcls", "anchors")
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,23 @@ def build_rows(spec: ModelSpec) -> list[Built]:
             inputs = [channels[source] for source in row.sources]
             made = block.from_row(inputs, spec.scale.repeats(row.number), row.args, spec.scale)
         except (ValueError, TypeError) as error:
-            keys = [key for key in spec.values if isinstance(key, str)]
-            symbols = [arg for arg in row.args if isinstance(arg, str) and arg not in keys]
-            near = next((hint for arg in symbols if (hint := did_you_mean(arg, keys))), "")
-            raise ModelError(f"{spec.where(row)}: {error}{near}") from None
+            raise ModelError(f"{spec.where(row)}: {error}{_symbol_hint(spec, row, str(error))}") from None
         channels[row.index] = made.out_channels
         built.append(made)
     return built
+
+
+def _symbol_hint(spec: ModelSpec, row: RowSpec, error: str) -> str:
+    """Return a mend for an argument that reads like a key of the file but is none."""
+    keys = [key for key in spec.values if isinstance(key, str)]
+    for arg in row.args:
+        if not isinstance(arg, str) or repr(arg) not in error:
+            continue
+        if arg in SYMBOLS:
+            return f"; add the key '{arg}' to the file"
+        if len(arg) > 2 and (near := did_you_mean(arg, keys)):
+            return f", which is no key of the file.{near}"
+    return ""
 
 
 def name_heads(spec: ModelSpec, built: list[Built]) -> dict[str, int]:
@@ -108,7 +119,7 @@ class Graph(nn.Module):
         self.head_rows = name_heads(spec, blueprint)
         self.trace: list[RowTrace] = trace_rows(spec, [made.module for made in blueprint])
         self.stride = max(32, *(row.stride for row in self.trace))
-        self.model = nn.ModuleList(made.module for made in build_rows(spec))
+        self.model = self._allocate()
         self.names = {name: [str(i) for i in range(head.num_classes)] for name, head in self.heads.items()}
         self._plans: dict[tuple[str, ...], list[Step]] = {}
         for index in self.head_rows.values():
@@ -116,6 +127,17 @@ class Graph(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps, module.momentum = BATCHNORM_EPS, BATCHNORM_MOMENTUM
+
+    def _allocate(self) -> nn.ModuleList:
+        """Return every row's module with memory."""
+        try:
+            return nn.ModuleList(made.module for made in build_rows(self.spec))
+        except (RuntimeError, MemoryError):
+            count = sum(row.parameters for row in self.trace)
+            raise ModelError(
+                f"{self.spec.source}: there is no memory for its {count:,} parameters; "
+                "lower width_multiple or the channels"
+            ) from None
 
     @property
     def heads(self) -> dict[str, Head]:

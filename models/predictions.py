@@ -5,7 +5,8 @@ Shape suffixes: B images, N candidate boxes, C classes, H rows, W columns, k kep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import Tensor
 
@@ -30,6 +31,16 @@ class Masks:
     """Class logits of a batch: (B, C, H, W) at the network input's size."""
 
     logits: Tensor
+
+
+def named_outputs(predictions: Any) -> dict[str, Tensor]:
+    """Return the tensors of a head's batched predictions by field name; fields that are None are left out.
+
+    Args:
+        predictions: a dataclass of tensors, such as ``Detections`` or ``Masks``.
+    """
+    values = {field.name: getattr(predictions, field.name) for field in fields(predictions)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass

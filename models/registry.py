@@ -135,7 +135,9 @@ def lookup(name: str) -> type:
     for candidate in (name, name.removeprefix("torch."), f"nn.{name}"):
         if candidate in _BLOCKS:
             return _BLOCKS[candidate]
-    raise ValueError(f"there is no module named '{name}'.{did_you_mean(name, _BLOCKS)}")
+    near = did_you_mean(name, _BLOCKS)
+    mend = f".{near}" if near else f"; there are {', '.join(registered())}"
+    raise ValueError(f"there is no module named '{name}'{mend}")
 
 
 def single_input(block: type, in_channels: list[int]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,7 +100,7 @@ class ModelSpec:
         return parse_spec({**self.values, section: rows}, self.source)
 
     def with_classes(self, index: int, count: int) -> ModelSpec:
-        """Return the model with another class count of the head at row ``index``, as its symbol's value or literally."""
+        """Return the model with another class count of the head at row ``index``: its symbol's value or a literal."""
         section, local = self._locate(index)
         args = self.values[section][local][3]
         if args and isinstance(args[0], str) and args[0] in self.values:
@@ -173,7 +175,7 @@ def parse_spec(values: Any, source: str) -> ModelSpec:
     scale = Scale(
         depth=_number(values, "depth_multiple", 1.0, source),
         width=_number(values, "width_multiple", 1.0, source),
-        divisor=int(_number(values, "channel_multiple", 8, source)),
+        divisor=_whole_number(values, "channel_multiple", 8, source),
     )
     rows: list[RowSpec] = []
     names: dict[str, int] = {}
@@ -182,7 +184,7 @@ def parse_spec(values: Any, source: str) -> ModelSpec:
         if parsed.name is not None:
             names[parsed.name] = index
         rows.append(parsed)
-    return ModelSpec(source, values, tuple(rows), scale, int(_number(values, "ch", 3, source)))
+    return ModelSpec(source, values, tuple(rows), scale, _whole_number(values, "ch", 3, source))
 
 
 def _written_rows(values: Mapping[str, Any], source: str) -> list[Any]:
@@ -192,8 +194,10 @@ def _written_rows(values: Mapping[str, Any], source: str) -> list[Any]:
         if part is None:
             if section == "neck":
                 continue
-            near = did_you_mean(section, [key for key in values if key not in KNOWN_KEYS])
-            raise ModelError(f"{source}: the key '{section}' is missing; add it with its list of rows.{near}")
+            unknown = [str(key) for key in values if key not in KNOWN_KEYS]
+            near = difflib.get_close_matches(section, unknown, n=1, cutoff=0.5)
+            mend = f"rename the key '{near[0]}' to '{section}'" if near else "add it with its list of rows"
+            raise ModelError(f"{source}: the key '{section}' is missing; {mend}")
         if not isinstance(part, list):
             raise ModelError(f"{source}: '{section}' must be a list of rows [from, number, module, args]")
         rows += part
@@ -211,13 +215,30 @@ def _check_keys(values: Mapping[str, Any], rows: list[Any], source: str) -> None
         near = did_you_mean(str(key), KNOWN_KEYS)
         if key not in KNOWN_KEYS and key not in used and near:
             raise ModelError(f"{source}: there is no key '{key}' and no row uses it.{near}")
-    given = values.get("input")
-    if given is not None:
-        unknown = [k for k in given if k not in INPUT_KEYS] if isinstance(given, Mapping) else [str(given)]
-        if unknown:
+    if values.get("input") is not None:
+        _check_input(values, source)
+
+
+def _check_input(values: Mapping[str, Any], source: str) -> None:
+    """Refuse a key ``input`` that does not say how pixels become the network's input."""
+    given = values["input"]
+    unknown = [k for k in given if k not in INPUT_KEYS] if isinstance(given, Mapping) else [str(given)]
+    if unknown:
+        raise ModelError(
+            f"{source}: 'input' takes {', '.join(INPUT_KEYS)}, but has '{unknown[0]}'."
+            f"{did_you_mean(unknown[0], INPUT_KEYS)}"
+        )
+    _number(given, "scale", 255.0, f"{source}: input")
+    channels = _whole_number(values, "ch", 3, source)
+    for key in ("mean", "std"):
+        numbers = given.get(key)
+        if numbers is None:
+            continue
+        fits = isinstance(numbers, list) and len(numbers) == channels and all(_is_number(n) for n in numbers)
+        if not fits or (key == "std" and min(numbers) <= 0):
+            what = "numbers above 0" if key == "std" else "numbers"
             raise ModelError(
-                f"{source}: 'input' takes {', '.join(INPUT_KEYS)}, but has '{unknown[0]}'."
-                f"{did_you_mean(unknown[0], INPUT_KEYS)}"
+                f"{source}: 'input' needs for {key} {channels} {what}, one per channel, but has {numbers!r}"
             )
 
 
@@ -229,9 +250,20 @@ def _strings(args: Any) -> list[str]:
 
 def _number(values: Mapping[str, Any], key: str, default: float, source: str) -> float:
     value = values.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if not _is_number(value) or not value > 0:
         raise ModelError(f"{source}: '{key}' must be a number above 0, but it is {value!r}")
     return value
+
+
+def _whole_number(values: Mapping[str, Any], key: str, default: int, source: str) -> int:
+    value = _number(values, key, default, source)
+    if value != int(value):
+        raise ModelError(f"{source}: '{key}' must be a whole number, but it is {value!r}")
+    return int(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _parse_row(
@@ -263,7 +295,7 @@ def _parse_row(
 
 def _resolve_source(source: Any, index: int, names: Mapping[str, int], count: int, where: str) -> int:
     """Return the absolute index of a ``from`` entry; -1 stands for the image."""
-    last = f"rows 0 to {index - 1}" if index else "the image, written -1"
+    last = f"rows 0 to {index - 1}" if index > 1 else "row 0" if index else "the image, written -1"
     if isinstance(source, str):
         if source not in names:
             near = did_you_mean(source, names)

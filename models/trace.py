@@ -73,7 +73,7 @@ def trace_rows(
                 if is_head:
                     module.set_strides([strides[source] for source in row.sources])
                     module.predict(result, image_size)
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
             raise ModelError(_misfit(spec, row, inputs, strides, error)) from None
         shapes = [tuple(tensor.shape) for tensor in _tensors(result)]
         if not is_head and (not isinstance(result, Tensor) or result.dim() != 4 or 0 in result.shape):
@@ -140,5 +140,7 @@ def _misfit(spec: ModelSpec, row: RowSpec, inputs: list[Tensor], strides: dict[i
         f"{'the image' if source < 0 else f'row {source}'} with {x.shape[1]} channels at 1/{strides[source]}"
         for source, x in zip(row.sources, inputs, strict=True)
     ]
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"{spec.where(row)}: it cannot take {' and '.join(parts)}: {reason}; change 'from' or the arguments"
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    order = [strides[source] for source in row.sources]
+    mend = "change 'from' or the arguments" if order == sorted(order) else "list the rows in 'from' from fine to coarse"
+    return f"{spec.where(row)}: it cannot take {' and '.join(parts)}: {reason}; {mend}"

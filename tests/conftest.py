@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -22,3 +24,64 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the folder ../shared with real data, which is not part of the project")
     return SHARED
+
+
+TINY_MODEL = """
+nc: 3
+n_segcls: 4
+depth_multiple: 0.33
+width_multiple: 0.125
+anchors:
+  - [8, 8, 16, 16]
+  - [24, 24, 40, 40]
+backbone:
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, Conv, [64, 3, 2]]
+  - [-1, 1, Conv, [64, 3, 2]]  # 2: 1/8
+  - [-1, 1, Conv, [128, 3, 2]]  # 3: 1/16
+head:
+  - [[2], 1, SegMaskBase, [n_segcls, 1, 64, False]]
+  - [[2, 3], 1, Detect, [nc, anchors]]
+"""
+
+
+def write_tiny_set(root: Path, images: int = 12, size: tuple[int, int] = (96, 64), seed: int = 0) -> Path:
+    """Write a small detection and segmentation set of coloured blocks and return its data YAML."""
+    rng = np.random.default_rng(seed)
+    width, height = size
+    for split in ("train", "val"):
+        for folder in ("images", "labels", "masks"):
+            (root / folder / split).mkdir(parents=True, exist_ok=True)
+        for i in range(images):
+            picture = rng.integers(90, 130, (height, width, 3), dtype=np.uint8)
+            mask = np.zeros((height, width), np.uint8)
+            rows = []
+            for kind in range(3):
+                w, h = rng.integers(12, 28, 2)
+                x, y = rng.integers(0, width - w), rng.integers(0, height - h)
+                picture[y : y + h, x : x + w] = np.array([(220, 30, 30), (30, 220, 30), (30, 30, 220)][kind])
+                mask[y : y + h, x : x + w] = kind + 1
+                rows.append(f"{kind} {(x + w / 2) / width:.6f} {(y + h / 2) / height:.6f} {w / width:.6f} {h / height:.6f}")
+            cv2.imwrite(str(root / "images" / split / f"{i:03d}.png"), picture[..., ::-1])
+            cv2.imwrite(str(root / "masks" / split / f"{i:03d}.png"), mask)
+            (root / "labels" / split / f"{i:03d}.txt").write_text("\n".join(rows) + "\n")
+    data = root / "tiny.yaml"
+    data.write_text(
+        "detect: {train: images/train, val: images/val, names: [red, green, blue]}\n"
+        "segment: {train: images/train, val: images/val, masks: masks, names: [ground, red, green, blue]}\n"
+    )
+    return data
+
+
+@pytest.fixture
+def tiny_data(tmp_path: Path) -> Path:
+    """A data YAML of twelve small pictures per split with boxes and masks."""
+    return write_tiny_set(tmp_path / "tiny")
+
+
+@pytest.fixture
+def tiny_model(tmp_path: Path) -> Path:
+    """A model YAML with a detection and a segmentation head and about 40,000 parameters."""
+    path = tmp_path / "tiny_model.yaml"
+    path.write_text(TINY_MODEL)
+    return path

@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from data.samples import Placement
+from utils.environment import torchvision_ops
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
@@ -42,7 +42,7 @@ def box_iou_matrix(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     Returns:
         (n, m) float32. Two boxes without area overlap by 0.
     """
-    return box_iou(boxes1.float(), boxes2.float()).nan_to_num_(0.0)
+    return torchvision_ops().box_iou(boxes1.float(), boxes2.float()).nan_to_num_(0.0)
 
 
 def scale_to_native(boxes: Array, placement: Placement) -> Array:

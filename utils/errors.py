@@ -53,9 +53,15 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 def run_command(main: Callable[[], None]) -> None:
     """Run a command's ``main`` and turn every failure a user can mend into one line on stderr and an exit code.
 
+    The installation is checked first, so that a broken one does not end a long run half-way.
+
     Exit codes: 1 run, 2 usage, 3 data, 4 model, 5 export, 130 interrupted.
     """
+    # Imported here because utils.environment reports in the errors of this file.
+    from utils.environment import check_environment
+
     try:
+        check_environment()
         main()
     except YolographError as error:
         print(f"error: {error}", file=sys.stderr)

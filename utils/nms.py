@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from models.predictions import Detections, PostprocessOptions
+from utils.environment import torchvision_ops
 
 MAX_CANDIDATES = 30_000
 """Most (box, class) pairs of one image that suppression looks at; the most confident stay."""
@@ -72,7 +72,7 @@ def _suppress(
         wide = boxes if boxes.device.type == "mps" else boxes.double()
         span = wide.max() - wide.min() + 1
         shifted = wide + (classes * span)[:, None]
-    kept = nms(shifted, scores.to(shifted), options.iou)[: options.max_det]
+    kept = torchvision_ops().nms(shifted, scores.to(shifted), options.iou)[: options.max_det]
     return boxes[kept], scores[kept], classes[kept]
 
 

@@ -22,6 +22,8 @@ from models.losses.segmentation_criterion import SegmentationCriterion
 from models.predictions import MaskResult, Masks, PostprocessOptions
 from models.registry import Built, Scale, construct, register
 
+MOST_CLASSES = 255
+
 
 def enlarge(factor: int) -> nn.Upsample:
     """Return a bilinear upsampling with aligned corners."""
@@ -60,6 +62,10 @@ class SegmentationHead(Head):
         for what, value in (("number of classes", classes), ("number of blocks", inner), ("hidden channels", hidden)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"the {what} must be a whole number above 0, but it is {value!r}")
+        if classes > MOST_CLASSES:
+            raise ValueError(
+                f"a mask's pixels are one byte, so there are at most {MOST_CLASSES} classes, not {classes}"
+            )
         built = construct(cls, in_channels, classes, scale.repeats(inner), scale.channels(hidden), shortcut)
         return Built(built, 0)
 

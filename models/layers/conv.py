@@ -17,6 +17,17 @@ def same_padding(kernel: int | list[int] | tuple[int, ...], dilation: int = 1) -
     return tuple((dilation * (k - 1) + 1) // 2 for k in kernel)
 
 
+def check_window(what: str, value: int | list[int] | tuple[int, ...]) -> None:
+    """Refuse a kernel or stride that is neither a size nor one size per axis.
+
+    Raises:
+        ValueError: it is below 1, or a list of other than two numbers.
+    """
+    sizes = [value] if isinstance(value, int) else list(value)
+    if min(sizes, default=0) < 1 or len(sizes) > 2:
+        raise ValueError(f"the {what} is one number above 0, or two for height and width, but it is {value}")
+
+
 @register
 class Conv(RowBlock):
     """Convolution without bias, BatchNorm, SiLU::
@@ -46,6 +57,10 @@ class Conv(RowBlock):
         act: bool = True,
     ) -> None:
         super().__init__()
+        check_window("kernel", kernel)
+        check_window("stride", stride)
+        if groups < 1 or c_in % groups or c_out % groups:
+            raise ValueError(f"{groups} groups do not divide {c_in} input and {c_out} output channels")
         if padding is None:
             padding = same_padding(kernel, dilation)
         as_tuple = [tuple(v) if isinstance(v, list) else v for v in (kernel, stride, padding)]

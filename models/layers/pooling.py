@@ -12,6 +12,17 @@ from models.layers.conv import Conv
 from models.registry import Built, RowBlock, Scale, construct, register, single_input
 
 
+def check_odd(kernels: list[int] | tuple[int, ...]) -> None:
+    """Refuse pools that would change the size of the map.
+
+    Raises:
+        ValueError: a kernel is not an odd number above 0.
+    """
+    wrong = [kernel for kernel in kernels if kernel < 1 or kernel % 2 == 0]
+    if wrong:
+        raise ValueError(f"pool kernels are odd numbers above 0, so that the size stays, but one is {wrong[0]}")
+
+
 @register
 class SPP(RowBlock):
     """Spatial pyramid pooling (He et al., arXiv:1406.4729) as YOLO uses it::
@@ -21,6 +32,7 @@ class SPP(RowBlock):
 
     def __init__(self, c_in: int, c_out: int, kernels: list[int] | tuple[int, ...] = (5, 9, 13)) -> None:
         super().__init__()
+        check_odd(kernels)
         hidden = c_in // 2
         self.cv1 = Conv(c_in, hidden, 1)
         self.cv2 = Conv(hidden * (len(kernels) + 1), c_out, 1)
@@ -37,6 +49,7 @@ class SPPF(RowBlock):
 
     def __init__(self, c_in: int, c_out: int, kernel: int = 5) -> None:
         super().__init__()
+        check_odd([kernel])
         hidden = c_in // 2
         self.cv1 = Conv(c_in, hidden, 1)
         self.cv2 = Conv(hidden * 4, c_out, 1)

@@ -26,6 +26,7 @@ CHANNEL_KEEPING = (
     nn.Hardswish,
     nn.Sigmoid,
 )
+UPSAMPLE_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 
 
 def _call(torch_class: type[nn.Module], args: list[Any], first: tuple[int, ...] = ()) -> nn.Module:
@@ -33,9 +34,12 @@ def _call(torch_class: type[nn.Module], args: list[Any], first: tuple[int, ...] 
     values = [tuple(a) if isinstance(a, list) else a for a in args]
     try:
         inspect.signature(torch_class.__init__).bind(None, *first, *values)
-        return torch_class(*first, *values)
+        module = torch_class(*first, *values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"nn.{torch_class.__name__} does not take {args}: {error}") from None
+    if isinstance(module, nn.Upsample) and module.mode not in UPSAMPLE_MODES:
+        raise ValueError(f"nn.Upsample has no mode {module.mode!r}, only {', '.join(UPSAMPLE_MODES)}")
+    return module
 
 
 def _stack(torch_class: type[nn.Module], args: list[Any], number: int) -> nn.Module:

@@ -41,7 +41,7 @@ def batch_of_rows(rows: Sequence[Sequence[float]], shape: Sequence[int]) -> Batc
 
 
 def match_rows(targets: AnchorTargets, level: int) -> np.ndarray:
-    """Return a level's matches as published: image, anchor, row, column, class, box, anchor size; sorted by all columns."""
+    """Return a level's matches as published: image, anchor, row, column, class, box, anchor size; rows sorted."""
     found = targets.levels[level]
     whole = torch.stack((found.image, found.anchor, found.row, found.column, found.classes), 1).float()
     table = torch.cat((whole, found.boxes, found.anchors), 1).numpy()
@@ -131,7 +131,8 @@ def check_synthetic_losses(fixture: Fixture, report: Report) -> None:
         size, strides, classes = case["image_size"], case["strides"], case["nc"]
         draw = np.random.RandomState(case["seed"])
         raw = [
-            tensor(draw.standard_normal((2, 3, size // stride, size // stride, 5 + classes)) * 1.5) for stride in strides
+            tensor(draw.standard_normal((2, 3, size // stride, size // stride, 5 + classes)) * 1.5)
+            for stride in strides
         ]
         pixels = tensor(case["anchors"]).view(len(strides), -1, 2)
         cells = pixels / torch.tensor(strides).view(-1, 1, 1)
@@ -144,7 +145,7 @@ def check_synthetic_losses(fixture: Fixture, report: Report) -> None:
 def scalar_focal(logits: Tensor, goal: Tensor, gamma: float) -> Tensor:
     """Return the published program's focal loss: its cross entropy is a mean before the focal factor is applied.
 
-    So it is ``mean((1 - p_true)^gamma) * CE``; the first mean runs over all pixels, and an ignored one counts there with
+    So it is ``mean((1 - p_true)^gamma) * CE``; the first mean runs over all pixels, an ignored one counting there with
     the likelihood of class 0. Ours weighs pixel by pixel; this form exists for the fixture alone.
     """
     summed, labelled = pixel_cross_entropy(logits, goal, IGNORED)
@@ -199,9 +200,13 @@ def check_pixel_losses(
                 report.unread(f"{prefix}{key}")
                 continue
             criterion = SegmentationCriterion(outputs[0].shape[1], hyp)
-            batch = Batch(torch.zeros(len(masks), 3, *masks.shape[1:], dtype=torch.uint8), torch.zeros(len(masks), 0, 4),
-                          torch.zeros(len(masks), 0, dtype=torch.int64), torch.zeros(len(masks), 0, dtype=torch.bool),
-                          masks=masks)
+            batch = Batch(
+                torch.zeros(len(masks), 3, *masks.shape[1:], dtype=torch.uint8),
+                torch.zeros(len(masks), 0, 4),
+                torch.zeros(len(masks), 0, dtype=torch.int64),
+                torch.zeros(len(masks), 0, dtype=torch.bool),
+                masks=masks,
+            )
             used = outputs[: 1 + len(hyp["seg_aux"])]
             ours = criterion(used, criterion.prepare(batch))["seg"]
         report.close(f"{prefix}{key}", ours, published, tolerance)
@@ -218,7 +223,9 @@ def _recipe(key: str, expected: dict[str, Any]) -> dict[str, Any] | None:
         return {"seg_aux": (1.5 * float(match[1]), 0.5 * float(match[1]))}
     if match := re.fullmatch(r"cross_entropy_(?:aux1|one_aux)_weight_?([\d.]+)", key):
         return {"seg_aux": (float(match[1]),)}
-    if match := re.fullmatch(r"ohem_(?:aux_)?(?:thresh)?([\de.-]+)(?:_(?:weights|aux)_([\d.]+)_([\d.]+))?(?:_topk_path)?", key):
+    if match := re.fullmatch(
+        r"ohem_(?:aux_)?(?:thresh)?([\de.-]+)(?:_(?:weights|aux)_([\d.]+)_([\d.]+))?(?:_topk_path)?", key
+    ):
         aux = () if match[2] is None else (float(match[2]), float(match[3]))
         return {"seg_loss": "ohem", "seg_ohem_threshold": float(match[1]), "seg_aux": aux}
     return None

@@ -51,7 +51,10 @@ def check_description(graph: Graph, fixture: Fixture, report: Report) -> None:
             "parameters", sum(p.numel() for p in graph.parameters() if p.requires_grad), published
         ),
         "gflops_640_thop": lambda published: report.within(
-            "gflops_640_thop", sum(row.flops for row in tabulate_model(graph.spec, (640, 640))) / 1e9, published, FLOPS_SHARE
+            "gflops_640_thop",
+            sum(row.flops for row in tabulate_model(graph.spec, (640, 640))) / 1e9,
+            published,
+            FLOPS_SHARE,
         ),
         "savelist": lambda published: report.same("savelist", rows_kept(graph), published),
         "strides": lambda published: report.close("strides", _detect(graph).strides, published, exact),
@@ -139,7 +142,7 @@ def decoded(head: Detect, raw: list[Tensor], size: tuple[int, int]) -> Tensor:
 def check_layers(
     key: str, graph: Graph, rows: dict[int, Any], size: tuple[int, int], fixture: Fixture, report: Report
 ) -> None:
-    """Compare mean, population standard deviation and shapes of every row; several outputs count as one heap of values."""
+    """Compare mean, population standard deviation and shapes of every row, its outputs taken together."""
     tolerance = fixture.tolerance(key.replace("_layers", "_arrays"))
     published = fixture.facts[key]["rows"]
     report.same(f"{key} rows", sorted(rows), [row[0] for row in published])
@@ -221,8 +224,9 @@ def check_train(graph: Graph, fixture: Fixture, report: Report) -> None:
     losses: dict[str, Any] = dict(fixture.facts.get("losses", {}))
     pixels = losses.pop("segmentation", None)
     if pixels is not None and segment is not None:
-        check_segmentation_losses("segmentation ", pixels, list(raw[segment[0]]), segment[1].num_classes, images.shape,
-                                  fixture, report)
+        check_segmentation_losses(
+            "segmentation ", pixels, list(raw[segment[0]]), segment[1].num_classes, images.shape, fixture, report
+        )
     for variant, expected in losses.items():
         check_detection_losses(variant, expected, _detect(graph), raw["detect"], images.shape, fixture, report)
 
@@ -248,5 +252,3 @@ def check_train_array(
     elif match := re.match(r"(running_mean|running_var) of (\S+)", fixture.facts.get("outputs", {}).get(name, "")):
         module = graph.get_submodule(match[2])
         report.close(name, getattr(module, match[1]), published, tolerance)
-
-

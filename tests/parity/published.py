@@ -71,7 +71,9 @@ def load_fixture(path: str | Path) -> Fixture:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path}: the fixture cannot be read ({error.strerror}); give the path of a NAME.json") from None
+        raise UsageError(
+            f"{path}: the fixture cannot be read ({error.strerror}); give the path of a NAME.json"
+        ) from None
     except ValueError:
         raise UsageError(f"{path}: the fixture is not JSON; give the path of a NAME.json") from None
     if not isinstance(facts, dict):

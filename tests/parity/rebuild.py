@@ -21,7 +21,17 @@ from utils.errors import ModelError, UsageError
 
 Shapes = dict[str, tuple[int, ...]]
 """Published tensor names with their shapes, in order; empty where a fixture does not list them."""
-OVERRIDES = ("nc", "n_segcls", "depth_multiple", "width_multiple", "channel_multiple", "anchors", "ch", "backbone", "head")
+OVERRIDES = (
+    "nc",
+    "n_segcls",
+    "depth_multiple",
+    "width_multiple",
+    "channel_multiple",
+    "anchors",
+    "ch",
+    "backbone",
+    "head",
+)
 
 
 def published_state(fixture: Fixture) -> list[list[Any]]:
@@ -81,13 +91,17 @@ def rebuild(fixture: Fixture, report: Report) -> Graph:
     if state:
         compare_state(graph, state, report)
     elif "state_of" in fixture.facts:
-        report.skip("state", f"{fixture.facts['state_of']}.json is not beside the fixture; our own tensor names are used")
+        report.skip(
+            "state", f"{fixture.facts['state_of']}.json is not beside the fixture; our own tensor names are used"
+        )
     return graph
 
 
 def compare_state(graph: nn.Module, state: list[list[Any]], report: Report) -> None:
     """Hold our tensors against the published list; buffers that a reference computes need not be tensors of ours."""
-    ours = {name: [list(value.shape), str(value.dtype).removeprefix("torch.")] for name, value in graph.state_dict().items()}
+    ours = {
+        name: [list(value.shape), str(value.dtype).removeprefix("torch.")] for name, value in graph.state_dict().items()
+    }
     filled = {entry[0]: [list(entry[1]), entry[2]] for entry in state if not _computed(entry)}
     computed = {entry[0] for entry in state if _computed(entry)}
     missing = [name for name in filled if name not in ours]
@@ -118,7 +132,9 @@ def fill(graph: nn.Module, fixture: Fixture) -> None:
         for name, value in graph.state_dict().items():
             if entries and name not in entries:
                 if name in trainable:
-                    raise UsageError(f"{fixture.path}: our tensor {name} is not published, so nothing says how to fill it")
+                    raise UsageError(
+                        f"{fixture.path}: our tensor {name} is not published, so nothing says how to fill it"
+                    )
                 continue
             if (entries and _computed(entries[name])) or (not entries and name.endswith("anchors")):
                 continue

@@ -14,7 +14,7 @@ import numpy as np
 SPREAD = 0.1
 """Standard deviation of everything that is not a matrix: biases, running means, and scales around one."""
 MATRIX_GAIN = 1.4
-"""Standard deviation of a matrix entry times the square root of its fan-in; keeps a signal's size through SiLU layers."""
+"""Standard deviation of a matrix entry times the square root of its fan-in; keeps a signal's size through layers."""
 
 
 def seeded_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -28,7 +28,8 @@ def seeded_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     elif kind == "running_mean":
         value = SPREAD * draw
     elif len(shape) > 1:
-        value = MATRIX_GAIN / math.sqrt(max(math.prod(shape[1:]), 1)) * draw
+        # NumPy's own square root makes the product float64 before it is rounded, as in the published rule.
+        value = MATRIX_GAIN / np.sqrt(max(math.prod(shape[1:]), 1)) * draw
     elif kind == "weight":
         value = 1.0 + SPREAD * draw
     else:

@@ -1,0 +1,360 @@
+"""Use a trained model on pictures and videos: ``python detect.py --weights best.safetensors --source PATH``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data.sources import Frame, Sources, find_sources, read_frames
+from models.checkpoint import load_model
+from models.graph import Graph
+from models.predictions import DetectionResult, PostprocessOptions
+from models.predictor import STAGES, Predictor, group_equal
+from utils.annotate import Style, annotate, count_objects, describe
+from utils.devices import autocast_dtype, select_device
+from utils.errors import DataError, UsageError, did_you_mean, run_command
+from utils.files import increment_run_folder
+from utils.logging import start_logging
+from utils.plots.drawing import save_picture
+from utils.result_files import ResultFiles, Wanted
+from utils.stage_clock import StageClock
+from utils.video import VideoReader, VideoWriter
+
+LOGGER = logging.getLogger("yolograph")
+
+DESCRIPTION = """Run every head of a model on images and videos: objects as labelled boxes, areas as a coloured overlay.
+
+--source is an image, a video, a folder (its subfolders are left out), a quoted glob, or a .txt file with one image or
+video per line. Results go to a new folder runs/detect/exp, exp2, ... under the names of their sources; a video becomes
+an .mp4 of the same frame count, frame rate and size, without sound (an odd row or column is cut off)."""
+
+EPILOG = """what is written:
+  NAME                        the picture with boxes and overlay (not with --nosave)
+  labels/STEM.txt             --save-txt: 'class x y w h' per object, relative to the image; confidence with --save-conf
+  masks/STEM.png              --save-mask: the class index of every pixel
+  masks/STEM_colour.png       --save-mask: the same in colours
+  of a video                  labels/STEM_FRAME.txt, masks/STEM_FRAME.png ..., frames counted from 1
+  STEM taken by another file  STEM_2, STEM_3 ...; several heads of one kind: labels_HEAD, masks_HEAD
+
+examples:
+  python detect.py --weights runs/train/exp/weights/best.safetensors --source street.jpg
+  python detect.py --weights best.safetensors --source photos/ --save-txt --save-conf --conf-thres 0.4
+  python detect.py --weights best.safetensors --source 'photos/**/*.png' --save-mask --nosave
+  python detect.py --weights best.safetensors --source drive.mp4 --batch-size 8 --dtype auto
+
+Files that cannot be read are named and left out; the run fails only if none can be read.
+exit codes: 0 there is a result, 1 the run failed, 2 wrong usage, 3 the data are at fault, 4 the model is at fault"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="detect.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--weights", required=True, help="checkpoint, such as runs/train/exp/weights/best.safetensors")
+    add("--source", required=True, help="image, video, folder, quoted glob, or .txt list of files")
+    add("--heads", nargs="+", help="only these heads (default: all, in one pass)")
+    add("--img-size", "--imgsz", "--img", type=int, default=640, help="long side, pixels (default %(default)s)")
+    add("--base-size", type=int, help="other long side for segmentation; costs a second pass (default: --img-size)")
+    add("--conf-thres", "--conf", type=float, default=0.25, help="least confidence (default %(default)s)")
+    add("--iou-thres", "--iou", type=float, default=0.45, help="overlap that suppresses (default %(default)s)")
+    add("--max-det", type=int, default=1000, help="most objects per image (default %(default)s)")
+    add("--classes", type=int, nargs="+", help="keep only objects of these class indices")
+    add("--agnostic-nms", action="store_true", help="suppress across classes")
+    add("--device", default="", help="cpu, or the number of a GPU (default: the first GPU, else the CPU)")
+    add("--dtype", default="float32", choices=("auto", "bfloat16", "float32"), help="format of forward passes")
+    add("--batch-size", type=int, default=1, help="most pictures of equal input shape per pass (default %(default)s)")
+    add("--save-txt", action="store_true", help="write objects as label text")
+    add("--save-conf", action="store_true", help="add the confidence to --save-txt")
+    add("--save-mask", action="store_true", help="write class maps as PNG")
+    add("--nosave", "--no-save", action="store_true", help="write no pictures and no videos")
+    add("--line-thickness", type=int, help="line width of boxes, pixels (default: follows the picture's size)")
+    add("--hide-labels", action="store_true", help="draw boxes without labels")
+    add("--hide-conf", action="store_true", help="draw labels without the confidence")
+    add("--mask-alpha", type=float, default=0.4, help="weight of the overlay's colours, 0..1 (default %(default)s)")
+    add("--project", default="runs/detect", help="folder of all runs (default %(default)s)")
+    add("--name", default="exp", help="name of this run (default %(default)s)")
+    add("--exist-ok", action="store_true", help="write into the folder of that name even if it exists")
+    return parser
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+    options = build_parser().parse_args(arguments)
+    for name in ("conf_thres", "iou_thres", "mask_alpha"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be in 0..1, but is {getattr(options, name)}")
+    for name in ("img_size", "base_size", "batch_size", "max_det", "line_thickness"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, but is {value}")
+    if options.save_conf and not options.save_txt:
+        raise UsageError("--save-conf adds a column to the files of --save-txt; give both")
+    return options
+
+
+@dataclass
+class Run:
+    """One run of the command: what it works with, and what has come of it.
+
+    Attributes:
+        predictor: pictures to results.
+        names: class names per head.
+        files: where results go.
+        style: how they are drawn.
+        inputs: number of images and videos to read.
+        batch_size: most pictures per pass.
+        clock: time per stage.
+        images: still images done.
+        videos: videos done.
+        frames: frames of those videos.
+        failures: inputs that could not be read.
+        cut_short: videos with fewer frames than they announce.
+    """
+
+    predictor: Predictor
+    names: dict[str, list[str]]
+    files: ResultFiles
+    style: Style
+    inputs: int
+    batch_size: int
+    clock: StageClock
+    images: int = 0
+    videos: int = 0
+    frames: int = 0
+    failures: list[Path] = field(default_factory=list)
+    cut_short: list[Path] = field(default_factory=list)
+
+    def failed(self, path: Path, error: DataError) -> None:
+        """Take note of an input that cannot be read; the run goes on if there are others.
+
+        Raises:
+            DataError: it was the only input.
+        """
+        if self.inputs == 1:
+            raise error
+        self.failures.append(path)
+        LOGGER.warning("left out: %s", error)
+
+    def batches(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, dict[str, Any], float]]:
+        """Yield every frame with its results and the milliseconds spent on it, predicted in batches of equal shape."""
+        keyed = ((self.predictor.input_shapes(frame.image), frame) for frame in timed(frames, self.clock, "read"))
+        for group in group_equal(keyed, self.batch_size):
+            started = time.perf_counter()
+            found = self.predictor([frame.image for frame in group])
+            milliseconds = 1000 * (time.perf_counter() - started) / len(group)
+            for frame, results in zip(group, found, strict=True):
+                yield frame, results, milliseconds
+
+
+def timed(items: Iterable[Any], clock: StageClock, stage: str) -> Iterator[Any]:
+    """Yield the items and count the time that getting them takes for a stage."""
+    iterator = iter(items)
+    while True:
+        with clock.time(stage):
+            item = next(iterator, None)
+        if item is None:
+            return
+        yield item
+
+
+def detect(options: argparse.Namespace) -> Path:
+    """Run the model over the source and return the run folder.
+
+    Raises:
+        DataError: no input could be read.
+    """
+    sources = find_sources(options.source)
+    run = prepare(options, sources)
+    detect_images(run, sources.images)
+    for number, path in enumerate(sources.videos, 1):
+        try:
+            detect_video(run, path, f"video {number}/{len(sources.videos)} {path.name}")
+        except DataError as error:
+            run.failed(path, error)
+    report(run, options.source)
+    return run.files.folder
+
+
+def prepare(options: argparse.Namespace, sources: Sources) -> Run:
+    """Load the model, hold the options against it, and make the run folder."""
+    device = select_device(options.device)
+    graph = load_model(options.weights, device)
+    heads = choose_heads(graph, options)
+    base_size = options.base_size or options.img_size
+    sizes = {head: base_size if "masks" in graph.heads[head].targets else options.img_size for head in heads}
+    thresholds = PostprocessOptions(
+        conf=options.conf_thres,
+        iou=options.iou_thres,
+        max_det=options.max_det,
+        agnostic=options.agnostic_nms,
+        classes=tuple(options.classes) if options.classes else None,
+    )
+    clock = StageClock(("read", *STAGES, "draw and write"))
+    dtype = autocast_dtype(device, options.dtype)
+    predictor = Predictor(graph, sizes, thresholds, device, dtype, clock)
+    predictor.warm_up(options.img_size)
+    wanted = Wanted(not options.nosave, options.save_txt, options.save_conf, options.save_mask)
+    files = ResultFiles(run_folder(options, sources, wanted), graph.names, wanted)
+    style = Style(options.line_thickness, not options.hide_labels, not options.hide_conf, options.mask_alpha)
+    LOGGER.info(
+        "%s on %s in %s, heads %s",
+        options.weights,
+        device,
+        str(dtype or torch.float32).removeprefix("torch."),
+        ", ".join(heads),
+    )
+    return Run(predictor, graph.names, files, style, len(sources), options.batch_size, clock)
+
+
+def choose_heads(graph: Graph, options: argparse.Namespace) -> list[str]:
+    """Return the heads to run.
+
+    Raises:
+        UsageError: the model has no such head, or no such class.
+    """
+    for name in options.heads or ():
+        if name not in graph.heads:
+            hint = did_you_mean(name, graph.heads)
+            raise UsageError(f"--heads {name}: the model has no such head, only {', '.join(graph.heads)}.{hint}")
+    heads = [name for name in graph.heads if not options.heads or name in options.heads]
+    objects = [graph.heads[name].num_classes for name in heads if "boxes" in graph.heads[name].targets]
+    for index in options.classes or ():
+        if objects and not 0 <= index < max(objects):
+            raise UsageError(f"--classes {index}: the model's classes are 0 to {max(objects) - 1}")
+    return heads
+
+
+def run_folder(options: argparse.Namespace, sources: Sources, wanted: Wanted) -> Path:
+    """Make the folder of the run, unless nothing is to be written.
+
+    Raises:
+        UsageError: it is the folder of the inputs, which the results would replace.
+    """
+    folder = Path(options.project) / options.name
+    if options.exist_ok and folder.resolve() in {path.parent.resolve() for path in sources.images + sources.videos}:
+        raise UsageError(f"{folder} holds the inputs, which the results would replace; choose another --name")
+    return increment_run_folder(options.project, options.name, options.exist_ok) if wanted.anything else folder
+
+
+def detect_images(run: Run, paths: list[Path]) -> None:
+    """Run the model over still images: one line, and the wanted files, for each."""
+    for frame, results, milliseconds in run.batches(read_frames(paths, run.failed)):
+        with run.clock.time("draw and write"):
+            target = run.files.name_for(frame.path)
+            if run.files.wanted.pictures:
+                save_picture(target, annotate(frame.image, results, run.names, run.style))
+            run.files.save_results(target.stem, results, frame.image.shape[:2])
+        run.images += 1
+        LOGGER.info(
+            "image %d/%d %s: %s, %s, %.1f ms",
+            frame.number,
+            len(paths),
+            frame.path.name,
+            run.predictor.shape_text(frame.image),
+            describe(results, run.names),
+            milliseconds,
+        )
+
+
+def detect_video(run: Run, path: Path, title: str) -> None:
+    """Run the model over a video: the same number of frames at the same rate, and the wanted files of every frame.
+
+    Raises:
+        DataError: not one frame can be read.
+    """
+    target = run.files.name_for(path).with_suffix(".mp4")
+    objects: dict[str, list[np.ndarray]] = {}
+    spent = 0.0
+    with VideoReader(path) as video, VideoWriter(target, video.rate) as writer, frame_bar(video, title) as bar:
+        frames = (Frame(path, image, number) for number, image in enumerate(video, 1))
+        for frame, results, milliseconds in run.batches(frames):
+            with run.clock.time("draw and write"):
+                if run.files.wanted.pictures:
+                    writer.write(annotate(frame.image, results, run.names, run.style))
+                run.files.save_results(f"{target.stem}_{frame.number}", results, frame.image.shape[:2])
+            for head, result in results.items():
+                if isinstance(result, DetectionResult):
+                    objects.setdefault(head, []).append(result.classes.numpy())
+            spent += milliseconds
+            bar.update()
+    run.videos += 1
+    run.frames += video.frames_read
+    counts = [f", {count_objects(np.concatenate(found), run.names[head])}" for head, found in objects.items()]
+    LOGGER.info(
+        "%s: %s, %d frames at %.4g per second%s, %.1f ms",
+        title,
+        run.predictor.shape_text(frame.image),
+        video.frames_read,
+        video.rate,
+        "".join(counts),
+        spent / video.frames_read,
+    )
+    if video.missing:
+        run.cut_short.append(path)
+        LOGGER.warning(
+            "%s: announces %d frames, but only %d can be read; the result ends there",
+            path,
+            video.announced,
+            video.frames_read,
+        )
+
+
+def frame_bar(video: VideoReader, title: str) -> tqdm:
+    """Return the progress bar of a video; there is none where nobody watches a terminal."""
+    return tqdm(total=video.announced or None, desc=title, unit="frame", leave=False, dynamic_ncols=True, disable=None)
+
+
+def report(run: Run, source: str) -> None:
+    """Say what was done, how long it took, and what could not be read.
+
+    Raises:
+        DataError: there is no result at all.
+    """
+    if run.images + run.videos == 0:
+        raise DataError(f"{source}: not one of the {run.inputs} inputs can be read; mend the files named above")
+    pictures = run.images + run.frames
+    LOGGER.info("\nmean of %s: %s", plural(pictures, "picture"), run.clock.per_image(pictures))
+    done = [plural(run.images, "image")] if run.images else []
+    if run.videos:
+        done.append(f"{plural(run.videos, 'video')} of {plural(run.frames, 'frame')}")
+    LOGGER.info("%s done", " and ".join(done))
+    if run.files.wanted.anything:
+        LOGGER.info("results in %s", run.files.folder)
+    for paths, what in ((run.cut_short, "end early"), (run.failures, "failed")):
+        if paths:
+            LOGGER.warning(
+                "%d of %d inputs %s: %s", len(paths), run.inputs, what, ", ".join(path.name for path in paths)
+            )
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 image``, ``2 images``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def main() -> None:
+    """Entry point."""
+    start_logging()
+    detect(parse_options())
+
+
+if __name__ == "__main__":
+    run_command(main)

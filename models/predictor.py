@@ -1,0 +1,110 @@
+"""Pictures in, results out: letterbox, one pass through the graph, decoding and suppression for every asked head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from data.transforms.letterbox import apply_plan, plan_for_stride
+from models.graph import Graph
+from models.predictions import PostprocessOptions
+from utils.stage_clock import StageClock
+
+STAGES = ("preprocess", "inference", "postprocess")
+
+Item = TypeVar("Item")
+
+
+class Predictor:
+    """Runs heads over batches of pictures. Heads with the same input size share one pass.
+
+    Args:
+        graph: the model, in eval mode on ``device``.
+        sizes: per head to run, the longer side of the picture in the network's input, pixels.
+        options: thresholds of the results.
+        device: where the model is.
+        dtype: reduced format of forward passes, None for float32.
+        clock: gets the time of the stages in ``STAGES``.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        sizes: dict[str, int],
+        options: PostprocessOptions,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        clock: StageClock,
+    ) -> None:
+        self.graph, self.options, self.device, self.dtype, self.clock = graph, options, device, dtype, clock
+        self._heads = {size: [head for head in sizes if sizes[head] == size] for size in sizes.values()}
+        self._order = list(sizes)
+
+    def input_shapes(self, image: np.ndarray) -> tuple[tuple[int, int], ...]:
+        """Return the (height, width) of every input that a picture needs; equal ones can share a batch."""
+        return tuple(plan_for_stride(image.shape[:2], size, self.graph.stride).out for size in self._heads)
+
+    def shape_text(self, image: np.ndarray) -> str:
+        """Return the input of a picture as ``480x640``; with a second input size, both."""
+        return " and ".join(f"{height}x{width}" for height, width in self.input_shapes(image))
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        """Return the results of every picture by head, in native pixels.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each, with the same ``input_shapes``.
+        """
+        found: dict[str, list[Any]] = {}
+        for size, heads in self._heads.items():
+            with self.clock.time("preprocess"):
+                plans = [plan_for_stride(image.shape[:2], size, self.graph.stride) for image in images]
+                stacked = np.stack([apply_plan(image, plan) for image, plan in zip(images, plans, strict=True)])
+                batch = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(self.device)
+            with self.clock.time("inference"):
+                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                    raw = self.graph(batch, heads=heads)
+                decoded = {head: self.graph.heads[head].predict(raw[head], tuple(batch.shape[-2:])) for head in heads}
+                self._wait()
+            with self.clock.time("postprocess"):
+                placements = [plan.placement for plan in plans]
+                for head in heads:
+                    found[head] = self.graph.heads[head].postprocess(decoded[head], self.options, placements)
+        return [{head: found[head][i] for head in self._order} for i in range(len(images))]
+
+    def warm_up(self, size: int) -> None:
+        """Let a GPU choose its kernels on an empty picture, so that the first real one is not slow."""
+        if self.device.type != "cpu":
+            before = dict(self.clock.seconds)
+            self([np.zeros((size, size, 3), np.uint8)])
+            self.clock.seconds = before
+
+    def _wait(self) -> None:
+        """Let queued GPU work finish, so that a clock read afterwards tells the truth."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def group_equal(items: Iterable[tuple[Any, Item]], most: int) -> Iterator[list[Item]]:
+    """Yield runs of consecutive items with equal keys, each at most ``most`` long, as soon as they are complete.
+
+    Args:
+        items: (key, item) pairs.
+        most: items per group.
+    """
+    group: list[Item] = []
+    current = None
+    for key, item in items:
+        if group and (key != current or len(group) == most):
+            yield group
+            group = []
+        current = key
+        group.append(item)
+        if len(group) == most:
+            yield group
+            group = []
+    if group:
+        yield group

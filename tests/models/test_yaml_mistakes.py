@@ -1,0 +1,201 @@
+"""Mistakes in a model YAML: each ends in exit code 4 and one line on stderr that names file, row and mend."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from models.graph import load_graph
+from models.spec import find_config
+from utils.errors import run_command
+
+Values = dict[str, Any]
+GOOD: Values = yaml.safe_load(find_config("yolov5n_multitask").read_text(encoding="utf-8"))
+FIRST_HEAD_ROW = 10
+
+
+def row(index: int, *items: Any) -> Callable[[Values], None]:
+    """Replace row ``index`` of the file."""
+
+    def change(values: Values) -> None:
+        section, at = ("backbone", index) if index < FIRST_HEAD_ROW else ("head", index - FIRST_HEAD_ROW)
+        values[section][at] = list(items)
+
+    return change
+
+
+def add(*items: Any) -> Callable[[Values], None]:
+    """Add a last row."""
+    return lambda values: values["head"].append(list(items))
+
+
+def put(**keys: Any) -> Callable[[Values], None]:
+    """Set top-level keys."""
+    return lambda values: values.update(keys)
+
+
+def drop(key: str) -> Callable[[Values], None]:
+    """Remove a top-level key."""
+    return lambda values: values.pop(key)
+
+
+def rename(key: str, wrong: str) -> Callable[[Values], None]:
+    """Misspell a top-level key."""
+    return lambda values: values.update({wrong: values.pop(key)})
+
+
+def two_names(values: Values) -> None:
+    """Give two rows the same name."""
+    values["head"][0].append("fine")
+    values["head"][4].append("fine")
+
+
+PSP = ("SegMaskPSP", ["n_segcls", 3, 256, False])
+MISTAKES: dict[str, tuple[Callable[[Values], Any], list[str]]] = {
+    "unknown module": (row(2, -1, 3, "C33", [128]), ["row 2 (C33", "no module named", "Did you mean 'C3'?"]),
+    "python in place of a module": (row(2, -1, 3, "os.system('x')", [1]), ["row 2", "no module named", "there are"]),
+    "python in an argument": (
+        row(1, -1, 1, "Conv", [128, 3, 2, None, 1, 1, "nn.ReLU()"]),
+        ["row 1", "'act' should be"],
+    ),
+    "misspelt nn module": (
+        row(11, -1, 1, "nn.Upsmple", [None, 2, "nearest"]),
+        ["row 11", "Did you mean 'nn.Upsample'?"],
+    ),
+    "row that does not exist": (row(12, [-1, 30], 1, "Concat", [1]), ["row 12", "reads row 30", "rows 0 to 11"]),
+    "forward reference": (row(12, [-1, 20], 1, "Concat", [1]), ["row 12", "row 20, which comes later", "rows 0 to 11"]),
+    "row that reads itself": (row(12, [-1, 12], 1, "Concat", [1]), ["row 12", "reads itself", "rows 0 to 11"]),
+    "from before the image": (row(1, -5, 1, "Conv", [128, 3, 2]), ["row 1", "-5 reaches", "it can read row 0"]),
+    "from an unknown name": (row(12, [-1, "p4"], 1, "Concat", [1]), ["row 12", "no earlier row has the name 'p4'"]),
+    "from that is no number": (row(12, [-1, 6.5], 1, "Concat", [1]), ["row 12", "one is 6.5"]),
+    "empty from": (row(12, [], 1, "Concat", [1]), ["row 12", "'from' is an empty list", "name at least one row"]),
+    "three items": (row(1, -1, 1, "Conv"), ["row 1", "a row is [from, number, module, args]"]),
+    "number 0": (row(2, -1, 0, "C3", [128]), ["row 2", "1 or more, but it is 0"]),
+    "number in words": (row(2, -1, "three", "C3", [128]), ["row 2", "but it is 'three'"]),
+    "arguments without brackets": (row(1, -1, 1, "Conv", 128), ["row 1", "must be a list, such as [64, 3, 2]"]),
+    "module that is a number": (row(1, -1, 1, 3, [128]), ["row 1", "a module's name, but it is 3"]),
+    "strides that do not meet": (
+        row(12, [-1, 4], 1, "Concat", [1]),
+        ["row 12", "differ in stride", "Read row 5 (1/16)"],
+    ),
+    "concatenation of rows": (row(12, [-1, 6], 1, "Concat", [2]), ["row 12", "dimension 1, the channels", "is 2"]),
+    "channels in words": (row(1, -1, 1, "Conv", ["wide", 3, 2]), ["row 1", "output channels", "'wide'"]),
+    "channels below 1": (row(1, -1, 1, "Conv", [-128, 3, 2]), ["row 1", "above 0, but it is -128"]),
+    "no arguments": (row(1, -1, 1, "Conv", []), ["row 1", "output channels, is missing", "Conv takes [c_out"]),
+    "too many arguments": (
+        row(1, -1, 1, "Conv", [128, 3, 2, 1, 1, 1, True, 9]),
+        ["row 1", "does not fit", "Conv takes"],
+    ),
+    "argument of another type": (row(2, -1, 3, "C3", [128, 2]), ["row 2", "'shortcut' should be bool", "it is 2"]),
+    "kernel in words": (row(1, -1, 1, "Conv", [128, "three", 2]), ["row 1", "'kernel' should be", "'three'"]),
+    "kernel of three sizes": (row(1, -1, 1, "Conv", [128, [3, 3, 3], 2]), ["row 1", "or two for height and width"]),
+    "stride 0": (row(1, -1, 1, "Conv", [128, 3, 0]), ["row 1", "the stride is one number above 0"]),
+    "groups that do not divide": (
+        row(1, -1, 1, "Conv", [128, 3, 2, 1, 3]),
+        ["row 1", "3 groups do not divide 16 input"],
+    ),
+    "kernel larger than its map": (
+        row(9, -1, 1, "Conv", [1024, 99, 1, 0]),
+        ["row 9", "row 8 with 256 channels at 1/32"],
+    ),
+    "even pool": (row(9, -1, 1, "SPP", [1024, [5, 8]]), ["row 9", "odd numbers", "one is 8"]),
+    "unknown upsampling": (
+        row(11, -1, 1, "nn.Upsample", [None, 2, "nearst"]),
+        ["row 11", "no mode 'nearst'", "nearest"],
+    ),
+    "block that reads two rows": (row(5, [-1, 3], 1, "Conv", [512, 3, 2]), ["row 5", "lists 2", "put a Concat row"]),
+    "channels beyond memory": (row(9, -1, 1, "Conv", [10**12, 5]), ["no memory for its", "lower width_multiple"]),
+    "head with a row too few": (row(24, [16, 19], 1, *PSP), ["row 24", "SegMaskPSP reads 3 rows, but 'from' names 2"]),
+    "head rows in another order": (row(24, [22, 19, 16], 1, *PSP), ["row 24", "at 1/32", "from fine to coarse"]),
+    "misspelt symbol": (row(24, [16, 19, 22], 1, "SegMaskPSP", ["n_segcl"]), ["row 24", "Did you mean 'n_segcls'?"]),
+    "more classes than a mask holds": (put(n_segcls=300), ["row 24", "at most 255 classes, not 300"]),
+    "levels without anchors": (row(25, [17, 20], 1, "Detect", ["nc", "anchors"]), ["row 25", "3 lists", "2 rows"]),
+    "detection head without anchors": (row(25, [17, 20, 23], 1, "Detect", ["nc"]), ["row 25", "takes [nc, anchors]"]),
+    "odd anchors": (put(anchors=[[10, 13, 16]] * 3), ["row 25", "flat list w0, h0, w1, h1"]),
+    "negative anchors": (put(anchors=[[10, -13]] * 3), ["row 25", "pixels above 0, but one is -13"]),
+    "no classes": (put(nc=0), ["row 25", "number of classes", "but it is 0"]),
+    "missing nc": (drop("nc"), ["row 25", "add the key 'nc' to the file"]),
+    "missing anchors": (drop("anchors"), ["row 25", "add the key 'anchors' to the file"]),
+    "missing backbone": (drop("backbone"), ["'backbone' is missing; add it"]),
+    "misspelt head": (rename("head", "haed"), ["'head' is missing; rename the key 'haed' to 'head'"]),
+    "misspelt multiplier": (
+        rename("width_multiple", "width_multipel"),
+        ["'width_multipel'", "Did you mean 'width_mul"],
+    ),
+    "multiplier 0": (put(width_multiple=0), ["'width_multiple' must be a number above 0, but it is 0"]),
+    "multiplier in words": (put(depth_multiple="deep"), ["'depth_multiple' must be a number", "'deep'"]),
+    "half a channel": (put(ch=3.5), ["'ch' must be a whole number, but it is 3.5"]),
+    "activation": (put(activation="nn.ReLU()"), ["'activation' is not supported; remove it"]),
+    "misspelt input": (put(input={"means": [0, 0, 0]}), ["'input' takes", "Did you mean 'mean'?"]),
+    "mean for two channels": (put(input={"mean": [0, 0]}), ["3 numbers, one per channel, but has [0, 0]"]),
+    "deviation 0": (put(input={"std": [1, 0, 1]}), ["for std 3 numbers above 0"]),
+    "rows that are no list": (put(backbone={"a": 1}), ["'backbone' must be a list of rows"]),
+    "no rows": (put(backbone=[], head=[]), ["there are no rows; list them"]),
+    "no head": (lambda v: v.update(head=v["head"][:-2]), ["no row is a head; end the file with one, such as"]),
+    "two heads of one name": (
+        add([17, 20, 23], 1, "Detect", ["nc", "anchors"]),
+        ["row 26", "row 25 is already the head 'detect'", "a name of its own"],
+    ),
+    "row that reads a head": (add(-1, 1, "Conv", [64]), ["row 26", "reads row 25, which is a head"]),
+    "name given twice": (two_names, ["row 14", "'fine' is already that of row 10; choose another"]),
+    "name with a space": (row(10, -1, 1, "Conv", [512, 1, 1], "a b"), ["row 10", "a word of letters", "'a b'"]),
+}
+TEXTS: dict[str, tuple[str, list[str]]] = {
+    "empty file": ("", ["a mapping with the keys nc, backbone and head"]),
+    "list": ("- 1\n- 2\n", ["a mapping with the keys"]),
+    "tab": ("nc: 1\n\tbackbone: []\n", ["line 2", "mend the YAML syntax there"]),
+    "open bracket": ("nc: 80\nbackbone: [[1,\nhead: ]\n", ["expected ',' or ']'", "mend the YAML syntax there"]),
+    "python object": ('nc: !!python/object/apply:os.system ["true"]\n', ["line 1", "constructor"]),
+}
+
+
+def fail(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Load a model as a command does and return what it wrote to stderr."""
+    with pytest.raises(SystemExit) as end:
+        run_command(lambda: load_graph(path) and None)
+    assert end.value.code == 4
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_wrong_model(mistake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change, words = MISTAKES[mistake]
+    values = copy.deepcopy(GOOD)
+    change(values)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    text = fail(path, capsys)
+    assert text.startswith("error: mine.yaml") and text.count("\n") == 1
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize("mistake", TEXTS)
+def test_wrong_text(mistake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written, words = TEXTS[mistake]
+    path = tmp_path / "mine.yaml"
+    path.write_text(written, encoding="utf-8")
+    text = fail(path, capsys)
+    assert "mine.yaml" in text and text.count("\n") == 1
+    for word in words:
+        assert word in text
+
+
+def test_a_missing_file_is_answered_with_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
+    text = fail(Path("yolov5q.yaml"), capsys)
+    assert "Did you mean 'yolov5" in text and text.count("\n") == 1
+
+
+def test_bytes_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "mine.yaml: cannot be read as text" in fail(path, capsys)
+
+
+def test_the_unchanged_file_loads() -> None:
+    assert set(load_graph("yolov5n_multitask").heads) == {"segment", "detect"}

@@ -1,0 +1,379 @@
+"""detect.py as a user runs it: what it writes, what it says, and how it fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import detect
+from data.formats.mask_png import read_mask
+from models.checkpoint import Checkpoint, save_checkpoint
+from models.graph import load_graph
+from utils.errors import run_command
+from utils.plots.palette import mask_palette
+
+REPO = Path(__file__).resolve().parents[1]
+NAMES = {"detect": ["car", "person", "dog"], "segment": ["road", "sky"]}
+MODEL = """
+nc: 3
+depth_multiple: 0.33
+width_multiple: 0.125
+anchors: [[10, 13, 16, 30], [40, 60, 60, 40]]
+backbone:
+  - [-1, 1, Conv, [64, 6, 2, 2]]
+  - [-1, 1, Conv, [128, 3, 2]]
+  - [-1, 1, Conv, [128, 3, 2]]
+  - [-1, 1, Conv, [256, 3, 2]]
+head:
+  - [2, 1, SegMaskBase, [2, 1, 64]]
+  - [[2, 3], 1, Detect, [nc, anchors]]
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A tiny untrained model that finds many objects."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "tiny.yaml").write_text(MODEL)
+    torch.manual_seed(3)
+    graph = load_graph(folder / "tiny.yaml")
+    for conv in graph.heads["detect"].m:
+        torch.nn.init.normal_(conv.weight, std=0.5)
+        torch.nn.init.constant_(conv.bias, 1.0)
+    path = folder / "tiny.safetensors"
+    save_checkpoint(path, Checkpoint("tiny.yaml", graph.spec.text, NAMES, {"ema": graph.state_dict()}))
+    return path
+
+
+def make_image(path: Path, size: tuple[int, int] = (60, 80), seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(seed).integers(0, 255, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8)
+    cv2.imwrite(str(path), cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC))
+    return path
+
+
+def make_video(path: Path, frames: int = 6, rate: float = 12.5, size: tuple[int, int] = (48, 64), codec="mp4v") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), rate, size[::-1])
+    for seed in range(frames):
+        writer.write(np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8))
+    writer.release()
+    return path
+
+
+def video_facts(path: Path) -> tuple[int, float, tuple[int, int]]:
+    """Return the decoded number of frames, the rate, and (height, width)."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    assert capture.isOpened()
+    count, size = 0, (0, 0)
+    while True:
+        found, frame = capture.read()
+        if not found:
+            return count, capture.get(cv2.CAP_PROP_FPS), size
+        count, size = count + 1, frame.shape[:2]
+
+
+@pytest.fixture
+def run(tmp_path, weights, monkeypatch, capsys):
+    """Call the command in this process; returns (exit code, standard output, standard error)."""
+
+    def call(source: object, *more: str, model: Path = weights) -> tuple[int, str, str]:
+        arguments = ["--weights", str(model), "--source", str(source), "--project", str(tmp_path / "runs")]
+        small = ["--img-size", "64", "--conf-thres", "0.1", "--max-det", "5", "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["detect.py", *arguments, *small, *more])
+        code = 0
+        try:
+            run_command(detect.main)
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def read_labels(path: Path) -> np.ndarray:
+    return np.array([[float(value) for value in line.split()] for line in path.read_text().splitlines()])
+
+
+def test_a_folder_as_a_user_runs_it(tmp_path, weights):
+    for i, name in enumerate(("a.jpg", "b.png")):
+        make_image(tmp_path / "in" / name, seed=i)
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    (tmp_path / "in" / "notes.md").write_text("ignored")
+    make_video(tmp_path / "in" / "clip.avi", codec="MJPG")
+    command = [sys.executable, "detect.py", "--weights", weights, "--source", tmp_path / "in", "--img-size", "64"]
+    command += ["--conf-thres", "0.1", "--max-det", "5", "--project", tmp_path / "runs", "--batch-size", "4"]
+    done = subprocess.run(list(map(str, command)), cwd=REPO, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert files_below(tmp_path / "runs") == ["exp/a.jpg", "exp/b.png", "exp/clip.mp4"]
+    assert "image 1/3 a.jpg: 64x64, " in done.stdout
+    assert "image 2/3 b.png" in done.stdout
+    assert "video 1/1 clip.avi: 64x64, 6 frames at 12.5 per second" in done.stdout
+    assert "2 images and 1 video of 6 frames done" in done.stdout
+    assert "warning: 1 of 4 inputs failed: broken.jpg" in done.stdout
+    assert all(
+        stage in done.stdout for stage in ("read ", "preprocess ", "inference ", "postprocess ", "draw and write ")
+    )
+
+
+def test_picture_labels_and_masks_agree(run, tmp_path):
+    source = make_image(tmp_path / "a.png", (50, 90))
+    code, out, _ = run(source, "--save-txt", "--save-conf", "--save-mask")
+    folder = tmp_path / "runs" / "exp"
+    assert code == 0
+    assert files_below(folder) == ["a.png", "labels/a.txt", "masks/a.png", "masks/a_colour.png"]
+    labels = read_labels(folder / "labels" / "a.txt")
+    assert labels.shape == (5, 6)
+    assert (labels[:, 1:] >= 0).all() and (labels[:, 1:] <= 1).all()
+    assert (np.diff(labels[:, 5]) <= 0).all() and labels[:, 5].min() > 0.1
+    for index, name in enumerate(NAMES["detect"]):
+        count = int((labels[:, 0] == index).sum())
+        assert (f"{count} {name}" in out) == (count > 0)
+    mask = read_mask(folder / "masks" / "a.png")
+    assert mask.shape == (50, 90) and mask.dtype == np.uint8 and mask.max() < 2
+    colours = cv2.cvtColor(cv2.imread(str(folder / "masks" / "a_colour.png")), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(colours, mask_palette(NAMES["segment"])[mask])
+
+
+def test_the_overlay_lies_under_the_boxes(run, tmp_path):
+    source = make_image(tmp_path / "a.png", (64, 64))
+    original = cv2.imread(str(source))
+    run(source, "--name", "mask", "--heads", "segment", "--mask-alpha", "1", "--save-mask")
+    run(source, "--name", "both", "--mask-alpha", "1", "--hide-labels", "--line-thickness", "1")
+    run(source, "--name", "boxes", "--heads", "detect", "--hide-labels", "--line-thickness", "1")
+    mask, both, boxes = (cv2.imread(str(tmp_path / "runs" / name / "a.png")) for name in ("mask", "both", "boxes"))
+    np.testing.assert_array_equal(mask, cv2.imread(str(tmp_path / "runs" / "mask" / "masks" / "a_colour.png")))
+    untouched = (boxes == original).all(-1)
+    assert 0.1 < untouched.mean() < 1
+    np.testing.assert_array_equal(both[untouched], mask[untouched])
+    assert (both[~untouched] != mask[~untouched]).any(-1).mean() > 0.3
+
+
+@pytest.mark.parametrize(("name", "rate", "codec"), [("clip.mp4", 12.5, "mp4v"), ("clip.avi", 23.976, "MJPG")])
+def test_video_keeps_frames_rate_and_size(run, tmp_path, name, rate, codec):
+    make_video(tmp_path / "in" / name, 7, rate, codec=codec)
+    code, _, _ = run(tmp_path / "in" / name, "--batch-size", "3", "--save-txt", "--save-mask")
+    folder = tmp_path / "runs" / "exp"
+    frames, written_rate, size = video_facts(folder / "clip.mp4")
+    assert code == 0
+    assert (frames, size) == (7, (48, 64))
+    assert written_rate == pytest.approx(rate, abs=1e-3)
+    assert sorted(os.listdir(folder / "labels")) == [f"clip_{number}.txt" for number in range(1, 8)]
+    masks = {f"clip_{number}{kind}.png" for number in range(1, 8) for kind in ("", "_colour")}
+    assert set(os.listdir(folder / "masks")) == masks
+
+
+def test_batches_change_nothing(run, tmp_path):
+    for i, size in enumerate([(60, 80), (60, 80), (80, 60), (60, 80), (30, 90)]):
+        make_image(tmp_path / "in" / f"{i}.png", size, seed=i)
+    run(tmp_path / "in", "--save-txt", "--save-conf", "--save-mask", "--name", "one")
+    run(tmp_path / "in", "--save-txt", "--save-conf", "--save-mask", "--name", "many", "--batch-size", "8")
+    one, many = tmp_path / "runs" / "one", tmp_path / "runs" / "many"
+    for i in range(5):
+        np.testing.assert_allclose(
+            read_labels(one / "labels" / f"{i}.txt"), read_labels(many / "labels" / f"{i}.txt"), atol=1e-4
+        )
+        same = read_mask(one / "masks" / f"{i}.png") == read_mask(many / "masks" / f"{i}.png")
+        assert same.mean() > 0.999
+
+
+def test_equal_names_stay_apart(run, tmp_path):
+    sources = [
+        make_image(tmp_path / "in" / name) for name in ("x/a.jpg", "y/a.jpg", "y/a.png", "clip_1.png", "a_colour.jpg")
+    ]
+    sources.append(make_video(tmp_path / "in" / "clip.mp4", 1))
+    (tmp_path / "in" / "list.txt").write_text("\n".join(str(path.relative_to(tmp_path / "in")) for path in sources))
+    code, _, _ = run(tmp_path / "in" / "list.txt", "--save-txt", "--save-mask")
+    written = files_below(tmp_path / "runs" / "exp")
+    assert code == 0
+    assert sum(name.endswith(".txt") for name in written) == 6
+    assert sum(name.startswith("masks") for name in written) == 12
+    pictures = [name for name in written if "/" not in name]
+    assert pictures == ["a.jpg", "a_2.jpg", "a_3.png", "a_colour.jpg", "clip.mp4", "clip_1.png"]
+
+
+def test_options_reach_the_results(run, tmp_path):
+    source = make_image(tmp_path / "a.png")
+    run(source, "--save-txt", "--nosave", "--classes", "1", "--name", "person")
+    folder = tmp_path / "runs" / "person"
+    assert files_below(folder) == ["labels/a.txt"]
+    labels = read_labels(folder / "labels" / "a.txt")
+    assert labels.shape[1] == 5 and (labels[:, 0] == 1).all()
+    code, out, _ = run(source, "--no-save", "--heads", "segment", "--name", "none")
+    assert code == 0 and "car" not in out and " %" in out
+    assert not (tmp_path / "runs" / "none").exists()
+    code, out, _ = run(source, "--base-size", "96", "--dtype", "bfloat16")
+    assert code == 0 and "96x96 and 64x64" in out and "bfloat16" in out
+
+
+def test_nothing_found_leaves_an_empty_label_file(run, tmp_path):
+    code, out, _ = run(make_image(tmp_path / "a.png"), "--save-txt", "--conf-thres", "1", "--heads", "detect")
+    assert code == 0 and "no objects" in out
+    assert (tmp_path / "runs" / "exp" / "labels" / "a.txt").read_text() == ""
+
+
+def test_heads_share_one_pass(run, tmp_path, monkeypatch):
+    calls = []
+    forward = detect.Graph.forward
+    monkeypatch.setattr(
+        detect.Graph,
+        "forward",
+        lambda self, images, heads=None: calls.append(list(heads)) or forward(self, images, heads),
+    )
+    run(make_image(tmp_path / "a.png"))
+    assert calls == [["segment", "detect"]]
+
+
+def test_a_cut_off_video_is_written_as_far_as_it_goes(run, tmp_path):
+    whole = make_video(tmp_path / "whole.avi", 30, codec="MJPG")
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    code, out, _ = run(cut)
+    frames, _, _ = video_facts(tmp_path / "runs" / "exp" / "cut.mp4")
+    assert code == 0 and 5 < frames < 25
+    assert f"announces 30 frames, but only {frames} can be read" in out
+    assert "1 of 1 inputs end early: cut.avi" in out
+
+
+def broken_jpeg(folder: Path) -> Path:
+    (folder / "a.jpg").write_bytes(b"\xff\xd8 no")
+    return folder / "a.jpg"
+
+
+def broken_video(folder: Path) -> Path:
+    whole = make_video(folder / "a.mp4", 20)
+    whole.write_bytes(whole.read_bytes()[:-800])
+    return whole
+
+
+def video_without_frames(folder: Path) -> Path:
+    video = make_video(folder / "a.avi", 4, codec="MJPG")
+    data = video.read_bytes()
+    video.write_bytes(data[: data.index(b"movi") + 4])
+    return video
+
+
+def only_broken(folder: Path) -> Path:
+    for name in ("a.jpg", "b.png", "c.mp4"):
+        (folder / name).write_bytes(b"broken")
+    return folder
+
+
+def empty_file(folder: Path) -> Path:
+    (folder / "a.mp4").touch()
+    return folder / "a.mp4"
+
+
+def empty_folder(folder: Path) -> Path:
+    (folder / "in").mkdir()
+    return folder / "in"
+
+
+FAULTY_SOURCES = {
+    "broken image": (broken_jpeg, "a.jpg: the image is corrupt"),
+    "broken video": (broken_video, "a.mp4: the video is corrupt"),
+    "video without frames": (video_without_frames, "a.avi: "),
+    "empty video": (empty_file, "zero bytes"),
+    "nothing but broken files": (only_broken, "not one of the 3 inputs can be read"),
+    "empty folder": (empty_folder, "the folder holds no image and no video"),
+    "missing path": (lambda folder: folder / "gone.jpg", "no such file or folder"),
+    "glob without match": (lambda folder: folder / "*.jpg", "no file matches"),
+}
+
+
+@pytest.mark.parametrize("case", FAULTY_SOURCES)
+def test_faulty_source_is_one_sentence(run, tmp_path, case):
+    make, words = FAULTY_SOURCES[case]
+    (tmp_path / "faulty").mkdir()
+    code, _, err = run(make(tmp_path / "faulty"))
+    assert code == 3
+    assert err.startswith("error: ") and err.count("\n") == 1 and words in err
+    assert [name for name in files_below(tmp_path) if name.startswith("runs") and Path(name).suffix == ".mp4"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--conf-thres", "1.5"], "--conf-thres must be in 0..1"),
+        (["--mask-alpha", "-1"], "--mask-alpha must be in 0..1"),
+        (["--img-size", "0"], "--img-size must be 1 or more"),
+        (["--batch-size", "0"], "--batch-size must be 1 or more"),
+        (["--line-thickness", "0"], "--line-thickness must be 1 or more"),
+        (["--save-conf"], "--save-txt"),
+        (["--classes", "3"], "the model's classes are 0 to 2"),
+        (["--heads", "detct"], "Did you mean 'detect'?"),
+        (["--source", "0"], "webcams"),
+        (["--source", "rtsp://camera/1"], "streams"),
+        (["--device", "tpu"], "--device tpu"),
+        (["--name", "a/b"], "--name"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(run, tmp_path, arguments, words):
+    code, _, err = run(make_image(tmp_path / "a.png"), *arguments)
+    assert code == 2
+    assert err.startswith("error: ") and err.count("\n") == 1 and words in err
+
+
+def test_the_inputs_are_never_overwritten(run, tmp_path):
+    source = make_image(tmp_path / "runs" / "exp" / "a.png")
+    before = source.read_bytes()
+    code, _, err = run(source, "--exist-ok")
+    assert code == 2 and "would replace" in err
+    assert source.read_bytes() == before
+
+
+def test_missing_weights_are_a_model_error(run, tmp_path):
+    code, _, err = run(make_image(tmp_path / "a.png"), model=tmp_path / "gone.safetensors")
+    assert code == 4 and "gone.safetensors" in err
+
+
+def test_full_disk_is_one_sentence(run, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("utils.plots.drawing.atomic_write", full)
+    code, _, err = run(make_image(tmp_path / "a.png"))
+    assert code == 1
+    assert err.count("\n") == 1 and "No space left on device" in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_a_killed_run_leaves_no_half_video(tmp_path, weights):
+    video = make_video(tmp_path / "clip.avi", 3000, codec="MJPG", size=(32, 32))
+    command = [sys.executable, "detect.py", "--weights", weights, "--source", video, "--img-size", "32"]
+    command += ["--project", tmp_path / "runs", "--save-txt"]
+    process = subprocess.Popen(list(map(str, command)), cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    labels = tmp_path / "runs" / "exp" / "labels"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (labels.is_dir() and len(os.listdir(labels)) > 3):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert any(name.startswith(".clip.") for name in os.listdir(labels.parent)), "the video had been begun"
+    assert not (tmp_path / "runs" / "exp" / "clip.mp4").exists()
+
+
+def test_help_is_a_manual(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["detect.py", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        run_command(detect.main)
+    out = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert all(part in out for part in ("examples:", "exit codes:", "--save-mask", "labels/STEM.txt"))

@@ -1,0 +1,190 @@
+"""train.py as a user runs it: it learns, resumes, trains single tasks, and explains mistakes."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from models.checkpoint import load_checkpoint, load_model
+from tests.conftest import REPO, TINY_MODEL
+from utils.errors import run_command
+
+SMALL = ["--img-size", "96", "--batch-size", "4", "--workers", "0", "--noplots", "--dtype", "float32"]
+
+
+@dataclass
+class Done:
+    """What a command left: exit code and output."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_train(*arguments: str, cwd: Path, check: bool = True) -> Done:
+    """Call the command in a folder of its own; one process start costs more than all the work of these tests."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            run_command(lambda: train.main(arguments))
+        except SystemExit as end:
+            code = int(end.code or 0)
+    assert not check or code == 0, err.getvalue()[-2000:]
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def results_of(run: Path) -> list[dict[str, str]]:
+    with open(run / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def losses_of(run: Path) -> list[dict[str, str]]:
+    return [{k: v for k, v in row.items() if k.startswith(("train/", "val/"))} for row in results_of(run)]
+
+
+def test_a_run_leaves_what_the_readme_promises(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    done = run_train(
+        "--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "2", *SMALL[:-3], "--dtype", "auto", cwd=tmp_path
+    )  # fmt: skip
+    run = tmp_path / "runs/train/exp"
+    written = {path.name for path in run.iterdir()}
+    assert {"opt.yaml", "hyp.yaml", "results.csv", "results.png", "labels_detect.png"} <= written
+    assert {"train_batch0_detect.jpg", "train_batch0_segment.jpg"} <= written
+    assert {path.name for path in (run / "weights").iterdir()} == {"last.safetensors", "previous.safetensors", "best.safetensors"}
+    assert [row["epoch"] for row in results_of(run)] == ["1", "2"]
+    assert "best fitness" in done.stdout
+    again = run_train("--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "1", *SMALL, cwd=tmp_path)
+    assert "exp2" in again.stdout
+
+
+def test_training_learns_the_blocks(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "quick.yaml"
+    recipe.write_text(
+        "{optimizer: AdamW, lr0: 0.01, warmup_bias_lr: 0.01, momentum: 0.9, nominal_batch: 4, mosaic: 0.0, ema_decay: 0.9}"
+    )
+    run_train(
+        "--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "40", "--hyp", str(recipe),
+        "--val-interval", "40", *SMALL, cwd=tmp_path,
+    )  # fmt: skip
+    rows = results_of(tmp_path / "runs/train/exp")
+    assert float(rows[-1]["train/segment_seg"]) < 0.6 * float(rows[0]["train/segment_seg"])
+    assert float(rows[-1]["train/detect_box"]) < 0.95 * float(rows[0]["train/detect_box"])
+    assert float(rows[-1]["val/segment_mIoU"]) > 0.5
+
+
+@pytest.mark.parametrize(("head", "other"), [("detect", "segment"), ("segment", "detect")])
+def test_a_single_task_trains_from_the_same_file(
+    head: str, other: str, tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    removed = "SegMaskBase" if head == "detect" else "Detect"
+    tiny_model.write_text("\n".join(line for line in TINY_MODEL.splitlines() if removed not in line))
+    run_train("--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "1", *SMALL, cwd=tmp_path)
+    columns = results_of(tmp_path / "runs/train/exp")[0]
+    assert any(name.startswith(f"train/{head}_") for name in columns)
+    assert not any(other in name for name in columns)
+
+
+def test_a_killed_run_resumes_with_the_same_losses_and_weights(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "6", *SMALL]
+    run_train(*arguments, "--name", "whole", cwd=tmp_path)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
+    command = [sys.executable, str(REPO / "train.py"), *arguments, "--name", "killed"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    last = tmp_path / "runs/train/killed/weights/last.safetensors"
+    deadline = time.monotonic() + 60
+    while not last.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(results_of(tmp_path / "runs/train/killed")) < 6, "the run ended before it could be killed"
+    run_train("--resume", "runs/train/killed", cwd=tmp_path)
+    whole, resumed = tmp_path / "runs/train/whole", tmp_path / "runs/train/killed"
+    assert losses_of(resumed) == losses_of(whole)
+    one, two = (load_checkpoint(run / "weights/last.safetensors").tensors for run in (whole, resumed))
+    for group in ("model", "ema", "optimizer"):
+        assert one[group].keys() == two[group].keys()
+        assert all(torch.equal(one[group][name], two[group][name]) for name in one[group])
+
+
+def test_resume_of_a_finished_run_is_refused(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    run_train("--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "1", *SMALL, cwd=tmp_path)
+    done = run_train("--resume", cwd=tmp_path, check=False)
+    assert done.returncode == 4
+    assert done.stderr.strip().count("\n") == 0
+    assert "finished after 1 epochs" in done.stderr
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_previous(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "3", *SMALL]
+    run_train(*arguments, cwd=tmp_path)
+    last = tmp_path / "runs/train/exp/weights/last.safetensors"
+    last.write_bytes(last.read_bytes()[:1000])
+    done = run_train("--resume", cwd=tmp_path)
+    assert "previous.safetensors" in done.stdout
+    assert [row["epoch"] for row in results_of(tmp_path / "runs/train/exp")] == ["1", "2", "3"]
+
+
+def test_weights_carry_over_to_another_class_count(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    run_train("--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "1", *SMALL, cwd=tmp_path)
+    best = tmp_path / "runs/train/exp/weights/best.safetensors"
+    text = tiny_data.read_text().replace("names: [red, green, blue]", "names: [red, green, blue, other]", 1)
+    tiny_data.write_text(text)
+    done = run_train("--weights", str(best), "--data", str(tiny_data), "--epochs", "1", *SMALL, cwd=tmp_path)
+    assert "detect 3 -> 4" in done.stdout
+    assert "start fresh" in done.stdout
+    assert load_model(tmp_path / "runs/train/exp2/weights/best.safetensors").names["detect"][-1] == "other"
+
+
+def test_frozen_rows_do_not_move(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--seed", "3", *SMALL]
+    run_train(*arguments, "--epochs", "1", "--freeze", "2", cwd=tmp_path)
+    run_train(*arguments, "--epochs", "2", "--freeze", "2", cwd=tmp_path)
+    one, two = (load_checkpoint(tmp_path / f"runs/train/{n}/weights/last.safetensors").tensors["model"] for n in ("exp", "exp2"))
+    same = {name: torch.equal(one[name], two[name]) for name in one if name.endswith("weight")}
+    assert all(same[name] for name in same if name.startswith(("model.0.conv", "model.1.conv", "model.0.bn", "model.1.bn")))
+    assert not any(same[name] for name in same if name.startswith("model.2.conv"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--cfg", "absent.yaml", "--data", "DATA"], 4, "absent.yaml"),
+        (["--cfg", "tiny_model.yaml", "--data", "absent.yaml"], 3, "absent.yaml"),
+        (["--cfg", "tiny_model.yaml", "--data", "DATA", "--hyp", "hyp.scrach"], 4, "Did you mean 'hyp.scratch.yaml'"),
+        (["--cfg", "tiny_model.yaml", "--data", "DATA", "--epochs", "0"], 2, "--epochs must be 1 or more"),
+        (["--cfg", "tiny_model.yaml", "--data", "DATA", "--device", "99"], 2, "--device 99"),
+        (["--cfg", "tiny_model.yaml", "--data", "DATA", "--freeze", "nosuch"], 2, "--freeze nosuch"),
+        (["--cfg", "tiny_model.yaml"], 2, "--data"),
+        (["--data", "DATA"], 2, "--cfg"),
+        (["--resume"], 2, "--resume"),
+        (["--weights", "absent.safetensors", "--data", "DATA"], 4, "absent.safetensors"),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    arguments: list[str], code: int, words: str, tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    given = [str(tiny_data) if argument == "DATA" else argument for argument in arguments]
+    done = run_train(*given, *([] if "--resume" in given else ["--workers", "0"]), cwd=tmp_path, check=False)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.strip().count("\n") == 0
+    assert words in done.stderr

@@ -1,0 +1,48 @@
+"""Recipes: defaults, files of the zoo, and mistakes that are explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from utils.errors import ModelError
+from utils.recipe import DEFAULTS, RECIPE_FOLDER, load_recipe
+
+
+@pytest.mark.parametrize("path", sorted(RECIPE_FOLDER.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_recipe_of_the_zoo_loads(path: Path) -> None:
+    assert load_recipe(path).keys() == DEFAULTS.keys()
+    assert load_recipe(path.stem) == load_recipe(path)
+
+
+def test_missing_keys_take_their_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("lr0: 0.5\n")
+    assert load_recipe(path) == {**DEFAULTS, "lr0": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("momentun: 0.1", "no recipe key 'momentun'. Did you mean 'momentum'?"),
+        ("lr0: fast", "'lr0' must be a number"),
+        ("lr0: 0", "'lr0' must be a number above 0"),
+        ("lr0: -1", "'lr0' must be a number"),
+        ("mosaic: true", "'mosaic' must be a number"),
+        ("autobalance: 1", "'autobalance' must be true or false"),
+        ("schedule: linaer", "'schedule' must be cosine or linear"),
+        ("gains: {detect: much}", "'gains' must be a mapping"),
+        ("seg_jitter: 0.4", "'seg_jitter' must be a list"),
+        ("- lr0", "a recipe is a list of keys and values"),
+        ("lr0: [1", "line 1: is not valid YAML"),
+    ],
+)
+def test_mistakes(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(ModelError) as caught:
+        load_recipe(path)
+    assert words in str(caught.value)
+    assert "wrong.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,118 @@
+"""What every kind of result looks like on a picture and in words; a new kind is a new row of ``KINDS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.predictions import DetectionResult, MaskResult
+from utils.plots.drawing import blend_mask, draw_boxes, label_texts
+from utils.plots.palette import mask_palette
+
+_NAMED_AREAS = 3
+
+
+@dataclass(frozen=True)
+class Style:
+    """How results are drawn.
+
+    Attributes:
+        line_width: of boxes in pixels, None to follow the picture's size.
+        labels: write the class names.
+        confidences: write the confidence behind the name.
+        mask_alpha: weight of the mask's colours over the picture, 0..1.
+    """
+
+    line_width: int | None = None
+    labels: bool = True
+    confidences: bool = True
+    mask_alpha: float = 0.4
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one type of result is shown.
+
+    Attributes:
+        draw: (picture, result, class names, style) -> new picture.
+        describe: (result, class names) -> a few words.
+    """
+
+    draw: Callable[[np.ndarray, Any, Sequence[str], Style], np.ndarray]
+    describe: Callable[[Any, Sequence[str]], str]
+
+
+def annotate(
+    image: np.ndarray, results: Mapping[str, Any], names: Mapping[str, Sequence[str]], style: Style
+) -> np.ndarray:
+    """Draw the results of all heads: areas first, boxes and their labels on top of them.
+
+    Args:
+        image: (H, W, 3) uint8 RGB of the results' native size; not changed.
+        results: per head.
+        names: class names per head.
+        style: of the drawing.
+
+    Returns:
+        A new picture.
+    """
+    canvas = image.copy()
+    for kind, show in KINDS.items():
+        for head, result in results.items():
+            if isinstance(result, kind):
+                canvas = show.draw(canvas, result, names[head], style)
+    return canvas
+
+
+def describe(results: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> str:
+    """Return the results of all heads in words: ``3 car, 1 person, road 62 %, sky 20 %``."""
+    parts = []
+    for kind, show in reversed(KINDS.items()):
+        parts += [show.describe(result, names[head]) for head, result in results.items() if isinstance(result, kind)]
+    return ", ".join(parts)
+
+
+def count_objects(classes: np.ndarray, names: Sequence[str]) -> str:
+    """Return ``3 car, 1 person`` for (k,) class indices, the most frequent first, or ``no objects``."""
+    counts = np.bincount(classes, minlength=1)
+    order = np.argsort(-counts, kind="stable")
+    found = [f"{counts[c]} {_name(names, c)}" for c in order.tolist() if counts[c]]
+    return ", ".join(found) or "no objects"
+
+
+def _draw_objects(image: np.ndarray, result: DetectionResult, names: Sequence[str], style: Style) -> np.ndarray:
+    classes = result.classes.numpy()
+    texts = None
+    if style.labels:
+        texts = label_texts(names, classes, result.scores.numpy() if style.confidences else None)
+    return draw_boxes(image, result.boxes.numpy(), classes, texts, style.line_width)
+
+
+def _describe_objects(result: DetectionResult, names: Sequence[str]) -> str:
+    return count_objects(result.classes.numpy(), names)
+
+
+def _draw_areas(image: np.ndarray, result: MaskResult, names: Sequence[str], style: Style) -> np.ndarray:
+    return blend_mask(image, result.class_map.numpy(), mask_palette(names), style.mask_alpha)
+
+
+def _describe_areas(result: MaskResult, names: Sequence[str]) -> str:
+    """Name the classes that cover most of the picture."""
+    counts = np.bincount(result.class_map.numpy().ravel(), minlength=1)
+    percent = (100 * counts / counts.sum()).round().astype(int)
+    largest = np.argsort(-counts, kind="stable")[:_NAMED_AREAS].tolist()
+    return ", ".join(f"{_name(names, c)} {percent[c]} %" for c in largest if percent[c])
+
+
+def _name(names: Sequence[str], index: int) -> str:
+    return names[index] if index < len(names) else str(index)
+
+
+KINDS: dict[type, Kind] = {
+    MaskResult: Kind(_draw_areas, _describe_areas),
+    DetectionResult: Kind(_draw_objects, _describe_objects),
+}
+"""By type of result, in the order of drawing: what comes later lies on top."""

@@ -1,0 +1,1 @@
+"""From a model in memory to a file that other programs run."""

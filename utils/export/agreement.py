@@ -1,0 +1,122 @@
+"""Whether a file computes what the model computes: both run side by side on the same images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.transforms.letterbox import apply_plan
+from utils.boxes import plan_letterbox
+from utils.errors import ExportError
+from utils.export.exported_graph import ExportedGraph
+from utils.export.metadata import INPUT_NAME
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one output of a file is from the model's.
+
+    Attributes:
+        shape: of the output.
+        absolute: largest difference of any value; infinite if a value of either is not finite.
+        relative: ``absolute`` over the largest magnitude in the model's output.
+        image: what the network saw.
+    """
+
+    shape: tuple[int, ...]
+    absolute: float
+    relative: float
+    image: str
+
+
+def check_images(picture: np.ndarray, shapes: list[tuple[int, int, int]]) -> dict[str, np.ndarray]:
+    """Return network inputs by description: per shape the picture and random pixels.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB of any size; it is letterboxed.
+        shapes: batch size, height and width of every check.
+
+    Returns:
+        (B, 3, H, W) uint8 arrays.
+    """
+    random = np.random.default_rng(0)
+    images = {}
+    for batch, height, width in shapes:
+        size = f"{batch}x3x{height}x{width}"
+        placed = apply_plan(picture, plan_letterbox(picture.shape[:2], (height, width)))
+        images[f"the picture at {size}"] = np.repeat(placed.transpose(2, 0, 1)[None], batch, 0)
+        images[f"random pixels at {size}"] = random.integers(0, 256, (batch, 3, height, width), np.uint8)
+    return images
+
+
+def difference(expected: np.ndarray, found: np.ndarray, image: str) -> Difference:
+    """Compare one output.
+
+    Raises:
+        ExportError: the shapes differ.
+    """
+    if expected.shape != found.shape:
+        raise ExportError(f"on {image} the file's output has the shape {found.shape}, the model's {expected.shape}")
+    if not (np.isfinite(expected).all() and np.isfinite(found).all()):
+        return Difference(expected.shape, math.inf, math.inf, image)
+    absolute = float(np.abs(expected.astype(np.float64) - found).max(initial=0))
+    magnitude = float(np.abs(expected).max(initial=0))
+    return Difference(expected.shape, absolute, absolute / magnitude if magnitude else absolute, image)
+
+
+def compare_onnx(path: Path, module: ExportedGraph, images: Mapping[str, np.ndarray]) -> dict[str, Difference]:
+    """Run a file in ONNX Runtime on the CPU beside the model and return every output's worst difference.
+
+    Args:
+        path: the ONNX file.
+        module: the model, on the CPU.
+        images: network inputs by description.
+
+    Raises:
+        ExportError: the file is no valid ONNX, or does not run, or its outputs are other ones.
+    """
+    import onnx
+    import onnxruntime
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        found = {image: session.run(names, {INPUT_NAME: pixels}) for image, pixels in images.items()}
+    except Exception as error:  # Both packages raise errors of their own that share no base class.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ExportError(f"the exported model does not run in ONNX Runtime: {reason}") from error
+    worst: dict[str, Difference] = {}
+    for image, pixels in images.items():
+        with torch.inference_mode():
+            expected = {name: tensor.numpy() for name, tensor in module(torch.from_numpy(pixels)).items()}
+        if list(expected) != names:
+            raise ExportError(f"the file has the outputs {', '.join(names)}, the model {', '.join(expected)}")
+        for name, values in zip(names, found[image], strict=True):
+            here = difference(expected[name], values, image)
+            if name not in worst or here.relative > worst[name].relative:
+                worst[name] = here
+    return worst
+
+
+def judge(differences: Mapping[str, Difference], tolerance: float) -> None:
+    """Accept a file or refuse it.
+
+    Args:
+        differences: per output.
+        tolerance: largest relative difference that passes.
+
+    Raises:
+        ExportError: an output is further off; the worst one is named.
+    """
+    name, worst = max(differences.items(), key=lambda item: item[1].relative)
+    if worst.relative > tolerance:
+        raise ExportError(
+            f"output '{name}' of the exported model differs from the model by {worst.relative:.2g} of its largest value "
+            f"on {worst.image}, more than --tolerance {tolerance:g}; no file was written"
+        )

@@ -1,0 +1,118 @@
+"""A graph as an ONNX model in memory."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from utils.errors import ExportError
+from utils.export.adaptive_pooling import DECOMPOSITIONS
+from utils.export.exported_graph import ExportedGraph
+from utils.export.metadata import INPUT_NAME, describe
+
+if TYPE_CHECKING:
+    import onnx
+
+# A traced size of 0 or 1 would be taken for a constant, on the coarsest map as well.
+_DYNAMIC_BATCH, _DYNAMIC_ROWS, _DYNAMIC_COLUMNS = 2, 5, 7
+
+
+def build_onnx(
+    module: ExportedGraph, shape: tuple[int, int, int], dynamic: bool = False, opset: int | None = None
+) -> onnx.ModelProto:
+    """Translate a graph to ONNX, metadata included.
+
+    Args:
+        module: what to translate, on the CPU.
+        shape: batch size, height and width of the input; sizes are multiples of the graph's stride.
+        dynamic: leave batch size, height and width open.
+        opset: version of the operator set, or None for the exporter's own.
+
+    Raises:
+        ExportError: the exporter cannot translate the model, or not to that operator set.
+    """
+    from onnx.helper import set_model_props
+
+    outputs = module.output_names()
+    try:
+        with _no_warnings():
+            translated = torch.onnx.export(
+                _trace(module, shape, dynamic),
+                dynamo=True,
+                verbose=False,
+                input_names=[INPUT_NAME],
+                output_names=[name for names in outputs.values() for name in names],
+                opset_version=opset,
+            )
+            model = translated.model_proto
+    except Exception as error:  # The exporter raises errors of many kinds, and all mean the same to the user.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ExportError(f"{module.model.spec.source}: the ONNX exporter cannot translate the model: {reason}") from error
+    written = next(entry.version for entry in model.opset_import if entry.domain == "")
+    if opset not in (None, written):
+        raise ExportError(
+            f"--opset {opset}: the exporter cannot write this model as that opset; take {written} or leave --opset out"
+        )
+    _forget_the_machine(model)
+    if dynamic:
+        _name_dimensions(model, module.model.stride)
+    set_model_props(model, describe(module.model, outputs, shape, dynamic, written))
+    return model
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Silence the exporter's log, which prints tracebacks of conversions it gives up; what matters is checked after."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@torch.no_grad()
+def _trace(module: ExportedGraph, shape: tuple[int, int, int], dynamic: bool) -> torch.export.ExportedProgram:
+    dimensions: dict[str, Any] | None = None
+    if dynamic:
+        stride = module.model.stride
+        shape = _DYNAMIC_BATCH, _DYNAMIC_ROWS * stride, _DYNAMIC_COLUMNS * stride
+        rows, columns = torch.export.Dim("rows"), torch.export.Dim("columns")
+        dimensions = {INPUT_NAME: {0: torch.export.Dim("batch"), 2: stride * rows, 3: stride * columns}}
+    example = torch.zeros(shape[0], module.model.spec.channels, *shape[1:], dtype=torch.uint8)
+    return torch.export.export(module, (example,), dynamic_shapes=dimensions).run_decompositions(DECOMPOSITIONS)
+
+
+def _forget_the_machine(model: onnx.ModelProto) -> None:
+    """Drop the notes of the exporter on nodes and values: they hold stack traces with this machine's paths."""
+    for part in (model.graph, *_parts(model)):
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
+def _parts(model: onnx.ModelProto) -> Iterator[Any]:
+    graph = model.graph
+    for parts in (graph.node, graph.input, graph.output, graph.value_info, graph.initializer):
+        yield from parts
+    for function in model.functions:
+        yield function
+        yield from function.node
+
+
+def _name_dimensions(model: onnx.ModelProto, stride: int) -> None:
+    """Give the open dimensions readable names in place of the exporter's symbols."""
+    batch, _, height, width = (d.dim_param for d in model.graph.input[0].type.tensor_type.shape.dim)
+    readable = {batch: "batch", height: "height", width: "width"}
+    symbols = {batch: "batch"}
+    for label, name in ((height, "rows"), (width, "columns")):
+        symbols[label.removeprefix(f"{stride}*")] = f"{name}_of_{stride}"
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dimension in value.type.tensor_type.shape.dim:
+            if label := dimension.dim_param:
+                words = re.sub(r"\w+", lambda word: symbols.get(word[0], word[0]), label)
+                dimension.dim_param = readable.get(label, words)
