@@ -1,4 +1,4 @@
-"""Export a trained model: ``python export.py --weights best.safetensors`` writes ``best.onnx``, checked beside the model."""
+"""Export a trained model: ``python export.py --weights best.safetensors`` writes and checks ``best.onnx``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from data.images import read_image
 from models.checkpoint import load_model
 from models.graph import Graph
-from utils.errors import ExportError, UsageError, did_you_mean, run_command
+from utils.errors import UsageError, did_you_mean, run_command
 from utils.export.agreement import Difference, check_images, compare_onnx, judge
 from utils.export.exported_graph import ExportedGraph
 from utils.export.onnx_model import build_onnx

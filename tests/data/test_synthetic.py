@@ -31,7 +31,11 @@ from data.synthetic import (
 )
 from data.synthetic.camera import Camera, is_facing, patch, to_world
 from data.synthetic.canvas import FIRST_INSTANCE, Canvas, class_of_owner
+from data.synthetic.cars import sample_car
+from data.synthetic.light import sample_light
 from data.synthetic.people import sample_person
+from data.synthetic.scene import draw_actors, label, look, set_stage
+from data.synthetic.street import sample_street
 from utils.errors import DataError, RunError
 
 SMALL = (64, 48)
@@ -169,6 +173,19 @@ def test_a_canvas_keeps_owners_and_extents_in_step_with_the_colours() -> None:
     assert canvas.picture()[5, 2].tolist() == [200, 10, 10] and canvas.picture()[5, 12].tolist() == [0, 90, 0]
     assert canvas.inside_share(FIRST_INSTANCE) == pytest.approx(0.5)
     assert class_of_owner([4])[owners].max() == 4
+
+
+def test_what_is_mostly_hidden_or_mostly_outside_is_not_labelled() -> None:
+    rng = np.random.default_rng(0)
+    camera = Camera(256, 192, x=0, y=2, yaw=0, horizon=80, focal=220)
+    stage = set_stage(camera, sample_light(rng), sample_street(rng, None, None))
+    car = sample_car(rng, 0.0, 8.0, 0.0)
+    behind, beside, outside = (sample_person(rng, x, z, 0.0) for x, z in ((0.0, 12.5), (3.0, 12.5), (6.02, 10.0)))
+    view = look(*draw_actors(stage, [car, behind, beside, outside]))
+    assert view.seen.tolist() == [True, False, True, False]
+    scene = label(stage, [car, behind, beside, outside], view, rng)
+    assert scene.classes.tolist() == [DETECT_NAMES.index("car"), PERSON]
+    assert scene.boxes[1].tolist() == view.boxes[2].tolist()
 
 
 def test_a_video_moves_steadily_and_repeats() -> None:

@@ -117,6 +117,6 @@ def judge(differences: Mapping[str, Difference], tolerance: float) -> None:
     name, worst = max(differences.items(), key=lambda item: item[1].relative)
     if worst.relative > tolerance:
         raise ExportError(
-            f"output '{name}' of the exported model differs from the model by {worst.relative:.2g} of its largest value "
-            f"on {worst.image}, more than --tolerance {tolerance:g}; no file was written"
+            f"output '{name}' of the exported model differs from the model by {worst.relative:.2g} of its largest "
+            f"value on {worst.image}, more than --tolerance {tolerance:g}; no file was written"
         )

@@ -52,7 +52,9 @@ def build_onnx(
             model = translated.model_proto
     except Exception as error:  # The exporter raises errors of many kinds, and all mean the same to the user.
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ExportError(f"{module.model.spec.source}: the ONNX exporter cannot translate the model: {reason}") from error
+        raise ExportError(
+            f"{module.model.spec.source}: the ONNX exporter cannot translate the model: {reason}"
+        ) from error
     written = next(entry.version for entry in model.opset_import if entry.domain == "")
     if opset not in (None, written):
         raise ExportError(

@@ -1,0 +1,56 @@
+"""The numbers, files and the error message of README.md are true."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from models.spec import CONFIG_ROOT, load_spec
+from models.table import tabulate_model
+from tests.conftest import REPO
+from utils.errors import ModelError
+
+TEXT = (REPO / "README.md").read_text(encoding="utf-8")
+MODELS = re.findall(r"^\| `(\w+)` \| ([\w ,().]+) \| ([\d,]+) \| ([\d.]+) \|$", TEXT, flags=re.MULTILINE)
+COMMANDS = re.findall(r"^python (\w+)\.py (.+)$", TEXT, flags=re.MULTILINE)
+
+
+def test_every_model_of_the_zoo_is_listed():
+    assert sorted(name for name, *_ in MODELS) == sorted(path.stem for path in CONFIG_ROOT.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize(("name", "heads", "parameters", "gflops"), MODELS)
+def test_model_has_the_numbers_of_the_table(name, heads, parameters, gflops):
+    rows = tabulate_model(load_spec(name))
+    assert f"{sum(row.params for row in rows):,}" == parameters
+    assert f"{sum(row.flops for row in rows) / 1e9:.2f}" == gflops
+    assert all((row.name in heads) for row in rows if row.name)
+
+
+def test_error_example_is_what_the_command_says(tmp_path):
+    text = (CONFIG_ROOT / "yolov5" / "yolov5s.yaml").read_text(encoding="utf-8")
+    wrong = tmp_path / "my_model.yaml"
+    wrong.write_text(text.replace("[[-1, 6], 1, Concat, [1]]", "[[-1, 4], 1, Concat, [1]]", 1), encoding="utf-8")
+    with pytest.raises(ModelError) as caught:
+        tabulate_model(load_spec(wrong))
+    assert f"error: {caught.value}" in TEXT.splitlines()
+
+
+@pytest.mark.parametrize(("command", "arguments"), COMMANDS)
+def test_commands_are_ones_that_their_parsers_take(command, arguments):
+    # The top-level test.py shares its name with a module of the standard library, so files are loaded by path.
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location(f"readme_{command}", REPO / f"{command}.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    parse = module.parse_train_options if command == "train" else module.parse_options
+    parse(shlex.split(arguments, comments=True))
+
+
+def test_links_lead_somewhere():
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
+    assert len(targets) > 6
+    assert all((REPO / target).exists() for target in targets)
