@@ -6,12 +6,14 @@ cd "$(dirname "$0")/.."
 source scripts/environment.sh
 
 DATA=embedded.yaml    # 400 + 80 generated pictures and a video, written below datasets/ on first use
-SIZE=192              # input size in pixels of training, testing and detecting
+SIZE=192              # long side in pixels of images for the detection head
+BASE=256              # long side in pixels of images for the segmentation head; its training crops are SIZE long
 TRAIN=(
   --cfg yolov5n_multitask.yaml   # 2 M parameters: objects and a class for every pixel
   --hyp hyp.quickstart           # recipe for a few hundred optimizer steps from scratch
-  --epochs 20
+  --epochs 26
   --batch-size 16
+  --val-interval 13
   --device cpu
 )
 RUN=(--name quickstart --exist-ok)   # runs/train/quickstart, runs/test/quickstart, runs/detect/quickstart
@@ -22,15 +24,15 @@ prepare_environment requirements.txt
 
 echo "== training"
 started=$SECONDS
-"$ENV_PYTHON" train.py --data "$DATA" --img-size "$SIZE" "${TRAIN[@]}" "${RUN[@]}"
+"$ENV_PYTHON" train.py --data "$DATA" --img-size "$SIZE" --base-size "$BASE" "${TRAIN[@]}" "${RUN[@]}"
 echo "trained in $((SECONDS - started)) seconds"
 
 echo "== testing"
-"$ENV_PYTHON" test.py --weights "$WEIGHTS" --data "$DATA" --img-size "$SIZE" --device cpu "${RUN[@]}"
+"$ENV_PYTHON" test.py --weights "$WEIGHTS" --data "$DATA" --img-size "$SIZE" --base-size "$BASE" --device cpu "${RUN[@]}"
 
 echo "== looking at the validation pictures and the video"
 for source in "$SET/images/val" "$SET/street.mp4"; do
-  "$ENV_PYTHON" detect.py --weights "$WEIGHTS" --source "$source" --img-size "$SIZE" --device cpu "${RUN[@]}"
+  "$ENV_PYTHON" detect.py --weights "$WEIGHTS" --source "$source" --img-size "$BASE" --device cpu "${RUN[@]}"
 done
 
 echo "annotated pictures and video: runs/detect/quickstart; curves: runs/train/quickstart/results.png"

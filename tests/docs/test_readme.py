@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 
@@ -39,12 +41,11 @@ def test_error_example_is_what_the_command_says(tmp_path):
 
 
 @pytest.mark.parametrize(("command", "arguments"), COMMANDS)
-def test_commands_are_ones_that_their_parsers_take(command, arguments):
+def test_commands_are_ones_that_their_parsers_take(command, arguments, monkeypatch):
     # The top-level test.py shares its name with a module of the standard library, so files are loaded by path.
-    from importlib.util import module_from_spec, spec_from_file_location
-
     spec = spec_from_file_location(f"readme_{command}", REPO / f"{command}.py")
     module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
     parse = module.parse_train_options if command == "train" else module.parse_options
     parse(shlex.split(arguments, comments=True))

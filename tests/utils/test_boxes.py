@@ -22,7 +22,7 @@ from utils.boxes import (
     xyxy_to_xywh,
 )
 
-PUBLISHED = json.loads((Path(__file__).parents[1] / "parity" / "metrics_boxes.json").read_text())
+PUBLISHED = json.loads((Path(__file__).parents[1] / "parity" / "fixtures" / "metrics_boxes.json").read_text())
 SIDES = st.integers(1, 4000)
 
 

@@ -15,7 +15,7 @@ from models.predictions import Detections, PostprocessOptions
 from utils.boxes import xywh_to_xyxy
 from utils.nms import append_labels, non_max_suppression
 
-PARITY = Path(__file__).parents[1] / "parity"
+PARITY = Path(__file__).parents[1] / "parity" / "fixtures"
 PUBLISHED = json.loads((PARITY / "metrics_nms.json").read_text())
 ARRAYS = np.load(PARITY / "metrics_nms.npz")
 

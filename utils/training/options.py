@@ -95,7 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=8, help="worker processes per task, at most one per core (default %(default)s)"
     )
     machine.add_argument(
-        "--cache", nargs="?", const="ram", choices=("ram", "disk"), help="keep decoded images in memory or on disk"
+        "--cache",
+        "--cache-images",
+        nargs="?",
+        const="ram",
+        choices=("ram", "disk"),
+        help="keep decoded images in memory or on disk",
     )
     machine.add_argument(
         "--dtype", default="auto", choices=("auto", "bfloat16", "float32"), help="format of forward passes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.export.adaptive_pooling import adaptive_average, averaging_matrix
@@ -13,6 +13,7 @@ SIZES = st.integers(1, 40)
 BINS = st.integers(1, 9)
 
 
+@settings(deadline=None)
 @given(height=SIZES, width=SIZES, rows=BINS, columns=BINS)
 def test_it_equals_adaptive_average_pooling(height: int, width: int, rows: int, columns: int) -> None:
     x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(height * 41 + width))

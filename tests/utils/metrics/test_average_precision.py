@@ -19,7 +19,7 @@ from utils.metrics.average_precision import (
     precision_recall_curves,
 )
 
-PARITY = Path(__file__).parents[2] / "parity"
+PARITY = Path(__file__).parents[2] / "parity" / "fixtures"
 PUBLISHED = json.loads((PARITY / "metrics_ap.json").read_text())
 ARRAYS = np.load(PARITY / "metrics_ap.npz")
 

@@ -15,7 +15,7 @@ from utils.errors import DataError
 from utils.metrics import EVALUATORS
 from utils.metrics.mask_evaluator import MaskEvaluator
 
-PARITY = Path(__file__).parents[2] / "parity"
+PARITY = Path(__file__).parents[2] / "parity" / "fixtures"
 PUBLISHED = json.loads((PARITY / "metrics_miou.json").read_text())
 ARRAYS = np.load(PARITY / "metrics_miou.npz")
 
