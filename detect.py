@@ -200,6 +200,7 @@ def prepare(options: argparse.Namespace, sources: Sources) -> Run:
     heads = choose_heads(graph, options)
     base_size = options.base_size or options.img_size
     sizes = {head: base_size if "masks" in graph.heads[head].targets else options.img_size for head in heads}
+    refuse_idle_options(graph, heads, options)
     thresholds = PostprocessOptions(
         conf=options.conf_thres,
         iou=options.iou_thres,
@@ -240,6 +241,26 @@ def choose_heads(graph: Graph, options: argparse.Namespace) -> list[str]:
         if objects and not 0 <= index < max(objects):
             raise UsageError(f"--classes {index}: the model's classes are 0 to {max(objects) - 1}")
     return heads
+
+
+def refuse_idle_options(graph: Graph, heads: Sequence[str], options: argparse.Namespace) -> None:
+    """Make sure that every option that needs a kind of head finds one.
+
+    Raises:
+        UsageError: none of the heads to run answers what an option asks for.
+    """
+    answered = {target for head in heads for target in graph.heads[head].targets}
+    wishes = (
+        ("--save-txt", options.save_txt, "boxes"),
+        ("--classes", options.classes, "boxes"),
+        ("--save-mask", options.save_mask, "masks"),
+        ("--base-size", options.base_size, "masks"),
+    )
+    for name, given, target in wishes:
+        if given and target not in answered:
+            raise UsageError(
+                f"{name} needs a head for {target}, but this run has only {', '.join(heads)}; leave it out"
+            )
 
 
 def run_folder(options: argparse.Namespace, sources: Sources, wanted: Wanted) -> Path:

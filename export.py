@@ -109,6 +109,8 @@ def check_options(options: argparse.Namespace) -> None:
         path = Path(options.output)
         if path.suffix.lower() != ".onnx":
             raise UsageError(f"--output {path}: the name must end in .onnx")
+        if path.is_dir():
+            raise UsageError(f"--output {path}: that is a folder; give the name of a file in it")
         if not path.parent.is_dir():
             raise UsageError(f"--output {path}: there is no folder {path.parent}; make it first")
 

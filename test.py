@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data.config import load_data_config, segmentation_root
+from data.config import TaskData, load_data_config, segmentation_root
 from data.dataset import TaskDataset
 from data.samples import Batch
 from models.checkpoint import load_model
@@ -19,7 +19,7 @@ from models.graph import Graph
 from models.predictions import DetectionResult, PostprocessOptions
 from utils.devices import autocast_dtype, select_device
 from utils.errors import DataError, UsageError, run_command
-from utils.files import increment_run_folder
+from utils.files import UniqueNames, increment_run_folder
 from utils.label_text import write_label_text
 from utils.logging import start_logging
 from utils.plots.batches import picture_of_labels, picture_of_results
@@ -94,9 +94,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ("conf_thres", "iou_thres"):
         if not 0 <= getattr(options, name) <= 1:
             raise UsageError(f"--{name.replace('_', '-')} must be in 0..1, but is {getattr(options, name)}")
-    for name in ("img_size", "batch_size", "max_det"):
-        if getattr(options, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, but is {getattr(options, name)}")
+    for name, least in (("img_size", 1), ("base_size", 1), ("batch_size", 1), ("max_det", 1), ("workers", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, but is {value}")
     return options
 
 
@@ -105,7 +106,10 @@ def open_test_data(graph: Graph, options: argparse.Namespace) -> dict[str, TaskD
 
     Raises:
         DataError: no head has data, or an asked head has none.
+        UsageError: an option is about a head that the model does not have.
     """
+    if options.segdata and all(head.task != "segment" for head in graph.heads.values()):
+        raise UsageError(f"--segdata {options.segdata}: the model has no segmentation head; leave the option out")
     config = load_data_config(options.data, splits=(options.task,))
     datasets: dict[str, TaskDataset] = {}
     missing: dict[str, DataError] = {}
@@ -138,7 +142,7 @@ def open_test_data(graph: Graph, options: argparse.Namespace) -> dict[str, TaskD
     return datasets
 
 
-def segmentation_data(options: argparse.Namespace, head: str, names: list[str]) -> Any:
+def segmentation_data(options: argparse.Namespace, head: str, names: list[str]) -> TaskData:
     """Return the data that ``--segdata`` names: a folder in one of the known layouts, or a data YAML."""
     path = Path(options.segdata)
     if path.is_dir():
@@ -158,6 +162,7 @@ class ResultWriter:
     def __init__(self, graph: Graph, folder: Path, options: argparse.Namespace) -> None:
         self.graph, self.folder, self.options = graph, folder, options
         self._drawn: dict[str, int] = {}
+        self._label_names = {head: UniqueNames() for head in graph.heads}
 
     def __call__(self, name: str, batch: Batch, results: list[Any]) -> None:
         names = self.graph.names[name]
@@ -173,7 +178,8 @@ class ResultWriter:
             folder.mkdir(exist_ok=True)
             for result, image, placement in zip(results, batch.ids, batch.placements, strict=True):
                 size = np.array([placement.width, placement.height])
-                write_label_text(folder / f"{Path(image).stem}.txt", result, size, self.options.save_conf)
+                target = folder / self._label_names[name].take(f"{Path(image).stem}.txt")
+                write_label_text(target, result, size, self.options.save_conf)
 
 
 def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -189,9 +195,9 @@ def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
         conf=options.conf_thres, iou=options.iou_thres, max_det=options.max_det, multi_label=True
     )
     writer = ResultWriter(graph, folder, options)
+    dtype = autocast_dtype(device, options.dtype)
     metrics: dict[str, dict[str, float]] = {}
     for name, head_test in tests.items():
-        dtype = autocast_dtype(device, options.dtype)
         evaluator = run_head_test(graph, name, head_test, device, dtype, thresholds, writer)
         metrics[name] = evaluator.compute()
         summary = "  ".join(f"{metric} {value:.4f}" for metric, value in metrics[name].items())

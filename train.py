@@ -32,7 +32,7 @@ from utils.training.run_state import restore_run, save_run
 from utils.training.setup import build_graph, freeze_rows, open_run_folder, prepare_run
 from utils.training.step import Stepper
 from utils.training.tasks import build_tasks, head_values, open_datasets, rounds_per_epoch
-from utils.validation import HeadTest, build_tests, validate
+from utils.validation import HeadTest, build_tests, validate, weighed_fitness
 
 LOGGER = logging.getLogger("yolograph")
 SHOWN_METRICS = 4
@@ -107,23 +107,21 @@ def train(options: argparse.Namespace) -> Path:
             evaluators = validate(ema.module, tests, device, dtype)
             scores = {name: evaluator.compute() for name, evaluator in evaluators.items()}
             row |= {f"val/{name}_{metric}": value for name, found in scores.items() for metric, value in found.items()}
-            weighed = sum(weight * evaluators[name].fitness() for name, weight in fitness_weights.items())
-            fitness = weighed / max(sum(fitness_weights.values()), 1e-9)
-            row["val/fitness"] = fitness
-            is_best = fitness > progress.best_fitness
-            if is_best:
-                progress.best_fitness, progress.best_epoch = fitness, epoch
+            row["val/fitness"] = weighed_fitness(evaluators, fitness_weights)
+            is_best = progress.take_fitness(epoch, row["val/fitness"])
+            # Only a validated epoch can use up the patience: the ones between had no chance to be better.
+            progress.stopped_early = not last_epoch and 0 < options.patience <= epoch - progress.best_epoch
             LOGGER.info("%s  %s", f"epoch {epoch} val", describe(scores))
         progress.epochs_done = epoch
         progress.seconds += time.perf_counter() - started
         table.add(row)
         save_run(run, graph, ema, optimizer, tasks, is_best)
         for task in tasks:
-            for message in task.loader.skipped:
+            for message in task.new_skips():
                 LOGGER.warning("skipped: %s", message)
-        if options.patience and progress.best_epoch and epoch - progress.best_epoch >= options.patience:
+        if progress.stopped_early:
             LOGGER.info(
-                "stopping early: no better result in %d epochs (best: epoch %d)", options.patience, progress.best_epoch
+                "stopping early: no better result since epoch %d (patience %d)", progress.best_epoch, options.patience
             )
             break
 

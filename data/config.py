@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from data.class_names import checked_mask_names, checked_names
 from data.formats import cityscapes
 from utils.errors import DataError, did_you_mean
 
@@ -30,13 +31,13 @@ CONFIG_FOLDER = Path(__file__).parent / "configs"
 _FLAT_DETECT = ("train", "val", "test", "nc", "names")
 _FLAT_SEGMENT = ("segtrain", "segval", "segtest", "segnames", "n_segcls")
 _TOP_KEYS = ("path", "embedded", "download", *TASKS, *_FLAT_DETECT, *_FLAT_SEGMENT)
-_BLOCK_KEYS = ("task", *SPLITS, "names", "nc", "masks", "labels", "ignore", "keypoints", "options")
+_KEY_OWNERS = {"masks": ("segment",), "ignore": ("segment",), "labels": ("detect", "pose"), "keypoints": ("pose",)}
+_BLOCK_KEYS = ("task", *SPLITS, "names", "nc", "options", *_KEY_OWNERS)
 _EXAMPLES = {
     "detect": "detect: {train: images/train, val: images/val, names: [...]}",
     "segment": "segment: {train: images/train, val: images/val, masks: masks, names: [...]}",
     "pose": "pose: {train: images/train, val: images/val, keypoints: 17, names: [person]}",
 }
-_MOST_MASK_CLASSES = 255
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,10 @@ def _parse(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}{line}: not valid YAML, {error.problem}; mend that line") from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise DataError(f"{path}: not a YAML text file; write it as UTF-8 text") from None
+    except ValueError as error:
+        raise DataError(f"{path}: a value looks like a date but is none ({error}); put it in quotes") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from None
     if not isinstance(raw, dict):
         raise DataError(f"{path}: a data YAML is a list of keys; add for instance `{_EXAMPLES['detect']}`")
     return raw
@@ -229,6 +234,10 @@ class _Reader:
             raise DataError(
                 f"{self.path}: `{key}.task` is {task!r}; choose detect, segment or pose.{did_you_mean(task, TASKS)}"
             )
+        for name in block:
+            owners = _KEY_OWNERS.get(name, TASKS)
+            if task not in owners:
+                raise DataError(f"{self.path}: `{key}.{name}` is for {' and '.join(owners)}, not for {task}; drop it")
         prefix = f"{key}."
         splits = self._splits(block, prefix)
         options = block.get("options") or {}
@@ -243,13 +252,13 @@ class _Reader:
                 f"{self.path}: `{prefix}keypoints` is {keypoints!r}; give the number of keypoints per object"
             )
         segment = task == "segment"
-        read_names = self._mask_names if segment else self._names
+        read_names = checked_mask_names if segment else checked_names
         ignore = {"ignore": self._ignore(block.get("ignore", 255), prefix)} if segment else {"labels": labels}
         return TaskData(
             task=task,
             key=key,
             format="mask_png" if segment else "yolo_txt",
-            names=read_names(block.get("names"), block.get("nc"), prefix + "names", prefix + "nc"),
+            names=read_names(self.path, block.get("names"), block.get("nc"), prefix + "names", prefix + "nc"),
             splits=splits,
             masks=self._masks(block.get("masks"), splits, prefix) if segment else {},
             keypoints=keypoints if task == "pose" else 0,
@@ -264,7 +273,7 @@ class _Reader:
             task="detect",
             key="detect",
             format="yolo_txt",
-            names=self._names(raw.get("names"), raw.get("nc"), "names", "nc"),
+            names=checked_names(self.path, raw.get("names"), raw.get("nc"), "names", "nc"),
             splits=self._splits(raw, ""),
             root=self.root,
             source=str(self.path),
@@ -292,7 +301,7 @@ class _Reader:
             task="segment",
             key="segment",
             format=layout,
-            names=self._mask_names(names, raw.get("n_segcls"), "segnames", "n_segcls"),
+            names=checked_mask_names(self.path, names, raw.get("n_segcls"), "segnames", "n_segcls"),
             splits=splits,
             masks=masks,
             options={"ignore": [255]},
@@ -362,37 +371,6 @@ class _Reader:
         raise DataError(
             f"{self.path}: `{key}: {entry}` does not exist (searched {searched}); mend the entry or the key `path`"
         )
-
-    def _names(self, names: Any, count: Any, key: str, count_key: str) -> list[str]:
-        if names is None or names == [] or names == {}:
-            raise DataError(f"{self.path}: `{key}` is missing; list the class names in the order of their indices")
-        if isinstance(names, Mapping):
-            if set(names) != set(range(len(names))):
-                raise DataError(f"{self.path}: the keys of `{key}` must be 0..{len(names) - 1}; number the classes so")
-            names = [names[i] for i in range(len(names))]
-        if not isinstance(names, list):
-            raise DataError(f"{self.path}: `{key}` is {names!r}; give a list, or a mapping from index to name")
-        for name in names:
-            if isinstance(name, bool) or not isinstance(name, str | int | float):
-                raise DataError(f"{self.path}: `{key}` holds {name!r}, which is no text; put the name in quotes")
-        names = [str(name) for name in names]
-        repeated = next((name for i, name in enumerate(names) if name in names[:i]), None)
-        if repeated is not None:
-            raise DataError(f"{self.path}: `{key}` holds '{repeated}' twice; give every class its own name")
-        if count is not None and (not _is_whole(count) or count != len(names)):
-            raise DataError(
-                f"{self.path}: `{count_key}` is {count!r}, but `{key}` has {len(names)} entries; make them agree or "
-                f"drop `{count_key}`"
-            )
-        return names
-
-    def _mask_names(self, names: Any, count: Any, key: str, count_key: str) -> list[str]:
-        checked = self._names(names, count, key, count_key)
-        if len(checked) > _MOST_MASK_CLASSES:
-            raise DataError(
-                f"{self.path}: `{key}` has {len(checked)} entries, a mask holds at most {_MOST_MASK_CLASSES}"
-            )
-        return checked
 
     def _ignore(self, value: Any, prefix: str) -> list[int]:
         values = value if isinstance(value, list) else [value]

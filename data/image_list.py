@@ -19,7 +19,7 @@ def list_images(entries: Iterable[Path], root: Path = Path()) -> list[Path]:
         root: where relative lines of a list file start if they do not exist beside the list file.
 
     Raises:
-        DataError: an entry does not exist or is of no known kind, or there is no image at all.
+        DataError: an entry does not exist, cannot be read or is of no known kind, or there is no image at all.
     """
     entries = list(entries)
     images: dict[Path, None] = {}
@@ -44,7 +44,7 @@ def list_images(entries: Iterable[Path], root: Path = Path()) -> list[Path]:
 
 def _folder_images(folder: Path) -> list[Path]:
     found = []
-    for current, subfolders, files in os.walk(folder, followlinks=True):
+    for current, subfolders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         here = Path(current)
         found += [
@@ -55,11 +55,22 @@ def _folder_images(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def _refuse(error: OSError) -> None:
+    # os.walk would go on without the folder, and a part of the set would be missing in silence.
+    raise _unreadable(error)
+
+
+def _unreadable(error: OSError) -> DataError:
+    return DataError(f"{error.filename}: cannot be read ({error.strerror}); mend its permissions or its disk")
+
+
 def _listed_images(file: Path, root: Path) -> list[Path]:
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise DataError(f"{file}: not a text file; write one image path per line") from None
+    except OSError as error:
+        raise _unreadable(error) from None
     found = []
     for line in lines:
         if not line:

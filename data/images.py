@@ -74,15 +74,19 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise _missing(path) from None
     except UnidentifiedImageError:
         raise _empty(path) if path.stat().st_size == 0 else _undecodable(path) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise _undecodable(path) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # Only the system's own errors, such as a missing permission, have a number.
+        raise (_unreadable(path, error) if getattr(error, "errno", None) else _undecodable(path)) from None
     # Rarer formats, a PNG that may be turned, and a JPEG that is cut off or has a camera's own bytes after its end.
     decoded = read_image(path)
     return decoded.shape[0], decoded.shape[1]
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return an (H, W, 3) uint8 image at (height, width): areas averaged where it shrinks, linear where it grows."""
+    """Return an (H, W, 3) uint8 image at (height, width).
+
+    Areas are averaged where it shrinks, so that thin things do not flicker; where it grows it is linear.
+    """
     height, width = image.shape[:2]
     if (height, width) == size:
         return image
@@ -108,7 +112,7 @@ def _read_bytes(path: str | Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(path) from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk") from None
+        raise _unreadable(path, error) from None
     if not data:
         raise _empty(path)
     return data
@@ -127,6 +131,10 @@ def _missing(path: str | Path) -> DataError:
 
 def _empty(path: str | Path) -> DataError:
     return DataError(f"{path}: the image has zero bytes; restore the file or remove it")
+
+
+def _unreadable(path: str | Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk")
 
 
 def _undecodable(path: str | Path) -> DataError:

@@ -1,6 +1,6 @@
 """Keeps the result of a scan beside the labels, and knows when it no longer holds.
 
-The key is a digest of every image's and label's path, size and time of change, and of what the data YAML says about
+The key is a digest of every image's and label's path, size and times of change, and of what the data YAML says about
 them; a file is a plain ``.npz`` of arrays with its metadata as JSON text, so reading it never runs code.
 """
 
@@ -80,7 +80,8 @@ def _stamp(path: Path) -> str:
         status = os.stat(path)
     except OSError:
         return f"{path}\0absent"
-    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+    # The time of the inode's change too: tools that keep a file's own time, and new permissions, show only there.
+    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
 
 
 def _digest(text: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from data.sample_source import SampleSource, TaskSource
 from data.sampler import EpochBatchSampler, Key, ShapedBatch, rectangular_batches, square_batches
 from data.samples import Batch, Sample, collate
 from data.skipping import SkippingDataset
@@ -20,15 +21,19 @@ from data.transforms.testing import TestTransform
 from utils.errors import DataError, RunError, YolographError
 
 WORKER_NICENESS = 10
-TrainTransform = Callable[..., Sample]
+TrainTransform = Callable[[SampleSource, int, np.random.Generator], Sample]
 """``transform(dataset, index, rng) -> Sample``"""
+TestKey = tuple[int, tuple[int, int]]
+"""Index of a sample, and the (height, width) of its batch's input."""
 
 
-def build_train_loader(dataset, transform: TrainTransform, batch_size: int, workers: int, seed: int) -> TrainLoader:
+def build_train_loader(
+    dataset: TaskSource, transform: TrainTransform, batch_size: int, workers: int, seed: int
+) -> TrainLoader:
     """Return a loader of shuffled, augmented batches.
 
     Args:
-        dataset: anything with ``load``, ``sizes``, ``task`` and a length.
+        dataset: the samples.
         transform: makes sample ``index`` out of the data set with a given generator.
         batch_size: samples per batch; the last batch of an epoch may hold fewer.
         workers: worker processes; 0 works in the main process. The content of the batches does not depend on it.
@@ -42,12 +47,18 @@ def build_train_loader(dataset, transform: TrainTransform, batch_size: int, work
 
 
 def build_test_loader(
-    dataset, img_size: int, batch_size: int, stride: int, workers: int, rect: bool = True, pad: float = 0.5
+    dataset: TaskSource,
+    img_size: int,
+    batch_size: int,
+    stride: int,
+    workers: int,
+    rect: bool = True,
+    pad: float = 0.5,
 ) -> TestLoader:
     """Return a loader of letterboxed batches with placements and native masks; every sample comes exactly once.
 
     Args:
-        dataset: anything with ``load``, ``sizes``, ``task`` and a length.
+        dataset: the samples.
         img_size: longer side of a picture within the input, pixels, rounded up to the stride.
         batch_size: samples per batch.
         stride: sides of inputs are multiples of it, pixels.
@@ -75,7 +86,7 @@ class TrainLoader:
             replaced by the next readable sample.
     """
 
-    def __init__(self, dataset, transform: TrainTransform, batch_size: int, workers: int, seed: int):
+    def __init__(self, dataset: SampleSource, transform: TrainTransform, batch_size: int, workers: int, seed: int):
         self.skipped: list[str] = []
         self._sampler = EpochBatchSampler(len(dataset), batch_size, seed)
         self._loader = _torch_loader(TrainItems(dataset, transform, seed), self._sampler, workers)
@@ -107,7 +118,7 @@ class TestLoader:
 
     __test__ = False  # pytest would otherwise take the name for a test case
 
-    def __init__(self, dataset, batches: list[ShapedBatch], img_size: int, stride: int, workers: int):
+    def __init__(self, dataset: SampleSource, batches: list[ShapedBatch], img_size: int, stride: int, workers: int):
         self.skipped: list[str] = []
         keys = [[(index, shape) for index in indices] for indices, shape in batches]
         self._loader = _torch_loader(TestItems(dataset, img_size, stride), keys, workers)
@@ -154,7 +165,7 @@ class Made:
 class TrainItems(Dataset):
     """Augmented samples by (epoch, index) key, a pure function of (seed, epoch, index)."""
 
-    def __init__(self, dataset, transform: TrainTransform, seed: int):
+    def __init__(self, dataset: SampleSource, transform: TrainTransform, seed: int):
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
@@ -174,12 +185,12 @@ class TestItems(Dataset):
 
     __test__ = False
 
-    def __init__(self, dataset, img_size: int, stride: int):
+    def __init__(self, dataset: SampleSource, img_size: int, stride: int):
         self.dataset = dataset
         self.img_size = img_size
         self.stride = stride
 
-    def __getitem__(self, key: tuple[int, tuple[int, int]]) -> Made:
+    def __getitem__(self, key: TestKey) -> Made:
         index, shape = key
         try:
             return Made(TestTransform(self.img_size, self.stride, shape)(self.dataset, index))
@@ -245,12 +256,12 @@ def pack(items: list[Made]) -> Delivery:
     return Delivery(replace(batch, native_masks=None), skipped, None, flat, shapes)
 
 
-def _require_samples(dataset) -> None:
+def _require_samples(dataset: TaskSource) -> None:
     if len(dataset) == 0:
         raise DataError(f"the data set for the task '{dataset.task}' is empty; check the folders its data YAML names")
 
 
-def _torch_loader(items: Dataset, batch_sampler, workers: int) -> DataLoader:
+def _torch_loader(items: Dataset, batch_sampler: Sampler[list[Key]] | list[list[TestKey]], workers: int) -> DataLoader:
     workers = min(workers, len(batch_sampler))
     return DataLoader(
         items,
@@ -270,7 +281,7 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     # Where the model computes on the same cores, its threads wait for each other at every step of the arithmetic: one
     # that a worker pushed aside would hold up all. Workers run ahead in batches and can wait.
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() and hasattr(os, "nice"):
         os.nice(WORKER_NICENESS)
     # Ctrl-C reaches every process of the terminal; the main one ends its workers without a traceback from each.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

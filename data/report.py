@@ -61,13 +61,6 @@ class DataReport:
             text += f"; WARNING: 0 of {self.listed} images have labels; looked for {self.searched}"
         return text
 
-    def require_clean(self) -> None:
-        """Raise DataError if an image was left out, for jobs that want all or nothing."""
-        if self.reasons:
-            raise DataError(self.reasons[0])
-        if self.missing_masks:
-            raise DataError(f"{self.missing_masks[0]}: the image has no mask (looked for {self.searched}); add it")
-
     def require_usable(self) -> None:
         """Raise DataError if no image can be used."""
         if self.usable:

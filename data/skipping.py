@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from data.sample_source import SampleSource
 from data.samples import Sample
 from utils.errors import DataError
 
@@ -14,28 +13,18 @@ class SkippingDataset:
     """Looks like the data set it wraps, except that ``load`` gives the next readable sample instead of failing.
 
     Args:
-        dataset: anything with ``load``, ``sizes``, ``task`` and a length.
+        dataset: what to wrap.
 
     Attributes:
         skipped: one message per failed reading so far.
     """
 
-    def __init__(self, dataset):
+    def __init__(self, dataset: SampleSource):
         self.dataset = dataset
         self.skipped: list[str] = []
 
     def __len__(self) -> int:
         return len(self.dataset)
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """(n, 2) int, native height and width."""
-        return self.dataset.sizes
-
-    @property
-    def task(self) -> str:
-        """Task of the data set."""
-        return self.dataset.task
 
     def load(self, index: int, long_side: int | None = None) -> Sample:
         """Load sample ``index`` or the first readable one after it (the first follows the last).

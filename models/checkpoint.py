@@ -116,7 +116,12 @@ def build_model(checkpoint: Checkpoint, path: str | Path = "checkpoint") -> Grap
     """
     graph = Graph(parse_spec(yaml.safe_load(checkpoint.graph_yaml), checkpoint.source))
     graph.names = {name: list(names) for name, names in checkpoint.names.items()}
-    missing, unexpected = graph.load_state_dict(checkpoint.weights, strict=False)
+    try:
+        missing, unexpected = graph.load_state_dict(checkpoint.weights, strict=False)
+    except RuntimeError as error:
+        # PyTorch lists every tensor of another shape on a line of its own, below a headline.
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(f"{path}: weights and graph differ: {reason}") from None
     if missing or unexpected:
         raise ModelError(f"{path}: weights and graph differ, for instance at {(missing + unexpected)[0]}")
     return graph.eval()

@@ -234,13 +234,23 @@ def load_graph(
 
 
 def with_classes(spec: ModelSpec, classes: Mapping[str, int]) -> ModelSpec:
-    """Return the model with other numbers of classes, given per head name."""
-    with torch.device("meta"):
-        heads = name_heads(spec, build_rows(spec))
-    for name, count in classes.items():
-        if name in heads:
-            spec = spec.with_classes(heads[name], count)
+    """Return the model with other numbers of classes, given per head name; other names are passed over."""
+    heads = _blank_heads(spec)
+    wanted = {index: classes[name] for name, (index, _) in heads.items() if name in classes}
+    for index, count in wanted.items():
+        spec = spec.with_classes(index, count)
+    # Heads that share a symbol may still differ: those that another one overruled get their number into their row.
+    for index, head in _blank_heads(spec).values():
+        if index in wanted and head.num_classes != wanted[index]:
+            spec = spec.with_argument(index, 0, wanted[index])
     return spec
+
+
+def _blank_heads(spec: ModelSpec) -> dict[str, tuple[int, Head]]:
+    """Return row index and module of every head by name, without memory."""
+    with torch.device("meta"):
+        built = build_rows(spec)
+    return {name: (index, built[index].module) for name, index in name_heads(spec, built).items()}
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ BASE=256              # long side in pixels of images for the segmentation head;
 TRAIN=(
   --cfg yolov5n_multitask.yaml   # 2 M parameters: objects and a class for every pixel
   --hyp hyp.quickstart           # recipe for a few hundred optimizer steps from scratch
-  --epochs 26
+  --epochs 24
   --batch-size 16
-  --val-interval 13
+  --val-interval 12
   --device cpu
 )
 RUN=(--name quickstart --exist-ok)   # runs/train/quickstart, runs/test/quickstart, runs/detect/quickstart

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / "shared"
@@ -16,6 +17,9 @@ SHARED = REPO.parent / "shared"
 def pytest_configure(config: pytest.Config) -> None:
     """Keep every worker process to one thread, so that parallel test runs do not fight over the cores."""
     torch.set_num_threads(1)
+    # A busy machine or a slow disk is no fault of the code under test.
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
 
 
 @pytest.fixture
@@ -61,7 +65,8 @@ def write_tiny_set(root: Path, images: int = 12, size: tuple[int, int] = (96, 64
                 x, y = rng.integers(0, width - w), rng.integers(0, height - h)
                 picture[y : y + h, x : x + w] = np.array([(220, 30, 30), (30, 220, 30), (30, 30, 220)][kind])
                 mask[y : y + h, x : x + w] = kind + 1
-                rows.append(f"{kind} {(x + w / 2) / width:.6f} {(y + h / 2) / height:.6f} {w / width:.6f} {h / height:.6f}")
+                shares = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
+                rows.append(f"{kind} {' '.join(f'{share:.6f}' for share in shares)}")
             cv2.imwrite(str(root / "images" / split / f"{i:03d}.png"), picture[..., ::-1])
             cv2.imwrite(str(root / "masks" / split / f"{i:03d}.png"), mask)
             (root / "labels" / split / f"{i:03d}.txt").write_text("\n".join(rows) + "\n")

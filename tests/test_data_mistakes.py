@@ -77,13 +77,13 @@ def empty(folder: str) -> Spoil:
 NAMES = "names: [red, green, blue]"
 MISTAKES: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "yaml syntax": (yaml_text(NAMES, "names: [red, green"), ("tiny.yaml:", "not valid YAML")),
-    "unknown key": (yaml_text("detect:", "path: .\ntrian: x\ndetect:"), ("tiny.yaml", "`trian`", "Did you mean 'train'")),
+    "unknown key": (yaml_text("detect:", "trian: x\ndetect:"), ("tiny.yaml", "`trian`", "Did you mean 'train'")),
     "unknown key of a task": (yaml_text("masks: masks", "mask: masks"), ("`segment.mask`", "Did you mean 'masks'")),
     "no train": (yaml_text("train: images/train, ", ""), ("`detect.train` is missing",)),
     "no names": (yaml_text(f", {NAMES}", ""), ("tiny.yaml", "detect.names")),
     "nc against names": (yaml_text(NAMES, f"nc: 5, {NAMES}"), ("tiny.yaml", "5", "3")),
     "names twice": (yaml_text("green, blue", "green, green"), ("tiny.yaml", "green")),
-    "no data for a head": (yaml_text("segment: {", "pose: {keypoints: 2, "), ("head `segment`",)),
+    "no data for a head": (yaml_text("segment: {", "lanes: {task: segment, "), ("head `segment`",)),
     "missing folder": (without("images/train"), ("tiny.yaml", "images/train")),
     "empty folder": (empty("images/train"), ("images/train",)),
     "ignore out of range": (yaml_text("masks: masks", "masks: masks, ignore: 300"), ("tiny.yaml", "300")),

@@ -250,9 +250,14 @@ def test_a_missing_package_is_named_with_its_pip_line(
         (["--tolerance", "nan"], "--tolerance must be 0 or more"),
         (["--output", "best.safetensors"], "--output best.safetensors: the name must end in .onnx"),
         (["--output", "no/such/folder/a.onnx"], "there is no folder no/such/folder"),
+        (["--output", "a.onnx"], "--output a.onnx: that is a folder"),
     ],
 )
-def test_wrong_usage_is_one_sentence(arguments: list[str], sentence: str) -> None:
+def test_wrong_usage_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.onnx").mkdir()
     with pytest.raises(UsageError, match=sentence):
         parse_options(["--weights", "best.safetensors", *arguments])
 

@@ -53,8 +53,8 @@ def run_test(*arguments: str, cwd: Path) -> tuple[int, str, str]:
 
 def test_both_heads_are_measured_and_drawn(weights: Path, tiny_data: Path, tmp_path: Path) -> None:
     code, _, err = run_test(
-        "--weights", str(weights), "--data", str(tiny_data), "--img-size", "96", "--save-json", "--save-txt", "--save-conf",
-        cwd=tmp_path,
+        "--weights", str(weights), "--data", str(tiny_data), "--img-size", "96",
+        "--save-json", "--save-txt", "--save-conf", cwd=tmp_path,
     )  # fmt: skip
     assert code == 0, err
     folder = tmp_path / "runs/test/exp"
@@ -72,7 +72,9 @@ def test_both_heads_are_measured_and_drawn(weights: Path, tiny_data: Path, tmp_p
 
 def test_one_kind_of_data_is_enough(weights: Path, tiny_data: Path, tmp_path: Path, caplog) -> None:
     tiny_data.write_text(tiny_data.read_text().splitlines()[0])
-    code, _, _ = run_test("--weights", str(weights), "--data", str(tiny_data), "--img-size", "96", "--noplots", cwd=tmp_path)
+    code, _, _ = run_test(
+        "--weights", str(weights), "--data", str(tiny_data), "--img-size", "96", "--noplots", cwd=tmp_path
+    )
     assert code == 0
     assert "head segment is not tested" in caplog.text
 
@@ -83,7 +85,8 @@ def test_segdata_takes_a_root_folder(weights: Path, tiny_data: Path, tmp_path: P
     shutil.copytree(tiny_data.parent / "masks", root / "seglabels")
     tiny_data.write_text(tiny_data.read_text().splitlines()[0])
     code, _, err = run_test(
-        "--weights", str(weights), "--data", str(tiny_data), "--segdata", str(root), "--img-size", "96", "--noplots", cwd=tmp_path
+        "--weights", str(weights), "--data", str(tiny_data), "--segdata", str(root),
+        "--img-size", "96", "--noplots", cwd=tmp_path,
     )  # fmt: skip
     assert code == 0, err
     assert "segment (val): mIoU" in caplog.text
@@ -96,6 +99,7 @@ def test_segdata_takes_a_root_folder(weights: Path, tiny_data: Path, tmp_path: P
         (["--weights", "MODEL", "--data", "absent.yaml"], 3, "absent.yaml"),
         (["--weights", "MODEL", "--data", "DATA", "--task", "test"], 3, "test"),
         (["--weights", "MODEL", "--data", "DATA", "--conf", "2"], 2, "--conf-thres must be in 0..1"),
+        (["--weights", "MODEL", "--data", "DATA", "--base-size", "0"], 2, "--base-size must be 1 or more"),
         (["--weights", "MODEL", "--data", "DATA", "--heads", "pose"], 2, "--heads pose"),
         (["--weights", "MODEL", "--data", "DATA", "--segdata", "nowhere"], 3, "nowhere"),
     ],
@@ -106,6 +110,16 @@ def test_mistakes(arguments: list[str], code: int, words: str, weights: Path, ti
     assert returned == code, err
     assert err.startswith("error: ") and err.strip().count("\n") == 0
     assert words in err
+
+
+def test_segdata_without_a_segmentation_head_is_refused(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    tiny_model.write_text("\n".join(row for row in tiny_model.read_text().splitlines() if "SegMask" not in row))
+    graph = load_graph(tiny_model)
+    path = tmp_path / "boxes.safetensors"
+    save_checkpoint(path, Checkpoint(graph.spec.source, graph.spec.text, graph.names, {"ema": graph.state_dict()}))
+    code, _, err = run_test("--weights", str(path), "--data", str(tiny_data), "--segdata", str(tiny_data), cwd=tmp_path)
+    assert code == 2
+    assert "has no segmentation head" in err
 
 
 def test_other_class_counts_are_refused(weights: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import os
 import signal
@@ -17,7 +18,8 @@ import pytest
 import torch
 
 import train
-from models.checkpoint import load_checkpoint, load_model
+from models.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
+from models.graph import load_graph
 from tests.conftest import REPO, TINY_MODEL
 from utils.errors import run_command
 
@@ -56,14 +58,14 @@ def losses_of(run: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_leaves_what_the_readme_promises(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
-    done = run_train(
-        "--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "2", *SMALL[:-3], "--dtype", "auto", cwd=tmp_path
-    )  # fmt: skip
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), *SMALL[:-3], "--dtype", "auto"]
+    done = run_train(*arguments, "--epochs", "2", cwd=tmp_path)
     run = tmp_path / "runs/train/exp"
     written = {path.name for path in run.iterdir()}
     assert {"opt.yaml", "hyp.yaml", "results.csv", "results.png", "labels_detect.png"} <= written
     assert {"train_batch0_detect.jpg", "train_batch0_segment.jpg"} <= written
-    assert {path.name for path in (run / "weights").iterdir()} == {"last.safetensors", "previous.safetensors", "best.safetensors"}
+    kept = {path.name for path in (run / "weights").iterdir()}
+    assert kept == {"last.safetensors", "previous.safetensors", "best.safetensors"}
     assert [row["epoch"] for row in results_of(run)] == ["1", "2"]
     assert "best fitness" in done.stdout
     again = run_train("--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "1", *SMALL, cwd=tmp_path)
@@ -73,7 +75,8 @@ def test_a_run_leaves_what_the_readme_promises(tiny_model: Path, tiny_data: Path
 def test_training_learns_the_blocks(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "quick.yaml"
     recipe.write_text(
-        "{optimizer: AdamW, lr0: 0.01, warmup_bias_lr: 0.01, momentum: 0.9, nominal_batch: 4, mosaic: 0.0, ema_decay: 0.9}"
+        "{optimizer: AdamW, lr0: 0.01, warmup_bias_lr: 0.01, momentum: 0.9, nominal_batch: 4, "
+        "mosaic: 0.0, ema_decay: 0.9}"
     )
     run_train(
         "--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "40", "--hyp", str(recipe),
@@ -158,10 +161,101 @@ def test_frozen_rows_do_not_move(tiny_model: Path, tiny_data: Path, tmp_path: Pa
     arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--seed", "3", *SMALL]
     run_train(*arguments, "--epochs", "1", "--freeze", "2", cwd=tmp_path)
     run_train(*arguments, "--epochs", "2", "--freeze", "2", cwd=tmp_path)
-    one, two = (load_checkpoint(tmp_path / f"runs/train/{n}/weights/last.safetensors").tensors["model"] for n in ("exp", "exp2"))
+    runs = [tmp_path / "runs/train" / name / "weights/last.safetensors" for name in ("exp", "exp2")]
+    one, two = (load_checkpoint(last).tensors["model"] for last in runs)
     same = {name: torch.equal(one[name], two[name]) for name in one if name.endswith("weight")}
-    assert all(same[name] for name in same if name.startswith(("model.0.conv", "model.1.conv", "model.0.bn", "model.1.bn")))
+    frozen = ("model.0.conv", "model.1.conv", "model.0.bn", "model.1.bn")
+    assert all(same[name] for name in same if name.startswith(frozen))
+    assert not torch.equal(one["model.0.bn.running_mean"], two["model.0.bn.running_mean"]), "statistics follow the data"
     assert not any(same[name] for name in same if name.startswith("model.2.conv"))
+
+
+def test_patience_counts_from_the_best_but_ends_a_run_only_where_it_was_validated(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "weighed_fitness", lambda evaluators, weights: 0.5)
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "9", "--patience", "1", *SMALL]
+    done = run_train(*arguments, "--val-interval", "2", cwd=tmp_path)
+    rows = results_of(tmp_path / "runs/train/exp")
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"], "epoch 3 had no chance to be better"
+    assert "no better result since epoch 2" in done.stdout
+    again = run_train("--resume", cwd=tmp_path, check=False)
+    assert again.returncode == 4
+    assert "finished after 4 epochs (stopped early)" in again.stderr
+
+
+def test_exist_ok_leaves_nothing_of_the_run_before(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--exist-ok", *SMALL]
+    run_train(*arguments, "--epochs", "2", cwd=tmp_path)
+    done = run_train(*arguments, "--epochs", "1", "--nosave", cwd=tmp_path)
+    assert "of the run before are replaced" in done.stdout
+    run = tmp_path / "runs/train/exp"
+    assert [path.name for path in (run / "weights").iterdir()] == ["last.safetensors"]
+    assert [row["epoch"] for row in results_of(run)] == ["1"]
+
+
+@pytest.fixture
+def unfinished(tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run of three epochs that was interrupted in its second one."""
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "3", *SMALL]
+    table = train.ResultsTable.add
+
+    def interrupt(self: train.ResultsTable, row: dict[str, float]) -> None:
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+        table(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.ResultsTable, "add", interrupt)
+        done = run_train(*arguments, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "interrupted")
+    return tmp_path / "runs/train/exp"
+
+
+def test_resume_tells_which_options_it_leaves_aside(unfinished: Path, tmp_path: Path) -> None:
+    weights = unfinished / "weights"
+    done = run_train("--resume", "last.safetensors", "--epochs", "7", "--device", "cpu", cwd=weights)
+    assert "left aside: --epochs" in done.stdout
+    assert "--device" not in done.stdout
+    assert [row["epoch"] for row in results_of(unfinished)] == ["1", "2", "3"]
+    assert load_checkpoint(weights / "last.safetensors").progress["options"]["device"] == "cpu"
+
+
+def test_resume_refuses_other_classes_and_other_places(unfinished: Path, tiny_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.safetensors").write_bytes((unfinished / "weights/last.safetensors").read_bytes())
+    done = run_train("--resume", "elsewhere.safetensors", cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "does not lie in a run folder" in done.stderr
+    tiny_data.write_text(tiny_data.read_text().replace("[red, green, blue]", "[green, red, blue]", 1))
+    done = run_train("--resume", cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1].count("red, green, blue")) == (3, 1)
+
+
+def test_a_full_disk_is_one_sentence(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "1", *SMALL]
+    done = run_train(*arguments, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "free some space" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_weights_of_which_nothing_fits_are_refused(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    stranger = load_graph(tiny_model)
+    weights = {f"other.{name}": tensor for name, tensor in stranger.state_dict().items()}
+    checkpoint = Checkpoint(stranger.spec.source, stranger.spec.text, stranger.names, {"ema": weights})
+    save_checkpoint(tmp_path / "other.safetensors", checkpoint)
+    done = run_train(
+        "--cfg", str(tiny_model), "--weights", "other.safetensors", "--data", str(tiny_data), *SMALL,
+        cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "no tensor has name and shape" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -173,6 +267,9 @@ def test_frozen_rows_do_not_move(tiny_model: Path, tiny_data: Path, tmp_path: Pa
         (["--cfg", "tiny_model.yaml", "--data", "DATA", "--epochs", "0"], 2, "--epochs must be 1 or more"),
         (["--cfg", "tiny_model.yaml", "--data", "DATA", "--device", "99"], 2, "--device 99"),
         (["--cfg", "tiny_model.yaml", "--data", "DATA", "--freeze", "nosuch"], 2, "--freeze nosuch"),
+        (["--cfg", "tiny_model.yaml", "--data", "DATA", "--freeze", "7"], 2, "has only 6 rows"),
+        (["--cfg", "tiny_model.yaml", "--data", "DATA", "--freeze", "6"], 2, "nothing to learn for the head 'segment'"),
+        (["--cfg", "tiny_model.yaml", "--data", "DATA", "--label-smoothing", "-1"], 2, "--label-smoothing"),
         (["--cfg", "tiny_model.yaml"], 2, "--data"),
         (["--data", "DATA"], 2, "--cfg"),
         (["--resume"], 2, "--resume"),

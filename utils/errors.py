@@ -69,8 +69,13 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print("error: there is not enough memory; take a smaller --batch-size or --img-size", file=sys.stderr)
+        sys.exit(RunError.exit_code)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         where = f" at {error.filename}" if error.filename else ""
         print(
@@ -78,3 +83,9 @@ def run_command(main: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         sys.exit(RunError.exit_code)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether Python or PyTorch ran out of memory; PyTorch has no class of its own for the CPU's."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text

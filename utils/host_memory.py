@@ -1,9 +1,15 @@
-"""Keep freed memory in the process: fresh pages for every large tensor cost more than the arithmetic on them."""
+"""Main memory of the process: how much it took at its peak, and keeping what is freed for the next step."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
+import sys
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows does not have it.
+    resource = None
 
 # Numbers of malloc.h of the GNU C library.
 _M_TRIM_THRESHOLD = -1
@@ -13,11 +19,21 @@ _NEVER = 2**31 - 1
 _GROW_BY = 64 * 2**20
 
 
+def peak_host_memory() -> float | None:
+    """Return the most main memory that this process has held, in GiB; None where the system does not tell."""
+    if resource is None:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, other systems KiB.
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
 def keep_freed_memory() -> bool:
     """Tell the GNU C library not to return freed tensors to the system at once, for work on the CPU.
 
     By default it maps and unmaps every allocation above 32 MiB, and the kernel fills each page anew. A training step
-    allocates the same sizes again and again, so the memory it needs at its peak may as well stay.
+    allocates the same sizes again and again, so the memory it needs at its peak may as well stay: fresh pages for
+    every large tensor cost more than the arithmetic on them.
 
     Returns:
         Whether the library took the settings; False on systems with another one, where nothing changes.

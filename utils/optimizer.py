@@ -78,7 +78,8 @@ def load_optimizer_tensors(optimizer: Optimizer, model: nn.Module, tensors: Mapp
     for name, value in tensors.items():
         key, _, parameter_name = name.partition("/")
         parameter = parameters[parameter_name]
-        on_device = value if key == "step" else value.to(parameter.device)
+        # Fused optimizers count their steps on the device, too.
+        on_device = value.to(parameter.device)
         if on_device.dim() == 4:
             on_device = on_device.to(memory_format=torch.channels_last)
         optimizer.state[parameter][key] = on_device

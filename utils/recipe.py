@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 
 from utils.errors import ModelError, did_you_mean
 
+LOGGER = logging.getLogger("yolograph")
 RECIPE_FOLDER = Path(__file__).resolve().parents[1] / "data" / "hyps"
 
 DEFAULTS: dict[str, Any] = {
@@ -64,6 +66,12 @@ DEFAULTS: dict[str, Any] = {
     "mixup": 0.0,
     "copy_paste": 0.0,
 }
+WITHOUT_EFFECT = {
+    "iou_t": "objects are matched by the ratio of their sides, see anchor_t",
+    "copy_paste": "it needs the outlines of objects, and boxes have none",
+}
+"""Keys of YOLOv5's files that are read so that those files load, and why they change nothing."""
+BELOW_ONE = ("momentum", "warmup_momentum", "ema_decay", "label_smoothing")
 POSITIVE = ("lr0", "nominal_batch", "anchor_t", "ema_tau")
 SCHEDULES = ("cosine", "linear")
 
@@ -102,6 +110,8 @@ def fill_recipe(given: Mapping[str, Any], source: str) -> dict[str, Any]:
         if key not in DEFAULTS:
             raise ModelError(f"{source}: there is no recipe key '{key}'.{did_you_mean(str(key), DEFAULTS)}")
         _check(source, key, value)
+        if key in WITHOUT_EFFECT and value != DEFAULTS[key]:
+            LOGGER.warning("%s: the recipe key %s has no effect: %s", source, key, WITHOUT_EFFECT[key])
     return {**DEFAULTS, **given}
 
 
@@ -117,13 +127,24 @@ def _check(source: str, key: str, value: Any) -> None:
     elif isinstance(default, dict):
         fits, wanted = _is_number_mapping(value), "a mapping of head names to numbers"
     else:
-        fits, wanted = value is None or isinstance(value, list), "a list"
+        fits, wanted = isinstance(value, list) or (value is None and not default), "a list"
     if key in POSITIVE and fits and not value > 0:
         fits, wanted = False, "a number above 0"
+    if key in BELOW_ONE and fits and not value < 1:
+        fits, wanted = False, "a number from 0 to below 1"
     if key == "schedule" and fits and value not in SCHEDULES:
         fits, wanted = False, " or ".join(SCHEDULES)
     if not fits:
-        raise ModelError(f"{source}: recipe key '{key}' must be {wanted}, but it is {value!r}")
+        raise ModelError(f"{source}: recipe key '{key}' must be {wanted}, but it is {value!r}{_number_hint(value)}")
+
+
+def _number_hint(value: Any) -> str:
+    """Return the mend for a number that YAML takes for a word, such as 1e-3."""
+    try:
+        number = float(value) if isinstance(value, str) else None
+    except ValueError:
+        number = None
+    return "" if number is None else f", which YAML reads as a word; write {number:.10f}".rstrip("0").rstrip(".")
 
 
 def _is_number_mapping(value: Any) -> bool:

@@ -62,6 +62,8 @@ def build_tests(
     for name, dataset in datasets.items():
         labels_pixels = "masks" in graph.heads[name].targets
         size, pad = (base_size, 0.0) if labels_pixels else (img_size, 0.5)
+        # Before the workers start, so that they share one cache; tests read pictures at their native size.
+        dataset.reserve_memory(None)
         loader = build_test_loader(dataset, size, batch_size, graph.stride, workers, pad=pad)
         tests[name] = HeadTest(loader, dataset.names)
     return tests
@@ -114,6 +116,12 @@ def validate(
 ) -> dict[str, Any]:
     """Run every head's test and return the evaluators by head name."""
     return {name: run_head_test(graph, name, test, device, dtype) for name, test in tests.items()}
+
+
+def weighed_fitness(evaluators: Mapping[str, Any], weights: Mapping[str, float]) -> float:
+    """Return the mean fitness of all heads, 0..1, by the weights of the recipe; 0 where all weights are 0."""
+    total = sum(weights.values())
+    return sum(weight * evaluators[name].fitness() for name, weight in weights.items()) / max(total, 1e-9)
 
 
 def _wait_for(device: torch.device) -> None:

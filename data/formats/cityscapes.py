@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data.formats.mask_png import IGNORE, png_files
+
 IMAGE_FOLDER, MASK_FOLDER = "leftImg8bit", "gtFine"
 _IMAGE_END, _LABEL_IDS_END, _TRAIN_IDS_END = "_leftImg8bit", "_gtFine_labelIds", "_gtFine_labelTrainIds"
-_IGNORE = 255
 
 _CLASSES = (
     (7, "road", (128, 64, 128)),
@@ -41,23 +42,13 @@ COLOURS: list[tuple[int, int, int]] = [colour for _, _, colour in _CLASSES]
 LABEL_IDS: np.ndarray = np.array([label_id for label_id, _, _ in _CLASSES], np.uint8)
 """(19,) label id of each training class."""
 
-_TO_TRAIN = np.full(256, _IGNORE, np.uint8)
+_TO_TRAIN = np.full(256, IGNORE, np.uint8)
 _TO_TRAIN[LABEL_IDS] = np.arange(len(LABEL_IDS), dtype=np.uint8)
-_TO_LABEL = np.zeros(256, np.uint8)
-_TO_LABEL[: len(LABEL_IDS)] = LABEL_IDS
 
 
 def label_ids_to_train_ids(mask: np.ndarray) -> np.ndarray:
     """Return the (H, W) uint8 mask of label ids as training classes 0..18; everything else is 255 (ignored)."""
     return _TO_TRAIN[mask]
-
-
-def train_ids_to_label_ids(mask: np.ndarray) -> np.ndarray:
-    """Return the (H, W) uint8 mask of training classes as label ids, the form that the benchmark's server wants.
-
-    Ignored pixels become 0 (unlabelled).
-    """
-    return _TO_LABEL[mask]
 
 
 def holds_label_ids(mask: Path) -> bool:
@@ -80,12 +71,6 @@ def mask_candidates(image: Path, images: Path, masks: Path) -> list[Path]:
     return [folder / f"{image.stem}.png"]
 
 
-def splits_below(root: Path) -> dict[str, tuple[Path, Path]]:
-    """Return {split: (image folder, mask folder)} of the splits that a Cityscapes root has; empty if it is none."""
-    pairs = {split: (root / IMAGE_FOLDER / split, root / MASK_FOLDER / split) for split in ("train", "val", "test")}
-    return {split: pair for split, pair in pairs.items() if pair[0].is_dir()}
-
-
 class CityscapesMaskFinder:
     """Finds the mask of an image of one Cityscapes split; the counterpart of ``MaskFinder``.
 
@@ -96,7 +81,7 @@ class CityscapesMaskFinder:
 
     def __init__(self, images: Path, masks: Path):
         self.images, self.masks = images, masks
-        self.existing = frozenset(masks.rglob("*.png"))
+        self.existing = png_files(masks)
 
     def candidates(self, image: Path) -> list[Path]:
         """Return where the mask of ``image`` may lie, best first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -92,6 +93,12 @@ def ignore_values(mask: np.ndarray, ignore: Iterable[int]) -> np.ndarray:
     return table[mask]
 
 
+def png_files(folder: Path) -> frozenset[Path]:
+    """Return the PNG files of a folder and its subfolders; links are followed, as they are for images."""
+    found = os.walk(folder, followlinks=True)
+    return frozenset(Path(current, name) for current, _, names in found for name in names if name.endswith(".png"))
+
+
 class MaskFinder:
     """Finds the mask of an image of one split.
 
@@ -108,7 +115,7 @@ class MaskFinder:
     def __init__(self, split: str, folders: Iterable[Path], masks: Path | None):
         self.split, self.masks = split, masks
         self.folders = [Path(folder) for folder in folders]
-        self.existing = frozenset(masks.rglob("*.png")) if masks is not None else None
+        self.existing = png_files(masks) if masks is not None else None
 
     def candidates(self, image: Path) -> list[Path]:
         """Return where the mask of ``image`` may lie, best first."""

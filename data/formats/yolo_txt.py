@@ -74,12 +74,14 @@ def read_labels(path: str | Path, num_classes: int, num_keypoints: int = 0) -> L
         Labels without duplicates and without boxes that have no area, both counted; boxes are clipped to the image.
 
     Raises:
-        DataError: the file is no text or a row is malformed; the message names file and line.
+        DataError: the file cannot be read, is no text, or a row is malformed; the message names file and line.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file; write one row `class x y w h` per object") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk") from None
     return parse_labels(text, num_classes, num_keypoints, str(path))
 
 

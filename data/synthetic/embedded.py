@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +41,8 @@ def ensure_embedded(
     ``images/{train,val}/000000.png``, ``labels`` (YOLO rows), ``masks`` (class indices) and ``labels_pose`` (rows of
     class 0 = person with 17 keypoints) have one file per image; ``street.mp4`` is a film of twice the size and
     ``manifest.json`` holds the options. The set is written beside ``root`` and renamed when it is complete, so any
-    number of processes may ask for it at once and a stopped one leaves nothing half written at ``root``. Image i of a
-    split is the same whatever the number of images.
+    number of processes may ask for it at once and a stopped one leaves nothing half written at ``root``; what one that
+    was killed leaves beside it, the next writer removes. Image i of a split is the same whatever the number of images.
 
     Args:
         root: folder of the set; it may be absent, empty, or hold an earlier set, which is replaced if it differs.
@@ -54,7 +56,7 @@ def ensure_embedded(
 
     Raises:
         DataError: an option does not fit, or ``root`` holds something else.
-        RunError: the film cannot be written.
+        RunError: the folder or the film cannot be written.
     """
     root = Path(root)
     manifest = _check_options(root, train, val, size, seed)
@@ -62,11 +64,17 @@ def ensure_embedded(
     if _is_complete(target, manifest):
         return root
     _refuse_foreign(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(target)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target)
         _write_set(temporary, manifest)
         _publish(temporary, target, manifest)
+    except OSError as error:
+        raise RunError(
+            f"{root}: the embedded set cannot be written ({error.strerror}); free some space, or give `path` in the "
+            "data YAML a folder that can be written"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return root
@@ -182,4 +190,30 @@ def _publish(temporary: Path, target: Path, manifest: dict[str, Any]) -> None:
 
 
 def _sibling(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    return target.with_name(f"{_prefix(target)}{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def _prefix(target: Path) -> str:
+    # Process numbers mean something on one machine only, and a folder may be shared by several.
+    return f".{target.name}.{socket.gethostname()}."
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove the unfinished sets beside ``target`` whose writers on this machine no longer run."""
+    pattern = re.compile(re.escape(_prefix(target)) + r"([0-9]+)-[0-9a-f]{8}\.tmp\Z")
+    for name in os.listdir(target.parent):
+        if (match := pattern.match(name)) and not _runs(int(match[1])):
+            shutil.rmtree(target.parent / name, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    """Return whether a process of this number runs on this machine; true where that cannot be asked without harm."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from data.sample_source import SampleSource
 from data.samples import Sample
 from data.transforms.colour import draw_hsv_gains, scale_hsv
 from data.transforms.geometry import (
@@ -48,11 +49,11 @@ class DetectionTrainTransform:
         draw_affine(hyp, np.random.default_rng(0))
         draw_hsv_gains(hyp, np.random.default_rng(0))
 
-    def __call__(self, dataset, index: int, rng: np.random.Generator) -> Sample:
+    def __call__(self, dataset: SampleSource, index: int, rng: np.random.Generator) -> Sample:
         """Return sample ``index`` augmented, (img_size, img_size, 3), without a placement.
 
         Args:
-            dataset: anything with ``load(index, long_side)`` and a length.
+            dataset: the samples.
             index: of the sample, 0..len(dataset) - 1.
             rng: the only source of randomness.
         """
@@ -70,7 +71,7 @@ class DetectionTrainTransform:
             sample = flip_left_right(sample, self.flip_pairs)
         return sample
 
-    def _four(self, dataset, index: int, rng: np.random.Generator) -> Sample:
+    def _four(self, dataset: SampleSource, index: int, rng: np.random.Generator) -> Sample:
         """Return a mosaic of ``index`` and three random samples, in random places, warped to the final size."""
         indices = [index, *rng.integers(len(dataset), size=3).tolist()]
         tiles = [dataset.load(i, long_side=self.img_size) for i in indices]
@@ -80,7 +81,7 @@ class DetectionTrainTransform:
         matrix = affine_matrix(draw, (2 * side, 2 * side), (side, side))
         return replace(warp_sample(canvas, matrix, (side, side), draw.scale), id=tiles[0].id)
 
-    def _single(self, dataset, index: int, rng: np.random.Generator) -> Sample:
+    def _single(self, dataset: SampleSource, index: int, rng: np.random.Generator) -> Sample:
         """Return one sample, letterboxed and warped in one go."""
         sample = dataset.load(index, long_side=self.img_size)
         shape = (self.img_size, self.img_size)

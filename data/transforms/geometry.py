@@ -104,7 +104,9 @@ def warp_mask(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np
     return _warp(mask, matrix, size, cv2.INTER_NEAREST, IGNORED)
 
 
-def _warp(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int], flags: int, border) -> np.ndarray:
+def _warp(
+    picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int], flags: int, border: int | tuple[int, ...]
+) -> np.ndarray:
     width_height = (size[1], size[0])
     if matrix[2, 0] or matrix[2, 1]:
         return cv2.warpPerspective(picture, matrix, width_height, flags=flags, borderValue=border)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
-from data.samples import Placement
+from data.images import resize_image
 from data.transforms.geometry import BORDER_GREY
 from utils.boxes import LetterboxPlan, plan_letterbox
 from utils.image_size import round_up_to_stride
@@ -51,33 +50,9 @@ def apply_plan(image: np.ndarray, plan: LetterboxPlan) -> np.ndarray:
     Returns:
         (*plan.out, 3) uint8, padded with grey 114; the image itself where nothing is to be done.
     """
-    resized = _resize(image, plan.resized)
+    resized = resize_image(image, plan.resized)
     if plan.resized == plan.out:
         return resized
     padded = np.full((*plan.out, 3), BORDER_GREY, np.uint8)
     padded[plan.top : plan.top + plan.resized[0], plan.left : plan.left + plan.resized[1]] = resized
     return padded
-
-
-def letterbox(image: np.ndarray, img_size: int, stride: int) -> tuple[np.ndarray, Placement]:
-    """Letterbox one image into the smallest input whose sides are multiples of the stride.
-
-    Args:
-        image: (H, W, 3) uint8.
-        img_size: longer side of the picture in the result, pixels; rounded up to the stride.
-        stride: of the network, pixels.
-
-    Returns:
-        The input, (H, W, 3) uint8, and where the picture lies in it.
-    """
-    plan = plan_for_stride(image.shape[:2], img_size, stride)
-    return apply_plan(image, plan), plan.placement
-
-
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize an image: averaging areas where it shrinks, so that thin things do not flicker, linear where it grows."""
-    height, width = image.shape[:2]
-    if (height, width) == size:
-        return image
-    shrinks = size[0] <= height and size[1] <= width
-    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from data.sample_source import SampleSource
 from data.samples import Sample
 from data.transforms.colour import draw_jitter, jitter
 from data.transforms.geometry import IGNORED, flip_left_right, move_labels, similarity_matrix
@@ -69,11 +70,11 @@ class SegmentationTrainTransform:
         self.flip_left_right = recipe_number(hyp, "fliplr", 0.5, 0, 1)
         self.flip_pairs = recipe_flip_pairs(hyp)
 
-    def __call__(self, dataset, index: int, rng: np.random.Generator) -> Sample:
+    def __call__(self, dataset: SampleSource, index: int, rng: np.random.Generator) -> Sample:
         """Return sample ``index`` augmented, (*crop, 3), its mask 255 where the picture does not reach.
 
         Args:
-            dataset: anything with ``load(index, long_side)``.
+            dataset: the samples.
             index: of the sample.
             rng: the only source of randomness.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from data.sample_source import SampleSource
 from data.samples import Sample
 from data.transforms.geometry import similarity_matrix, warp_boxes, warp_keypoints
 from data.transforms.letterbox import apply_plan, plan_for_batch, plan_for_stride
@@ -28,11 +29,11 @@ class TestTransform:
     stride: int
     batch_shape: tuple[int, int] | None = None
 
-    def __call__(self, dataset, index: int) -> Sample:
+    def __call__(self, dataset: SampleSource, index: int) -> Sample:
         """Return sample ``index`` letterboxed: labels in pixels of the input, the mask at its native size.
 
         Args:
-            dataset: anything with ``load(index)``.
+            dataset: the samples.
             index: of the sample.
         """
         sample = dataset.load(index)

@@ -63,7 +63,8 @@ class AnchorDetectionCriterion(Criterion):
         self.positive, self.negative = 1.0 - 0.5 * smoothing, 0.5 * smoothing
         self.autobalance = bool(hyp.get("autobalance", False))
         balance = LEVEL_BALANCE_OF_THREE if len(self.strides) == 3 else LEVEL_BALANCE
-        self.register_buffer("balance", torch.tensor(balance, dtype=torch.float64))
+        balance += balance[-1:] * (len(self.strides) - len(balance))
+        self.register_buffer("balance", torch.tensor(balance, dtype=torch.float32))
 
     def prepare(self, batch: Batch) -> AnchorTargets:
         """Assign the batch's objects to anchors and cells."""
@@ -97,6 +98,8 @@ class AnchorDetectionCriterion(Criterion):
         totals = totals.to(raw[0].device, non_blocking=True).clamp(min=1)
         box, obj, cls = (raw[0].new_zeros((), dtype=torch.float32) for _ in range(3))
         level_objectness = []
+        # A copy, because rebalancing changes the weights in place before the backward pass.
+        balance = self.balance.clone()
         for i, (output, matches) in enumerate(zip(raw, targets.levels, strict=True)):
             goal = torch.zeros(output.shape[:-1], dtype=torch.float32, device=output.device)
             if len(matches):
@@ -105,13 +108,14 @@ class AnchorDetectionCriterion(Criterion):
                 iou = self._overlap(picked, matches)
                 box = box + (1.0 - iou).sum() / totals[i]
                 score = iou.detach().clamp(min=0)
-                decided = tuple(index[matches.decides] for index in place)
-                goal[decided] = score[matches.decides]
+                # Positions instead of a mask: a GPU has to be waited for only once.
+                deciding = matches.decides.nonzero(as_tuple=True)[0]
+                goal[tuple(index[deciding] for index in place)] = score[deciding]
                 if self.num_classes > 1:
                     cls = cls + self._class_loss(picked[:, 5:], matches) / (totals[i] * self.num_classes)
             loss = binary_cross_entropy(output[..., 4].float(), goal, self.object_pos_weight, self.gamma)
             cells = totals[len(raw) + i]
-            obj = obj + loss.sum() / cells * self.balance[i].float()
+            obj = obj + loss.sum() / cells * balance[i]
             level_objectness.append(loss.detach().mean())
         if self.autobalance and self.training:
             self._rebalance(level_objectness)
@@ -132,6 +136,6 @@ class AnchorDetectionCriterion(Criterion):
     def _rebalance(self, level_objectness: list[Tensor]) -> None:
         """Move the level weights towards equal objectness losses, the stride-16 level staying at 1."""
         for i, value in enumerate(level_objectness):
-            self.balance[i] = self.balance[i] * (1 - AUTOBALANCE_RATE) + AUTOBALANCE_RATE / value.double()
+            self.balance[i] = self.balance[i] * (1 - AUTOBALANCE_RATE) + AUTOBALANCE_RATE / value
         reference = self.strides.index(16) if 16 in self.strides else min(1, len(self.strides) - 1)
         self.balance /= self.balance[reference].clone()

@@ -40,7 +40,7 @@ class SegmentationCriterion(Criterion):
             ``seg_aux`` (weights of the auxiliary outputs in their order), ``seg_ohem_threshold``, ``seg_focal_gamma``.
 
     Raises:
-        ModelError: the recipe names an unknown loss, or weights for another number of classes.
+        ModelError: the recipe names an unknown loss, or one of its values does not fit.
     """
 
     def __init__(self, num_classes: int, hyp: Mapping[str, Any]) -> None:
@@ -52,16 +52,28 @@ class SegmentationCriterion(Criterion):
                 f"{did_you_mean(self.kind, PIXEL_LOSSES)}"
             )
         weights = hyp.get("seg_class_weights")
-        if weights is not None and len(weights) != num_classes:
-            raise ModelError(
-                f"recipe key seg_class_weights has {len(weights)} values, but the head has {num_classes} classes"
-            )
+        if weights is not None:
+            self._check_class_weights(weights, num_classes)
         self.register_buffer(
             "class_weights", None if weights is None else torch.tensor(weights, dtype=torch.float32), persistent=False
         )
-        self.aux_weights = [float(w) for w in hyp.get("seg_aux", (0.15, 0.05))]
+        self.aux_weights = _numbers("seg_aux", hyp.get("seg_aux", [0.15, 0.05]))
         self.threshold = float(hyp.get("seg_ohem_threshold", 0.7))
+        if not 0 < self.threshold <= 1:
+            raise ModelError(
+                f"recipe key seg_ohem_threshold must be above 0 and at most 1, but it is {self.threshold:g}"
+            )
         self.gamma = float(hyp.get("seg_focal_gamma", 1.0))
+
+    def _check_class_weights(self, weights: Any, num_classes: int) -> None:
+        if self.kind != "cross_entropy":
+            raise ModelError(
+                f"recipe key seg_class_weights needs seg_loss cross_entropy, not {self.kind}; remove one of them"
+            )
+        if len(_numbers("seg_class_weights", weights)) != num_classes:
+            raise ModelError(
+                f"recipe key seg_class_weights has {len(weights)} values, but the head has {num_classes} classes"
+            )
 
     def prepare(self, batch: Batch) -> PixelTargets:
         """Count the labelled pixels of the batch."""
@@ -78,7 +90,15 @@ class SegmentationCriterion(Criterion):
 
         Returns:
             ``seg``: a float32 scalar.
+
+        Raises:
+            ModelError: the recipe has fewer auxiliary weights than the head has auxiliary outputs.
         """
+        if len(self.aux_weights) < len(raw) - 1:
+            raise ModelError(
+                f"recipe key seg_aux has {len(self.aux_weights)} values, but the head has {len(raw) - 1} "
+                "auxiliary outputs"
+            )
         own = targets.normalizers.to(raw[0].device, non_blocking=True)[0]
         total = own if totals is None else totals.to(raw[0].device, non_blocking=True)[0]
         goal = targets.masks.long()
@@ -99,3 +119,15 @@ class SegmentationCriterion(Criterion):
         else:
             summed, _ = pixel_cross_entropy(logits, goal, IGNORED, self.class_weights)
         return summed / total.clamp(min=1)
+
+
+def _numbers(key: str, values: Any) -> list[float]:
+    """Return a recipe's list as floats.
+
+    Raises:
+        ModelError: it is no list of numbers of 0 or more.
+    """
+    is_list = isinstance(values, list | tuple)
+    if not is_list or any(isinstance(v, bool) or not isinstance(v, int | float) or not v >= 0 for v in values):
+        raise ModelError(f"recipe key {key} must be a list of numbers of 0 or more, but it is {values!r}")
+    return [float(v) for v in values]

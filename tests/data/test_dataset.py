@@ -82,8 +82,6 @@ def test_what_the_scan_found_is_printed_in_one_line(root: Path, capsys: pytest.C
     assert printed.count("\n") == 1
     for part in ("3 of 4 images", "1 duplicate", "1 rows without area", "1 unreadable images", "d.jpg", "zero bytes"):
         assert part in printed
-    with pytest.raises(DataError, match=r"d\.jpg: the image has zero bytes"):
-        report.require_clean()
 
 
 def test_keypoints_follow_the_image(root: Path) -> None:

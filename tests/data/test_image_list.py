@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,3 +49,18 @@ def test_an_empty_folder_is_named(folder: Path) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match="empty: the set is empty"):
         list_images([folder / "empty"])
+
+
+def test_a_subfolder_that_cannot_be_read_is_named_and_not_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def guarded(path: str) -> Iterator[os.DirEntry[str]]:
+        if Path(path).name == "sub":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(DataError, match=r"sub: cannot be read \(Permission denied\)"):
+        list_images([folder / "images"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -115,3 +117,16 @@ def test_a_reduced_jpeg_is_the_shrunk_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("side", "expected"), [(None, 1), (1280, 1), (641, 1), (640, 2), (320, 4), (10, 8)])
 def test_reduction_never_goes_below_the_wanted_side(side: int | None, expected: int) -> None:
     assert reduction_for((720, 1280), side) == expected
+
+
+@pytest.mark.parametrize("reader", [read_image, image_size])
+def test_a_missing_permission_is_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Callable[[Path], object]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DataError, match=r"a\.jpg: cannot be read \(Permission denied\); mend its permissions"):
+        reader(tmp_path / "a.jpg")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -83,3 +85,15 @@ def test_the_folder_lies_beside_the_labels_or_above_missing_ones(tmp_path: Path)
     (tmp_path / "labels").mkdir()
     assert cache_folder(tmp_path / "labels/a.txt") == tmp_path / "labels/.yolograph"
     assert cache_folder(tmp_path / "nowhere/train/a.txt") == tmp_path / ".yolograph"
+
+
+def test_an_edit_that_keeps_size_and_time_changes_the_key(tmp_path: Path) -> None:
+    label = tmp_path / "a.txt"
+    label.write_text("0 0.5 0.5 0.1 0.1\n")
+    data = TaskData("detect", "detect", "yolo_txt", ["x"], {"train": [tmp_path]})
+    key, before = content_key(data, [], [label]), label.stat()
+    time.sleep(0.02)  # longer than the clock of a file system takes to tick
+    label.write_text("0 0.5 0.5 0.2 0.2\n")
+    os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (label.stat().st_size, label.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert content_key(data, [], [label]) != key

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -295,6 +299,34 @@ def test_an_interrupted_writer_leaves_nothing_behind(tmp_path: Path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         ensure_embedded(tmp_path / "set", train=1, val=1, size=SMALL)
     assert os.listdir(tmp_path) == []
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\nfrom data.synthetic import embedded\n"
+        "embedded.write_video = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "embedded.ensure_embedded(sys.argv[1], train=1, val=1, size=(64, 48))\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    killed = subprocess.run([sys.executable, "-c", code, tmp_path / "set"], cwd=root, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (leftover,) = os.listdir(tmp_path)
+    dead, here = re.search(r"\.([0-9]+)-[0-9a-f]+\.tmp$", leftover)[1], f".{os.getpid()}-"
+    at_work, elsewhere, other = (
+        leftover.replace(f".{dead}-", here),
+        leftover.replace(f".{dead}-", f".elsewhere.{dead}-"),
+        leftover.replace(".set.", ".set2."),
+    )
+    for name in (at_work, elsewhere, other):
+        (tmp_path / name).mkdir()
+    ensure_embedded(tmp_path / "set", train=1, val=1, size=SMALL)
+    assert set(os.listdir(tmp_path)) == {"set", at_work, elsewhere, other}
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"set: the embedded set cannot be written .*give `path`"):
+        ensure_embedded(tmp_path / "file" / "set", train=1, val=1, size=SMALL)
 
 
 def test_a_failed_rebuild_leaves_the_earlier_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_a_failed_save_keeps_the_old_file(tiny_model: Path, tmp_path: Path) -> N
     assert [entry.name for entry in tmp_path.iterdir() if entry.suffix != ".yaml"] == ["model.safetensors"]
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "html", "pickle", "foreign", "wrong_rows"])
+@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "html", "pickle", "foreign", "wrong_rows", "shape"])
 def test_what_is_no_checkpoint_gets_one_sentence(kind: str, tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / ("model.pt" if kind == "pickle" else "model.safetensors")
     graph = load_graph(tiny_model)
@@ -63,6 +63,10 @@ def test_what_is_no_checkpoint_gets_one_sentence(kind: str, tiny_model: Path, tm
     elif kind == "wrong_rows":
         saved = checkpoint_of(graph)
         saved.tensors = {"ema": {"model.0.other": torch.zeros(1)}}
+        save_checkpoint(path, saved)
+    elif kind == "shape":
+        saved = checkpoint_of(graph)
+        saved.graph_yaml = saved.graph_yaml.replace("nc: 3", "nc: 9")
         save_checkpoint(path, saved)
     with pytest.raises(ModelError) as caught:
         load_model(path)

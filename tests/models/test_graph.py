@@ -154,6 +154,12 @@ def test_classes_per_head_follow_symbol_or_literal() -> None:
     assert graph.heads["detect"].anchors.shape == (3, 2, 2) and graph.heads["detect"].num_classes == 1
 
 
+def test_heads_that_share_a_symbol_may_have_different_class_counts() -> None:
+    spec = parse_spec(tiny([*DETECT, "near"], [*DETECT, "far"]), "two.yaml")
+    found = {name: head.num_classes for name, head in Graph(with_classes(spec, {"near": 3, "far": 5})).heads.items()}
+    assert found == {"near": 3, "far": 5}
+
+
 def test_the_text_of_a_model_gives_the_same_model(tmp_path: Path) -> None:
     spec = with_classes(load_spec("yolov5n_multitask"), {"detect": 5})
     path = tmp_path / "again.yaml"

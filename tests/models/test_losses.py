@@ -316,11 +316,21 @@ def test_a_mask_without_labels_gives_zero_and_no_nan(kind: str) -> None:
     [
         ({"seg_loss": "ohm"}, "Did you mean 'ohem'"),
         ({"seg_class_weights": [1.0]}, "has 1 values, but the head has 3 classes"),
+        ({"seg_class_weights": [1.0, "much", 1.0]}, "seg_class_weights must be a list of numbers"),
+        ({"seg_class_weights": [1.0, 1.0, 2.0], "seg_loss": "focal"}, "needs seg_loss cross_entropy, not focal"),
+        ({"seg_aux": None}, "seg_aux must be a list of numbers"),
+        ({"seg_ohem_threshold": 0.0}, "seg_ohem_threshold must be above 0"),
     ],
 )
 def test_wrong_recipes(hyp: dict, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         SegmentationCriterion(3, hyp)
+
+
+def test_too_few_weights_for_the_auxiliary_outputs() -> None:
+    loss, batch = SegmentationCriterion(3, {"seg_aux": [0.15]}), random_batch(2, 0, 3)
+    with pytest.raises(ModelError, match="seg_aux has 1 values, but the head has 2 auxiliary outputs"):
+        loss([torch.randn(2, 3, 8, 8)] * 3, loss.prepare(batch))
 
 
 def test_auxiliary_outputs_weigh_by_the_recipe() -> None:

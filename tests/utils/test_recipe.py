@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from utils import recipe
 from utils.errors import ModelError
 from utils.recipe import DEFAULTS, RECIPE_FOLDER, load_recipe
 
@@ -22,11 +23,24 @@ def test_missing_keys_take_their_defaults(tmp_path: Path) -> None:
     assert load_recipe(path) == {**DEFAULTS, "lr0": 0.5}
 
 
+def test_keys_without_effect_are_read_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(recipe.LOGGER, "warning", lambda text, *values: told.append(text % values))
+    path = tmp_path / "published.yaml"
+    path.write_text("{iou_t: 0.2, copy_paste: 0.1}\n")
+    assert load_recipe(path)["copy_paste"] == 0.1
+    (line,) = told
+    assert "copy_paste has no effect" in line and "published.yaml" in line
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("momentun: 0.1", "no recipe key 'momentun'. Did you mean 'momentum'?"),
         ("lr0: fast", "'lr0' must be a number"),
+        ("lr0: 1e-3", "YAML reads as a word; write 0.001"),
+        ("momentum: 1", "'momentum' must be a number from 0 to below 1"),
+        ("seg_aux: null", "'seg_aux' must be a list"),
         ("lr0: 0", "'lr0' must be a number above 0"),
         ("lr0: -1", "'lr0' must be a number"),
         ("mosaic: true", "'mosaic' must be a number"),

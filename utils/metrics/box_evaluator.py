@@ -50,7 +50,6 @@ class _Report:
 
     records: list[ImageRecord]
     num_classes: int
-    max_dets: int
     label_classes: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,7 +73,6 @@ class _Report:
             ),
             num_images=len(self.records),
             num_classes=self.num_classes,
-            max_dets=self.max_dets,
         )
 
     @cached_property
@@ -105,22 +103,20 @@ class BoxEvaluator:
     are read at the confidence where the mean F1 over classes is best, at overlap 0.50.
     """
 
-    def __init__(self, names: Sequence[str], max_dets: int = 100) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         """Start without images.
 
         Args:
             names: one name per class index.
-            max_dets: predictions per image and class that count for AP; COCO's own number is 100.
         """
         self.names = list(names)
-        self.max_dets = max_dets
         self._records: list[ImageRecord] = []
         self._cached: _Report | None = None
 
     @property
     def _report(self) -> _Report:
         if self._cached is None:
-            self._cached = _Report(self._records, len(self.names), self.max_dets)
+            self._cached = _Report(self._records, len(self.names))
         return self._cached
 
     def update(self, results: list[DetectionResult], batch: Batch) -> None:

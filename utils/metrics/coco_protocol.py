@@ -33,16 +33,14 @@ def coco_summary(
     predictions: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     num_images: int,
     num_classes: int,
-    max_dets: int = 100,
 ) -> CocoSummary:
-    """Run the COCO evaluation.
+    """Run the COCO evaluation; of an image, 100 predictions per class count, as the protocol has it.
 
     Args:
         labels: image index (m,), boxes (m, 4) x1 y1 x2 y2 in native pixels, class index (m,).
         predictions: image index (n,), boxes (n, 4), class index (n,), confidence (n,).
         num_images: images looked at, with or without labels.
         num_classes: C.
-        max_dets: predictions per image and class that count; COCO's own number is 100.
     """
     # Imported late: most commands never evaluate boxes.
     from faster_coco_eval import COCO, COCOeval_faster
@@ -56,7 +54,6 @@ def coco_summary(
     truth.createIndex()
     found.createIndex()
     evaluation = COCOeval_faster(truth, found, iouType="bbox")
-    evaluation.params.maxDets = sorted({1, 10, max_dets})
     evaluation.evaluate()
     evaluation.accumulate()
     # (overlaps, recalls, classes, areas, limits); -1 marks classes without labels.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from utils.errors import UsageError
 
@@ -33,7 +34,7 @@ def parse_train_options(arguments: Sequence[str] | None = None) -> argparse.Name
     ):
         if getattr(options, name) < least:
             raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, but is {getattr(options, name)}")
-    if not 0 <= options.label_smoothing < 1 and options.label_smoothing != -1:
+    if options.label_smoothing is not None and not 0 <= options.label_smoothing < 1:
         raise UsageError(f"--label-smoothing must be in 0..1, but is {options.label_smoothing}")
     if len(options.img_size) > 2 or min(options.img_size) < 32:
         raise UsageError("--img-size takes one size for both, or one for training and one for testing, each 32 or more")
@@ -44,6 +45,12 @@ def parse_train_options(arguments: Sequence[str] | None = None) -> argparse.Name
     if not options.data and options.resume is None:
         raise UsageError("name the data: --data DATA.yaml (embedded.yaml is a generated set that needs no download)")
     return options
+
+
+def given_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that have another value than their default."""
+    defaults = vars(_parser().parse_args([]))
+    return {name: value for name, value in vars(options).items() if value != defaults[name]}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,7 +68,11 @@ def _parser() -> argparse.ArgumentParser:
         "--hyp", default="hyp.scratch", help="recipe: a path or a name in data/hyps (default %(default)s)"
     )
     model.add_argument(
-        "--freeze", nargs="*", default=[], help="rows that stay as they are: how many of the first rows, or row names"
+        "--freeze",
+        nargs="*",
+        default=[],
+        help="rows whose weights do not learn (BatchNorm still follows the data): "
+        "how many of the first rows, or row names",
     )
     model.add_argument("--noautoanchor", action="store_true", help="keep the model's anchors even where they fit badly")
     run = parser.add_argument_group("length and size")
@@ -83,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "--patience", type=int, default=100, help="stop after so many epochs without a better result; 0 never"
     )
     run.add_argument("--val-interval", type=int, default=1, help="validate every so many epochs (default %(default)s)")
-    run.add_argument("--label-smoothing", type=float, default=-1, help="class label smoothing in place of the recipe's")
+    run.add_argument("--label-smoothing", type=float, help="class label smoothing in place of the recipe's")
     run.add_argument("--linear-lr", action="store_true", help="learning rate falls in a line instead of a cosine")
     run.add_argument("--optimizer", choices=("SGD", "Adam", "AdamW"), help="optimizer in place of the recipe's")
     run.add_argument("--adam", dest="optimizer", action="store_const", const="Adam", help="short for --optimizer Adam")
@@ -120,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const="",
         metavar="RUN",
-        help="go on with an interrupted run: its folder or its last.safetensors (default: the newest under --project)",
+        help="go on with an interrupted run: its folder or its last.safetensors (default: the newest under --project); "
+        "of the other options only --device, --workers and --cache have a say",
     )
     return parser

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Mapping
 
 import torch
 from tqdm import tqdm
 
+from utils.host_memory import peak_host_memory
 from utils.training.tasks import TrainTask
 
 
 class LossMeter:
-    """Mean of the loss parts of an epoch, read from the device only when they are shown.
+    """Mean of the loss parts of an epoch; the sums stay on the device until they are asked for.
 
     Args:
         tasks: of the model.
@@ -38,12 +37,11 @@ class LossMeter:
         }
 
 
-def used_memory(device: torch.device) -> float:
-    """Return the peak memory of this process in GiB: on the GPU where the model is on one, else in main memory."""
+def used_memory(device: torch.device) -> float | None:
+    """Return the peak memory in GiB: on the GPU where the model is on one, else main memory; None where unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+    return peak_host_memory()
 
 
 def progress_bar(total: int, epoch: int, epochs: int) -> tqdm:
@@ -57,4 +55,6 @@ def show_losses(bar: tqdm, meter: LossMeter, device: torch.device) -> None:
         f"{name} [{' '.join(f'{part} {value:.4f}' for part, value in parts.items())}]"
         for name, parts in meter.means().items()
     ]
-    bar.set_postfix_str(f"{used_memory(device):.2f}G {' '.join(groups)}", refresh=False)
+    memory = used_memory(device)
+    shown = groups if memory is None else [f"{memory:.2f}G", *groups]
+    bar.set_postfix_str(" ".join(shown), refresh=False)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from utils.errors import ModelError, UsageError
 from utils.optimizer import load_optimizer_tensors, optimizer_tensors
 from utils.training.tasks import TrainTask, criterion_tensors, load_criterion_tensors
 
+LOGGER = logging.getLogger("yolograph")
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 
 
@@ -30,12 +34,21 @@ class Progress:
         best_fitness: highest fitness so far, -1 before the first validation.
         best_epoch: the epoch that reached it.
         seconds: time spent in training and validation.
+        stopped_early: whether it ended because the patience was used up.
     """
 
     epochs_done: int = 0
     best_fitness: float = -1.0
     best_epoch: int = 0
     seconds: float = 0.0
+    stopped_early: bool = False
+
+    def take_fitness(self, epoch: int, fitness: float) -> bool:
+        """Take the fitness of a validated epoch; return whether it is the best so far."""
+        if fitness <= self.best_fitness:
+            return False
+        self.best_fitness, self.best_epoch = fitness, epoch
+        return True
 
 
 @dataclass
@@ -47,7 +60,7 @@ class Run:
         options: command-line values; those of the first start when it is taken up again.
         hyp: the recipe.
         progress: how far it has come.
-        checkpoint: what to continue from; None for a new run.
+        checkpoint: what to continue from; None for a new run, and once everything is restored.
     """
 
     folder: Path
@@ -88,15 +101,15 @@ def load_resumable(last: Path) -> Checkpoint:
     """Read the last checkpoint of a run, or the one before it when the last is damaged.
 
     Raises:
-        ModelError: neither can be read, or the run is finished.
+        ModelError: neither can be read, or the file is a model for use.
     """
     try:
         checkpoint = load_checkpoint(last)
     except ModelError as error:
         previous = last.with_name(PREVIOUS)
-        if not previous.is_file():
+        if last.name != LAST or not previous.is_file():
             raise
-        print(f"{error}; going on from {previous}")
+        LOGGER.warning("%s; going on from %s", error, previous)
         checkpoint = load_checkpoint(previous)
     if "options" not in checkpoint.progress:
         raise ModelError(f"{last}: is a finished model and cannot be resumed; train on from it with --weights {last}")
@@ -104,30 +117,47 @@ def load_resumable(last: Path) -> Checkpoint:
 
 
 def resume_run(resume: str, project: str) -> Run:
-    """Take up an interrupted run with the options and the recipe it was started with."""
+    """Take up an interrupted run with the options and the recipe it was started with.
+
+    Raises:
+        UsageError: there is no such run.
+        ModelError: its checkpoint cannot be read, or it has come to its end.
+    """
     last = find_last(resume, project)
     checkpoint = load_resumable(last)
     stored = checkpoint.progress
     progress = Progress(**stored["progress"])
     options = argparse.Namespace(**stored["options"])
-    if progress.epochs_done >= options.epochs:
+    if progress.stopped_early or progress.epochs_done >= options.epochs:
+        best = last.with_name(BEST)
         raise ModelError(
-            f"{last}: the run is finished after {progress.epochs_done} epochs; "
-            f"train on with --weights {last.with_name(BEST)}"
+            f"{last}: the run is finished after {progress.epochs_done} epochs"
+            f"{' (stopped early)' if progress.stopped_early else ''}; "
+            f"train on with --weights {best if best.is_file() else last}"
         )
-    return Run(last.parent.parent, options, stored["hyp"], progress, checkpoint)
+    weights_folder = last.absolute().parent
+    if weights_folder.name != "weights":
+        raise UsageError(
+            f"--resume {resume}: the checkpoint does not lie in a run folder, as RUN/weights/{LAST}; "
+            f"put it back there, or start a new run with --weights {resume}"
+        )
+    return Run(weights_folder.parent, options, stored["hyp"], progress, checkpoint)
 
 
 def save_run(
     run: Run, graph: Graph, ema: ModelEma, optimizer: Optimizer, tasks: list[TrainTask], is_best: bool
 ) -> None:
-    """Write ``last`` (the one before it is kept as ``previous``), and ``best`` without the optimizer where it is."""
+    """Write ``last`` (the one before it is kept as ``previous``), and ``best`` without the optimizer where it is.
+
+    Raises:
+        RunError: a weight is not finite; the files stay as they are.
+    """
     tensors = {
         "model": graph.state_dict(),
         "ema": ema.module.state_dict(),
         "optimizer": optimizer_tensors(optimizer, graph),
         "criterion": criterion_tensors(tasks),
-        "rng": {"torch": torch.get_rng_state()},
+        "rng": random_states(),
     }
     stored = {
         "progress": vars(run.progress),
@@ -136,14 +166,40 @@ def save_run(
         "ema_updates": ema.updates,
     }
     whole = Checkpoint(graph.spec.source, graph.spec.text, graph.names, tensors, stored)
-    last = run.weights_folder / LAST
-    if last.is_file():
-        previous = run.weights_folder / PREVIOUS
-        previous.unlink(missing_ok=True)
-        os.link(last, previous)
-    save_checkpoint(last, whole)
+    # The best comes first: a run that is killed in between does its epoch again, and finds the same best.
     if is_best and not run.options.nosave:
         save_checkpoint(run.weights_folder / BEST, stripped(whole))
+    last = run.weights_folder / LAST
+    if last.is_file():
+        keep_as_previous(last)
+    save_checkpoint(last, whole)
+
+
+def keep_as_previous(last: Path) -> None:
+    """Let ``previous`` stand for the same checkpoint as ``last``, without a copy where the file system can."""
+    previous = last.with_name(PREVIOUS)
+    previous.unlink(missing_ok=True)
+    try:
+        os.link(last, previous)
+    except OSError:
+        # Memory cards and some network folders know no links.
+        shutil.copyfile(last, previous)
+
+
+def random_states() -> dict[str, torch.Tensor]:
+    """Return the state of PyTorch's generators: the CPU's, and that of every GPU in use."""
+    states = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_initialized():
+        states |= {f"cuda{i}": torch.cuda.get_rng_state(i) for i in range(torch.cuda.device_count())}
+    return states
+
+
+def restore_random_states(states: Mapping[str, torch.Tensor]) -> None:
+    """Restore what ``random_states`` returned; GPUs that are not there are passed over."""
+    torch.set_rng_state(states["torch"])
+    for i in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):
+        if f"cuda{i}" in states:
+            torch.cuda.set_rng_state(states[f"cuda{i}"], i)
 
 
 def stripped(checkpoint: Checkpoint) -> Checkpoint:
@@ -163,5 +219,6 @@ def restore_run(run: Run, graph: Graph, ema: ModelEma, optimizer: Optimizer, tas
     ema.load(tensors["ema"], run.checkpoint.progress["ema_updates"])
     load_optimizer_tensors(optimizer, graph, tensors.get("optimizer", {}))
     load_criterion_tensors(tasks, tensors.get("criterion", {}))
-    torch.set_rng_state(tensors["rng"]["torch"])
+    restore_random_states(tensors["rng"])
+    # The tensors have been copied; a checkpoint kept to the end would hold twice the model in memory.
     run.checkpoint = None

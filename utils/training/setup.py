@@ -14,24 +14,32 @@ from data.config import DataConfig
 from data.dataset import TaskDataset
 from models.checkpoint import build_model, graph_for_data, load_checkpoint, transfer_weights
 from models.graph import Graph, load_graph
-from utils.errors import UsageError, did_you_mean
+from utils.errors import DataError, ModelError, UsageError, did_you_mean
 from utils.files import atomic_write, increment_run_folder
 from utils.image_size import round_up_to_stride
 from utils.recipe import load_recipe
-from utils.training.run_state import Run, resume_run
+from utils.training.options import given_options
+from utils.training.run_state import BEST, LAST, PREVIOUS, Run, resume_run
 from utils.training.tasks import fit_heads_to_objects, open_datasets
 
 LOGGER = logging.getLogger("yolograph")
+MACHINE_OPTIONS = ("device", "workers", "cache")
 
 
 def prepare_run(options: argparse.Namespace) -> Run:
-    """Make a new run folder, or take up the one that ``--resume`` names."""
+    """Read the recipe of a new run, or take up the run that ``--resume`` names.
+
+    Raises:
+        UsageError: there is no such run.
+        ModelError: the recipe or the run's checkpoint is at fault.
+    """
     if options.resume is not None:
         run = resume_run(options.resume, options.project)
+        _take_machine_options(run, options)
         LOGGER.info("resuming %s after epoch %d of %d", run.folder, run.progress.epochs_done, run.options.epochs)
         return run
     hyp = load_recipe(options.hyp)
-    if options.label_smoothing >= 0:
+    if options.label_smoothing is not None:
         hyp["label_smoothing"] = options.label_smoothing
     if options.linear_lr:
         hyp["schedule"] = "linear"
@@ -40,13 +48,34 @@ def prepare_run(options: argparse.Namespace) -> Run:
     return Run(Path(), options, hyp)
 
 
+def _take_machine_options(run: Run, given: argparse.Namespace) -> None:
+    """Let a resumed run follow the options that are about this machine, and say which other ones are left aside."""
+    left_aside = []
+    for name, value in given_options(given).items():
+        if name in MACHINE_OPTIONS:
+            setattr(run.options, name, value)
+        elif name not in ("resume", "project") and value != getattr(run.options, name, None):
+            left_aside.append(f"--{name.replace('_', '-')}")
+    if left_aside:
+        LOGGER.warning("--resume keeps the options of the first start; left aside: %s", ", ".join(left_aside))
+
+
 def open_run_folder(run: Run) -> None:
-    """Make the folder of a new run and write down its options and recipe; a resumed run has one already."""
-    if run.checkpoint is None:
-        run.folder = increment_run_folder(run.options.project, run.options.name, run.options.exist_ok)
-        run.weights_folder.mkdir(exist_ok=True)
-        for name, values in (("opt.yaml", vars(run.options)), ("hyp.yaml", run.hyp)):
-            atomic_write(run.folder / name, yaml.safe_dump(values, sort_keys=False).encode())
+    """Make the folder of a new run and write down its options and recipe; a resumed run has one already.
+
+    Under ``--exist-ok`` the folder may hold an earlier run. What ``--resume`` would take for this one's is removed.
+    """
+    if run.checkpoint is not None:
+        return
+    run.folder = increment_run_folder(run.options.project, run.options.name, run.options.exist_ok)
+    run.weights_folder.mkdir(exist_ok=True)
+    stale = [run.weights_folder / name for name in (LAST, PREVIOUS, BEST)] + [run.folder / "results.csv"]
+    if any(path.is_file() for path in stale):
+        LOGGER.info("%s: the checkpoints and results of the run before are replaced", run.folder)
+    for path in stale:
+        path.unlink(missing_ok=True)
+    for name, values in (("opt.yaml", vars(run.options)), ("hyp.yaml", run.hyp)):
+        atomic_write(run.folder / name, yaml.safe_dump(values, sort_keys=False).encode())
 
 
 def build_graph(run: Run, data: DataConfig) -> tuple[Graph, dict[str, TaskDataset]]:
@@ -54,11 +83,17 @@ def build_graph(run: Run, data: DataConfig) -> tuple[Graph, dict[str, TaskDatase
 
     Returns:
         The model on the CPU, and the training set of every head.
+
+    Raises:
+        DataError: a head has no data, or the classes are not those a resumed run began with.
+        ModelError: the YAML or the checkpoint is at fault, or no weight of ``--weights`` fits the model.
     """
     options = run.options
     if run.checkpoint is not None:
         graph = build_model(run.checkpoint, run.folder)
-        return graph, open_datasets(graph, data, "train", options.cache)
+        datasets = open_datasets(graph, data, "train", options.cache)
+        _require_same_classes(graph, datasets, options.data)
+        return graph, datasets
     start = load_checkpoint(options.weights) if options.weights else None
     graph = load_graph(options.cfg) if options.cfg else graph_for_data(start, {})
     datasets = open_datasets(graph, data, "train", options.cache)
@@ -68,15 +103,34 @@ def build_graph(run: Run, data: DataConfig) -> tuple[Graph, dict[str, TaskDatase
         changed = [f"{name} {own[name]} -> {counts[name]}" for name in counts if counts[name] != own[name]]
         LOGGER.info("classes of the data take the place of the model's: %s", ", ".join(changed))
         graph = load_graph(options.cfg, counts) if options.cfg else graph_for_data(start, counts)
-    if not options.noautoanchor and start is None:
+    if not options.noautoanchor and (options.cfg or start is None):
         graph = _with_fitted_heads(graph, datasets, run.hyp, options)
     if start is not None:
         copied, fresh = transfer_weights(graph, start.weights)
+        if not copied:
+            raise ModelError(
+                f"{options.weights}: no tensor has name and shape of one of {graph.spec.source}; "
+                "name the model that the weights belong to, or leave --weights out"
+            )
         LOGGER.info("%s: %d tensors taken over, %d start fresh", options.weights, len(copied), len(fresh))
         if fresh:
             LOGGER.info("fresh: %s", ", ".join(fresh[:6]) + (" ..." if len(fresh) > 6 else ""))
     graph.names = {name: list(dataset.names) for name, dataset in datasets.items()}
     return graph, datasets
+
+
+def _require_same_classes(graph: Graph, datasets: Mapping[str, TaskDataset], source: str) -> None:
+    """Refuse to resume a run on data whose classes have changed since.
+
+    Raises:
+        DataError: they have.
+    """
+    for name, dataset in datasets.items():
+        if list(dataset.names) != graph.names[name]:
+            raise DataError(
+                f"{source}: the classes of '{name}' are not those that the run began with "
+                f"({', '.join(graph.names[name])}); undo the change or start a new run"
+            )
 
 
 def _with_fitted_heads(
@@ -95,8 +149,10 @@ def _with_fitted_heads(
 def freeze_rows(graph: Graph, wanted: list[str]) -> None:
     """Stop rows from learning: one number freezes that many first rows, otherwise row numbers and names.
 
+    As in YOLOv5 only gradients stop. The statistics of a frozen BatchNorm go on following the data.
+
     Raises:
-        UsageError: there is no such row.
+        UsageError: there is no such row, or nothing is left to learn for a head.
     """
     names = {row.name: row.index for row in graph.spec.rows if row.name} | graph.head_rows
     if len(wanted) == 1 and wanted[0].isdigit():
@@ -107,8 +163,14 @@ def freeze_rows(graph: Graph, wanted: list[str]) -> None:
                 raise UsageError(f"--freeze {entry}: no row has that name.{did_you_mean(entry, names)}")
         rows = [int(entry) if entry.isdigit() else names[entry] for entry in wanted]
     if rows and max(rows) >= len(graph.model):
-        raise UsageError(f"--freeze {max(rows)}: the model has rows 0 to {len(graph.model) - 1}")
+        raise UsageError(f"--freeze {' '.join(wanted)}: the model has only {len(graph.model)} rows, counted from 0")
     for row in rows:
         graph.model[row].requires_grad_(False)
+    for name in graph.heads:
+        used = [graph.model[step.row] for step in graph.plan((name,))]
+        if not any(parameter.requires_grad for module in used for parameter in module.parameters()):
+            raise UsageError(
+                f"--freeze {' '.join(wanted)}: leaves nothing to learn for the head '{name}'; freeze fewer rows"
+            )
     if rows:
         LOGGER.info("frozen rows: %s", ", ".join(str(row) for row in rows))

@@ -6,7 +6,7 @@ import argparse
 import itertools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,13 +45,23 @@ class TrainTask:
     loader: TrainLoader
     criterion: Criterion
     gain: float
+    _earlier_skips: list[str] = field(default_factory=list, init=False)
+    _told: set[str] = field(default_factory=set, init=False)
 
     def batches(self, first: int) -> Iterator[Batch]:
         """Yield batches for ever, pass after pass over the data, beginning at batch ``first`` of the whole run."""
         start_pass, start = divmod(first, len(self.loader))
         for number in itertools.count(start_pass):
             yield from self.loader.batches(number, start)
+            self._earlier_skips += self.loader.skipped
             start = 0
+
+    def new_skips(self) -> list[str]:
+        """Return the messages about images that could not be read, each only once in the life of the task."""
+        fresh = [text for text in dict.fromkeys(self._earlier_skips + self.loader.skipped) if text not in self._told]
+        self._earlier_skips.clear()
+        self._told.update(fresh)
+        return fresh
 
 
 def open_datasets(graph: Graph, data: DataConfig, split: str, cache: str | None = None) -> dict[str, TaskDataset]:
@@ -79,6 +89,7 @@ def build_tasks(
         if "masks" in head.targets:
             crop = crop_size(dataset.sizes, size, graph.stride)
             transform = SegmentationTrainTransform(hyp, options.base_size or size, crop)
+            dataset.reserve_memory(None)
         else:
             transform = DetectionTrainTransform(hyp, size)
             dataset.reserve_memory(size)

@@ -1,4 +1,4 @@
-"""Cityscapes: the label table both ways and which mask belongs to which image."""
+"""Cityscapes: the label table and which mask belongs to which image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from data.formats.cityscapes import (
     CityscapesMaskFinder,
     holds_label_ids,
     label_ids_to_train_ids,
-    train_ids_to_label_ids,
 )
 
 
@@ -22,12 +21,6 @@ def test_the_table() -> None:
     assert len(NAMES) == len(COLOURS) == 19
     assert (NAMES[10], COLOURS[10]) == ("sky", (70, 130, 180))
     assert NAMES[18] == "bicycle"
-
-
-def test_training_classes_survive_the_way_there_and_back() -> None:
-    classes = np.arange(19, dtype=np.uint8)[None]
-    assert np.array_equal(label_ids_to_train_ids(train_ids_to_label_ids(classes)), classes)
-    assert train_ids_to_label_ids(np.array([[255]], np.uint8)).item() == 0
 
 
 def test_masks_are_found_by_city_and_name(tmp_path: Path) -> None:

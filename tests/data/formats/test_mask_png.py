@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -98,3 +99,13 @@ def test_masks_are_found(tmp_path: Path, masks: str | None, image: str, mask: st
     finder = MaskFinder("train", [folder], tmp_path / masks if masks else None)
     assert finder.find(tmp_path / image) == tmp_path / mask
     assert finder.find((tmp_path / image).with_name("b.jpg")) is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere links need a privilege")
+def test_masks_behind_a_link_are_found_as_images_are(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.png").write_bytes(b"")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/train").symlink_to(tmp_path / "elsewhere")
+    finder = MaskFinder("train", [tmp_path / "images/train"], tmp_path / "masks")
+    assert finder.find(tmp_path / "images/train/a.jpg") == tmp_path / "masks/train/a.png"

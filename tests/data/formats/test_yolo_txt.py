@@ -104,3 +104,9 @@ def test_written_boxes_come_back(tmp_path_factory: pytest.TempPathFactory, numbe
     labels = read_labels(file, 12)
     assert labels.classes.tolist() == classes[solid].tolist()
     np.testing.assert_allclose(labels.boxes, boxes[solid], atol=1e-6)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(DataError, match=r"a\.txt: cannot be read"):
+        read_labels(tmp_path / "a.txt", 1)

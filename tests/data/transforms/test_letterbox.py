@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.transforms.letterbox import apply_plan, letterbox, plan_for_batch
+from data.samples import Placement
+from data.transforms.letterbox import apply_plan, plan_for_batch, plan_for_stride
 from utils.boxes import plan_letterbox
 
 
@@ -36,6 +37,11 @@ def test_published_letterboxes_are_reproduced_in_pixels(shared):
         assert content(image) == case["content_y0_y1_x0_x1"]
         checked += 1
     assert checked == 9
+
+
+def letterbox(image: np.ndarray, img_size: int, stride: int) -> tuple[np.ndarray, Placement]:
+    plan = plan_for_stride(image.shape[:2], img_size, stride)
+    return apply_plan(image, plan), plan.placement
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([64, 100, 320]), st.sampled_from([8, 32, 64]))

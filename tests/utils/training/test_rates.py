@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from torch import nn
 
 from utils.optimizer import build_optimizer
@@ -18,7 +17,12 @@ def test_warm_up_follows_the_published_example() -> None:
     rates = Rates(hyp, rounds=1000, epochs=300, batch_size=16)
     optimizer = build_optimizer(model, hyp, 0.0)
     assert rates.warmup == 1000
-    published = [(0, 0.0, 0.1, 0.8), (1, 1e-05, 0.09991, 0.800137), (250, 0.0025, 0.0775, 0.83425), (1000, 0.01, 0.01, 0.937)]
+    published = [
+        (0, 0.0, 0.1, 0.8),
+        (1, 1e-05, 0.09991, 0.800137),
+        (250, 0.0025, 0.0775, 0.83425),
+        (1000, 0.01, 0.01, 0.937),
+    ]
     for position, weight_rate, bias_rate, momentum in published:
         rates.apply(optimizer, position)
         groups = {group["name"]: group for group in optimizer.param_groups}

@@ -74,11 +74,22 @@ def test_a_stream_goes_on_from_anywhere(first: int, tasks: list[TrainTask]) -> N
     assert all(torch.equal(a.images, b.images) and a.ids == b.ids for a, b in zip(whole, resumed, strict=True))
 
 
+def test_skipped_images_are_told_once_and_none_is_lost(tasks: list[TrainTask]) -> None:
+    detect = tasks[1]
+    unreadable = Path(detect.dataset.ids[3])
+    unreadable.write_bytes(b"")
+    list(itertools.islice(detect.batches(0), 7))
+    (message,) = detect.new_skips()
+    assert unreadable.name in message
+    list(itertools.islice(detect.batches(0), 11))
+    assert detect.new_skips() == []
+
+
 def test_gains_of_unknown_heads_are_refused(tasks: list[TrainTask], tiny_model: Path) -> None:
     graph = load_graph(tiny_model)
     datasets = {task.name: task.dataset for task in tasks}
     options = argparse.Namespace(img_size=[96], base_size=None, batch_size=2, workers=0, seed=0)
-    with pytest.raises(ModelError, match="'detekt'.*Did you mean 'detect'"):
+    with pytest.raises(ModelError, match=r"'detekt'.*Did you mean 'detect'"):
         build_tasks(graph, datasets, {**DEFAULTS, "gains": {"detekt": 0.5}}, options)
     built = build_tasks(graph, datasets, {**DEFAULTS, "gains": {"detect": 0.6}}, options)
     assert {task.name: task.gain for task in built} == {"segment": 1.0, "detect": 0.6}

@@ -1,0 +1,31 @@
+"""What transforms and loaders ask of a data set, whatever lies behind it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from data.samples import Sample
+
+
+class SampleSource(Protocol):
+    """Labelled images by index."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def load(self, index: int, long_side: int | None = None) -> Sample:
+        """Return sample ``index`` with its image's longer side at ``long_side`` pixels; None gives the native size.
+
+        Raises:
+            DataError: its files cannot be read.
+        """
+
+
+class TaskSource(SampleSource, Protocol):
+    """Labelled images of one task whose sizes are known without loading them; ``TaskDataset`` is one."""
+
+    task: str
+    sizes: np.ndarray
+    """(n, 2) int, native height and width."""

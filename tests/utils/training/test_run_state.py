@@ -1,0 +1,51 @@
+"""What a run keeps to go on: on file systems without links, and after an interruption between two files."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from utils.training import run_state
+from utils.training.run_state import PREVIOUS, Progress, keep_as_previous, random_states, restore_random_states
+
+
+def refuse(*_: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_previous_checkpoint_stays_where_links_are_unknown(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:
+        monkeypatch.setattr(run_state.os, "link", refuse)
+    last, previous = tmp_path / run_state.LAST, tmp_path / PREVIOUS
+    previous.write_bytes(b"the one before")
+    last.write_bytes(b"one")
+    keep_as_previous(last)
+    assert previous.read_bytes() == b"one"
+    (tmp_path / "new").write_bytes(b"two")
+    os.replace(tmp_path / "new", last)
+    assert (last.read_bytes(), previous.read_bytes()) == (b"two", b"one")
+
+
+def test_only_a_better_fitness_is_the_best() -> None:
+    progress = Progress()
+    assert [progress.take_fitness(epoch, value) for epoch, value in enumerate((0.0, 0.3, 0.3, 0.2), 1)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert (progress.best_epoch, progress.best_fitness) == (2, 0.3)
+
+
+def test_random_numbers_go_on_where_they_were() -> None:
+    states = random_states()
+    wanted = torch.rand(3)
+    restore_random_states(states)
+    assert torch.equal(torch.rand(3), wanted)
