@@ -24,7 +24,7 @@ from utils.label_text import write_label_text
 from utils.logging import start_logging
 from utils.plots.batches import picture_of_labels, picture_of_results
 from utils.plots.drawing import save_picture
-from utils.validation import build_tests, run_head_test
+from utils.validation import build_tests, measured, run_head_test
 
 LOGGER = logging.getLogger("yolograph")
 MOST_PICTURES = 3
@@ -199,7 +199,7 @@ def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     metrics: dict[str, dict[str, float]] = {}
     for name, head_test in tests.items():
         evaluator = run_head_test(graph, name, head_test, device, dtype, thresholds, writer)
-        metrics[name] = evaluator.compute()
+        metrics[name] = measured(evaluator.compute())
         summary = "  ".join(f"{metric} {value:.4f}" for metric, value in metrics[name].items())
         LOGGER.info("\n%s (%s): %s", name, options.task, summary)
         LOGGER.info("%s", evaluator.table(options.verbose))

@@ -32,7 +32,7 @@ from utils.training.run_state import restore_run, save_run
 from utils.training.setup import build_graph, freeze_rows, open_run_folder, prepare_run
 from utils.training.step import Stepper
 from utils.training.tasks import build_tasks, head_values, open_datasets, rounds_per_epoch
-from utils.validation import HeadTest, build_tests, validate, weighed_fitness
+from utils.validation import HeadTest, build_tests, measured, validate, weighed_fitness
 
 LOGGER = logging.getLogger("yolograph")
 SHOWN_METRICS = 4
@@ -105,7 +105,7 @@ def train(options: argparse.Namespace) -> Path:
         is_best = False
         if last_epoch or (not options.noval and epoch % options.val_interval == 0):
             evaluators = validate(ema.module, tests, device, dtype)
-            scores = {name: evaluator.compute() for name, evaluator in evaluators.items()}
+            scores = {name: measured(evaluator.compute()) for name, evaluator in evaluators.items()}
             row |= {f"val/{name}_{metric}": value for name, found in scores.items() for metric, value in found.items()}
             row["val/fitness"] = weighed_fitness(evaluators, fitness_weights)
             is_best = progress.take_fitness(epoch, row["val/fitness"])

@@ -13,6 +13,7 @@ n_segcls``.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from utils.errors import DataError, did_you_mean
 
 TASKS = ("detect", "segment", "pose")
 SPLITS = ("train", "val", "test")
+_log = logging.getLogger("yolograph")
 CONFIG_FOLDER = Path(__file__).parent / "configs"
 
 _FLAT_DETECT = ("train", "val", "test", "nc", "names")
@@ -121,6 +123,8 @@ def load_data_config(path: str | Path, splits: Iterable[str] = ("train", "val"))
         if key not in _TOP_KEYS and not (isinstance(value, Mapping) and "task" in value):
             hint = did_you_mean(key, _TOP_KEYS) or " A head's own block needs a key `task`."
             raise DataError(f"{path}: unknown key `{key}`.{hint}")
+    if "download" in raw:
+        _log.info("%s: `download` is not carried out; fetch the data set yourself if it is not there yet", path)
     reader = _Reader(path, _root(path, raw), frozenset(splits))
     tasks = {
         key: reader.block(str(key), value)

@@ -13,7 +13,7 @@ import numpy as np
 from utils.files import atomic_writer
 
 _MOST_OF_MEMORY = 0.8
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("yolograph")
 
 
 class MemoryCache:

@@ -27,7 +27,7 @@ VERSION = 1
 CACHE_FOLDER = ".yolograph"
 
 _ARRAYS = ("kept", "sizes", "offsets", "classes", "boxes", "keypoints")
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("yolograph")
 
 
 def cache_folder(label: Path) -> Path:

@@ -118,6 +118,11 @@ def validate(
     return {name: run_head_test(graph, name, test, device, dtype) for name, test in tests.items()}
 
 
+def measured(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics that could be measured; COCO's protocol says -1 of sizes that no label has."""
+    return {name: value for name, value in metrics.items() if value >= 0}
+
+
 def weighed_fitness(evaluators: Mapping[str, Any], weights: Mapping[str, float]) -> float:
     """Return the mean fitness of all heads, 0..1, by the weights of the recipe; 0 where all weights are 0."""
     total = sum(weights.values())
