@@ -157,6 +157,19 @@ def test_weights_carry_over_to_another_class_count(tiny_model: Path, tiny_data: 
     assert load_model(tmp_path / "runs/train/exp2/weights/best.safetensors").names["detect"][-1] == "other"
 
 
+def test_placeholder_anchors_are_fitted_or_refused(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    text = tiny_model.read_text()
+    start = text.index("anchors:")
+    tiny_model.write_text(text[:start] + "anchors: 2\n" + text[text.index("backbone:") :])
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "1", *SMALL]
+    refused = run_train(*arguments, "--noautoanchor", cwd=tmp_path, check=False)
+    assert refused.returncode == 4
+    assert "leave --noautoanchor out" in refused.stderr
+    run_train(*arguments, cwd=tmp_path)
+    fitted = load_model(tmp_path / "runs/train/exp/weights/best.safetensors").heads["detect"].anchors
+    assert (fitted > 0.1).all()
+
+
 def test_frozen_rows_do_not_move(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--seed", "3", *SMALL]
     run_train(*arguments, "--epochs", "1", "--freeze", "2", cwd=tmp_path)

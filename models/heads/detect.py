@@ -17,6 +17,7 @@ from models.losses.anchor_detection import AnchorDetectionCriterion
 from models.predictions import DetectionResult, Detections, PostprocessOptions
 from models.registry import Built, Scale, construct, register
 from utils.boxes import scale_to_native, xywh_to_xyxy
+from utils.errors import ModelError
 from utils.nms import non_max_suppression
 
 PRIOR_OBJECTS_PER_IMAGE = 8
@@ -48,6 +49,7 @@ class Detect(Head):
 
     def __init__(self, in_channels: list[int], num_classes: int, anchors: list[list[float]] | int) -> None:
         super().__init__()
+        self._placeholders = isinstance(anchors, int)
         if isinstance(anchors, int):
             anchors = [list(range(2 * anchors))] * len(in_channels)
         self.num_classes = num_classes
@@ -105,7 +107,16 @@ class Detect(Head):
         return raw
 
     def criterion(self, hyp: Mapping[str, Any], image_size: int | None = None) -> AnchorDetectionCriterion:
-        """Return the YOLOv5 loss; published gains are for 640 px, 80 classes and three levels."""
+        """Return the YOLOv5 loss; published gains are for 640 px, 80 classes and three levels.
+
+        Raises:
+            ModelError: the anchors are placeholders still, so nothing could be assigned to them.
+        """
+        if self._placeholders:
+            raise ModelError(
+                "the model YAML gives only the number of anchors, and none were fitted to the data: "
+                "leave --noautoanchor out, or write their sizes under 'anchors'"
+            )
         if image_size is not None:
             levels = 3 / len(self.strides)
             hyp = dict(hyp)
