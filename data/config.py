@@ -19,16 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data.class_names import checked_mask_names, checked_names
 from data.formats import cityscapes
 from utils.errors import DataError, did_you_mean
+from utils.yaml_text import read_yaml
 
 TASKS = ("detect", "segment", "pose")
 SPLITS = ("train", "val", "test")
 _log = logging.getLogger("yolograph")
 CONFIG_FOLDER = Path(__file__).parent / "configs"
+PREPARE_FOLDER = Path(__file__).parent / "prepare"
 
 _FLAT_DETECT = ("train", "val", "test", "nc", "names")
 _FLAT_SEGMENT = ("segtrain", "segval", "segtest", "segnames", "n_segcls")
@@ -111,7 +111,7 @@ def load_data_config(path: str | Path, splits: Iterable[str] = ("train", "val"))
     """Read and check a data YAML; a set named by ``embedded:`` is written first if it is not there.
 
     Args:
-        path: of the YAML, or the name of one in ``data/configs``.
+        path: of the YAML, or the name of one in ``data/configs`` (with or without ``.yaml``).
         splits: those whose folders must exist.
 
     Raises:
@@ -177,23 +177,15 @@ def _find(path: Path) -> Path:
     packaged = CONFIG_FOLDER / path.name
     if path.parent == Path() and packaged.is_file():
         return packaged
+    if path.suffix == "" and packaged.with_suffix(".yaml").is_file() and path.parent == Path():
+        return packaged.with_suffix(".yaml")
     known = sorted(entry.name for entry in CONFIG_FOLDER.glob("*.yaml"))
     hint = did_you_mean(path.name, known)
     raise DataError(f"{path}: no such data YAML (searched {path.absolute()} and {packaged}).{hint}")
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise DataError(f"{path}{line}: not valid YAML, {error.problem}; mend that line") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise DataError(f"{path}: not a YAML text file; write it as UTF-8 text") from None
-    except ValueError as error:
-        raise DataError(f"{path}: a value looks like a date but is none ({error}); put it in quotes") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from None
+    raw = read_yaml(path, DataError)
     if not isinstance(raw, dict):
         raise DataError(f"{path}: a data YAML is a list of keys; add for instance `{_EXAMPLES['detect']}`")
     return raw
@@ -373,8 +365,16 @@ class _Reader:
             return candidates[0]
         searched = " and ".join(str(candidate.resolve()) for candidate in candidates)
         raise DataError(
-            f"{self.path}: `{key}: {entry}` does not exist (searched {searched}); mend the entry or the key `path`"
+            f"{self.path}: `{key}: {entry}` does not exist (searched {searched}); {self._made_by()}mend the entry or "
+            "the key `path`"
         )
+
+    def _made_by(self) -> str:
+        """Return the command that puts the set of a packaged YAML in place, as the beginning of a mend."""
+        name = self.path.stem
+        if self.path.resolve().parent != CONFIG_FOLDER.resolve() or not (PREPARE_FOLDER / f"{name}.py").is_file():
+            return ""
+        return f"run `python -m data.prepare {name} --source DIR` with the folder of the set, or "
 
     def _ignore(self, value: Any, prefix: str) -> list[int]:
         values = value if isinstance(value, list) else [value]

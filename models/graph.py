@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import models.zoo_modules  # noqa: F401 - fills the registry
 from models.heads.base import Head
+from models.layers.activations import using_activation
 from models.registry import Built, lookup
 from models.spec import ModelSpec, RowSpec, load_spec
 from models.trace import RowTrace, trace_rows
@@ -49,7 +50,8 @@ def build_rows(spec: ModelSpec) -> list[Built]:
                 if source >= 0 and isinstance(built[source].module, Head):
                     raise ValueError(f"it reads row {source}, which is a head; a head's output is not a feature map")
             inputs = [channels[source] for source in row.sources]
-            made = block.from_row(inputs, spec.scale.repeats(row.number), row.args, spec.scale)
+            with using_activation(spec.values.get("activation")):
+                made = block.from_row(inputs, spec.scale.repeats(row.number), row.args, spec.scale)
         except (ValueError, TypeError) as error:
             raise ModelError(f"{spec.where(row)}: {error}{_symbol_hint(spec, row, str(error))}") from None
         channels[row.index] = made.out_channels

@@ -93,6 +93,21 @@ class RowBlock(nn.Module):
         return Built(blocks[0] if number == 1 else nn.Sequential(*blocks), c_out)
 
 
+class ChannelKeepingBlock(RowBlock):
+    """A block with as many output channels as its only source row has; a row's arguments follow after ``c_in``."""
+
+    @classmethod
+    def from_row(cls, in_channels: list[int], number: int, args: list[Any], scale: Scale) -> Built:
+        """Build from one source row; the channels stay.
+
+        Raises:
+            ValueError: see ``RowBlock.from_row``.
+        """
+        c_in = single_input(cls, in_channels)
+        blocks = [construct(cls, c_in, *args) for _ in range(number)]
+        return Built(blocks[0] if number == 1 else nn.Sequential(*blocks), c_in)
+
+
 RowBuilder = Callable[[list[int], int, list[Any], Scale], Built]
 _Block = TypeVar("_Block", bound=type)
 _BLOCKS: dict[str, type] = {}

@@ -12,8 +12,10 @@ from typing import Any
 
 import yaml
 
+from models.layers.activations import make_activation
 from models.registry import Scale
 from utils.errors import ModelError, did_you_mean
+from utils.yaml_text import read_yaml
 
 SECTIONS = ("backbone", "neck", "head")
 KNOWN_KEYS = (
@@ -24,6 +26,7 @@ KNOWN_KEYS = (
     "channel_multiple",
     "anchors",
     "ch",
+    "activation",
     "input",
     "recipe",
     "inplace",
@@ -142,17 +145,7 @@ def load_spec(path: str | Path) -> ModelSpec:
         ModelError: the file is missing, is not YAML, or a row is wrong; the sentence names the row and the mend.
     """
     path = find_config(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: cannot be read as text: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise ModelError(f"{path}{line}: {problem}; mend the YAML syntax there") from None
-    return parse_spec(values, path.name)
+    return parse_spec(read_yaml(path, ModelError), path.name)
 
 
 def parse_spec(values: Any, source: str) -> ModelSpec:
@@ -209,14 +202,17 @@ def _written_rows(values: Mapping[str, Any], source: str) -> list[Any]:
 def _check_keys(values: Mapping[str, Any], rows: list[Any], source: str) -> None:
     """Refuse a top-level key that nothing uses and that looks like a misspelt one."""
     used = {a for row in rows if isinstance(row, list) and len(row) > 3 for a in _strings(row[3])}
-    if "activation" in values:
-        raise ModelError(f"{source}: the key 'activation' is not supported; remove it (every Conv uses SiLU)")
     for key in values:
         near = did_you_mean(str(key), KNOWN_KEYS)
         if key not in KNOWN_KEYS and key not in used and near:
             raise ModelError(f"{source}: there is no key '{key}' and no row uses it.{near}")
     if values.get("input") is not None:
         _check_input(values, source)
+    if values.get("activation") is not None:
+        try:
+            make_activation(values["activation"])
+        except ValueError as error:
+            raise ModelError(f"{source}: 'activation': {error}") from None
 
 
 def _check_input(values: Mapping[str, Any], source: str) -> None:

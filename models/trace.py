@@ -93,9 +93,18 @@ def _count_operations(module: nn.Module) -> Iterator[list[int]]:
     def count_norm(_: nn.Module, __: Any, output: Tensor) -> None:
         total[0] += NORM_FLOPS_PER_VALUE * output.numel()
 
+    def leave_out(_: nn.Module, __: Any) -> None:
+        total[0] += counter.get_total_flops()
+
+    def count_again(_: nn.Module, __: Any, ___: Any) -> None:
+        total[0] -= counter.get_total_flops()
+
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.upsample_bilinear2d: _bilinear_flops})
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm)]
     handles = [norm.register_forward_hook(count_norm) for norm in norms]
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.upsample_bilinear2d: _bilinear_flops})
+    # The published tables pass over some modules; a block names those of its children in `uncounted`.
+    for child in (getattr(m, name) for m in module.modules() for name in getattr(m, "uncounted", ())):
+        handles += [child.register_forward_pre_hook(leave_out), child.register_forward_hook(count_again)]
     try:
         with counter:
             yield total

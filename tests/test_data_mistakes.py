@@ -76,7 +76,7 @@ def empty(folder: str) -> Spoil:
 
 NAMES = "names: [red, green, blue]"
 MISTAKES: dict[str, tuple[Spoil, tuple[str, ...]]] = {
-    "yaml syntax": (yaml_text(NAMES, "names: [red, green"), ("tiny.yaml:", "not valid YAML")),
+    "yaml syntax": (yaml_text(NAMES, "names: [red, green"), ("tiny.yaml, line", "not valid YAML")),
     "unknown key": (yaml_text("detect:", "trian: x\ndetect:"), ("tiny.yaml", "`trian`", "Did you mean 'train'")),
     "unknown key of a task": (yaml_text("masks: masks", "mask: masks"), ("`segment.mask`", "Did you mean 'masks'")),
     "no train": (yaml_text("train: images/train, ", ""), ("`detect.train` is missing",)),

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from utils.errors import ModelError, did_you_mean
+from utils.yaml_text import read_yaml
 
 LOGGER = logging.getLogger("yolograph")
 RECIPE_FOLDER = Path(__file__).resolve().parents[1] / "data" / "hyps"
@@ -89,12 +88,7 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
         ModelError: the file is missing or broken, or a key is unknown or of the wrong kind.
     """
     path = _find(Path(path))
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ModelError(f"{path}{line}: is not valid YAML; mend the syntax there") from None
+    given = read_yaml(path, ModelError)
     if not isinstance(given, Mapping):
         raise ModelError(f"{path}: a recipe is a list of keys and values, such as lr0: 0.01")
     return fill_recipe(given, str(path))

@@ -1,4 +1,4 @@
-"""Convolution blocks: Conv, DWConv, Focus."""
+"""Convolution blocks: Conv, DWConv, DWConvTranspose2d, Focus."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.layers.activations import make_activation
 from models.registry import RowBlock, register
 
 
@@ -30,9 +31,11 @@ def check_window(what: str, value: int | list[int] | tuple[int, ...]) -> None:
 
 @register
 class Conv(RowBlock):
-    """Convolution without bias, BatchNorm, SiLU::
+    """Convolution without bias, BatchNorm, activation::
 
         x -> Conv2d -> BatchNorm2d -> SiLU -> y
+
+    The model's key ``activation`` can name another activation for all of them.
 
     Args:
         c_in: input channels.
@@ -66,7 +69,7 @@ class Conv(RowBlock):
         as_tuple = [tuple(v) if isinstance(v, list) else v for v in (kernel, stride, padding)]
         self.conv = nn.Conv2d(c_in, c_out, *as_tuple, groups=groups, dilation=dilation, bias=False)
         self.bn = nn.BatchNorm2d(c_out)
-        self.act = nn.SiLU(inplace=True) if act else nn.Identity()
+        self.act = make_activation() if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))
@@ -78,6 +81,27 @@ class DWConv(Conv):
 
     def __init__(self, c_in: int, c_out: int, kernel: int = 1, stride: int = 1, act: bool = True) -> None:
         super().__init__(c_in, c_out, kernel, stride, groups=math.gcd(c_in, c_out), act=act)
+
+
+@register
+class DWConvTranspose2d(nn.ConvTranspose2d, RowBlock):
+    """Transposed convolution with bias and as many groups as input and output channels have in common.
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        kernel: kernel size.
+        stride: how many times larger the output is.
+        padding: how many pixels are cut off each side of the output.
+        output_padding: how many pixels are added to one side of the output, below ``stride``.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int = 1, stride: int = 1, padding: int = 0, output_padding: int = 0
+    ) -> None:
+        check_window("kernel", kernel)
+        check_window("stride", stride)
+        super().__init__(c_in, c_out, kernel, stride, padding, output_padding, groups=math.gcd(c_in, c_out))
 
 
 @register

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.layers.activations import make_activation
 from models.layers.conv import Conv
 from models.registry import RowBlock, register
 
@@ -41,6 +42,8 @@ class C3(RowBlock):
 
     x -> cv1 -> n Bottlenecks -> |
     x -> cv2 ------------------> cat -> cv3 -> y
+
+    Subclasses put something else in the place of the Bottlenecks with ``inner``.
     """
 
     repeats_inside = True
@@ -59,7 +62,11 @@ class C3(RowBlock):
         self.cv1 = Conv(c_in, hidden, 1)
         self.cv2 = Conv(c_in, hidden, 1)
         self.cv3 = Conv(2 * hidden, c_out, 1)
-        self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, groups, 1.0) for _ in range(number)))
+        self.m = self.inner(hidden, number, shortcut, groups)
+
+    def inner(self, hidden: int, number: int, shortcut: bool, groups: int) -> nn.Module:
+        """Return what stands between cv1 and the concatenation: ``hidden`` channels in and out."""
+        return nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, groups, 1.0) for _ in range(number)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
@@ -70,7 +77,16 @@ class BottleneckCSP(RowBlock):
     """CSP block with plain 1x1 convolutions around the split (YOLOv5 before C3)::
 
     x -> cv1 -> n Bottlenecks -> cv3 (plain) -> |
-    x -> cv2 (plain) -------------------------> cat -> BN -> LeakyReLU -> cv4 -> y
+    x -> cv2 (plain) -------------------------> cat -> BN -> activation -> cv4 -> y
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        number: how many Bottlenecks.
+        shortcut: whether they add their input.
+        groups: groups of their 3x3 convolutions.
+        expansion: hidden channels as a share of ``c_out``.
+        activation: the one after the BatchNorm; releases after v5.0 have ``nn.SiLU()`` there.
     """
 
     repeats_inside = True
@@ -83,6 +99,7 @@ class BottleneckCSP(RowBlock):
         shortcut: bool = True,
         groups: int = 1,
         expansion: float = 0.5,
+        activation: str = "nn.LeakyReLU(0.1)",
     ) -> None:
         super().__init__()
         hidden = int(c_out * expansion)
@@ -91,7 +108,7 @@ class BottleneckCSP(RowBlock):
         self.cv3 = nn.Conv2d(hidden, hidden, 1, bias=False)
         self.cv4 = Conv(2 * hidden, c_out, 1)
         self.bn = nn.BatchNorm2d(2 * hidden)
-        self.act = nn.LeakyReLU(0.1, inplace=True)
+        self.act = make_activation(activation)
         self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, groups, 1.0) for _ in range(number)))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Spatial pyramid pooling blocks: SPP, SPPF, C3SPP, PyramidPooling."""
+"""Spatial pyramid pooling blocks: SPP, SPPF, C3SPP, PyramidPooling, DAPPM."""
 
 from __future__ import annotations
 
@@ -114,4 +114,57 @@ class PyramidPooling(RowBlock):
     def from_row(cls, in_channels: list[int], number: int, args: list[Any], scale: Scale) -> Built:
         """Build from one source row; the output has twice its channels."""
         c_in = single_input(cls, in_channels)
-        return Built(construct(cls, c_in, *args), 2 * c_in)
+        blocks = [construct(cls, c_in * 2**i, *args) for i in range(number)]
+        return Built(blocks[0] if number == 1 else nn.Sequential(*blocks), c_in * 2**number)
+
+
+def activated_conv(c_in: int, c_out: int, kernel: int = 1) -> list[nn.Module]:
+    """Return BatchNorm, SiLU and a convolution without bias as a list, to be spliced into a Sequential."""
+    conv = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False)
+    return [nn.BatchNorm2d(c_in), nn.SiLU(inplace=True), conv]
+
+
+@register
+class DAPPM(RowBlock):
+    """Deep aggregation pyramid pooling (DDRNet, arXiv:2101.06085): each scale is refined with the finer one before it::
+
+        s0 = scale0(x);  sk = scalek(x), pooled: 5 /2, 9 /4, 17 /8, whole map
+        y0 = s0;  yk = processk(enlarge(sk) + y(k-1));  y = compression(cat(y0 ... y4)) + shortcut(x)
+
+    ``scale``, ``process``, ``compression`` and ``shortcut`` are BatchNorm, SiLU, convolution. BatchNorm over one pixel
+    needs more than one image in training.
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        hidden: channels of a scale; a row's are scaled by the model's width.
+    """
+
+    def __init__(self, c_in: int, c_out: int, hidden: int) -> None:
+        super().__init__()
+        pools = [nn.AvgPool2d(5, 2, 2), nn.AvgPool2d(9, 4, 4), nn.AvgPool2d(17, 8, 8), nn.AdaptiveAvgPool2d(1)]
+        self.scale1, self.scale2, self.scale3, self.scale4 = (
+            nn.Sequential(pool, *activated_conv(c_in, hidden)) for pool in pools
+        )
+        self.scale0 = nn.Sequential(*activated_conv(c_in, hidden))
+        self.process1, self.process2, self.process3, self.process4 = (
+            nn.Sequential(*activated_conv(hidden, hidden, 3)) for _ in pools
+        )
+        self.compression = nn.Sequential(*activated_conv(5 * hidden, c_out))
+        self.shortcut = nn.Sequential(*activated_conv(c_in, c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scales = (self.scale1, self.scale2, self.scale3, self.scale4)
+        processes = (self.process1, self.process2, self.process3, self.process4)
+        maps = [self.scale0(x)]
+        for scale, process in zip(scales, processes, strict=True):
+            context = F.interpolate(scale(x), x.shape[-2:], mode="bilinear", align_corners=True)
+            maps.append(process(context + maps[-1]))
+        return self.compression(torch.cat(maps, 1)) + self.shortcut(x)
+
+    @classmethod
+    def from_row(cls, in_channels: list[int], number: int, args: list[Any], scale: Scale) -> Built:
+        """Build from one source row and ``[c_out, hidden]``, both scaled by the model's width."""
+        if len(args) > 1 and isinstance(args[1], int) and not isinstance(args[1], bool):
+            args = [args[0], scale.channels(args[1]), *args[2:]]
+        return super().from_row(in_channels, number, args, scale)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from models.layers.activations import ACTIVATIONS
 from models.registry import Built, Scale, register_as, single_input
 
 CHANNEL_KEEPING = (
@@ -19,12 +20,7 @@ CHANNEL_KEEPING = (
     nn.Identity,
     nn.Dropout,
     nn.Dropout2d,
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.SiLU,
-    nn.Hardswish,
-    nn.Sigmoid,
+    *(activation.module for activation in ACTIVATIONS.values() if activation.module is not nn.Identity),
 )
 UPSAMPLE_MODES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 

@@ -116,7 +116,11 @@ SEG = "path: set\nsegment: {train: images/train, val: images/val, "
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("path: set\ntrain: [images/train\nnames: [a]", r"data\.yaml:\d: not valid YAML"),
+        (
+            "path: set\ntrain: [images/train\nnames: [a]",
+            r"data\.yaml, line \d: is not valid YAML, .*; mend the YAML syntax there",
+        ),
+        (GOOD + "names: [a]\nnames: [b]", r"data\.yaml, line 5: the key 'names' is there already in line 4"),
         ("just text", "list of keys"),
         ("", "list of keys"),
         ("path: set", "no task has data"),
@@ -169,6 +173,23 @@ def test_mistakes_name_file_and_key(folder: Path, text: str, fault: str) -> None
 def test_a_missing_file_is_named_with_the_nearest_config(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such data YAML .* Did you mean 'camvid\.yaml'"):
         load_data_config(tmp_path / "camvids.yaml")
+
+
+def test_a_packaged_config_is_found_without_its_suffix() -> None:
+    assert load_data_config("coco128", splits=()).path == CONFIG_FOLDER / "coco128.yaml"
+    with pytest.raises(DataError, match=r"nowhere/coco128: no such data YAML"):
+        load_data_config("nowhere/coco128", splits=())
+
+
+def test_a_packaged_config_without_its_data_names_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.config.CONFIG_FOLDER", folder)
+    for name in ("camvid", "coco128"):
+        (folder / f"{name}.yaml").write_text("path: none\ntrain: images\nnames: [a]")
+        with pytest.raises(DataError, match=rf"does not exist .*; run `python -m data\.prepare {name} --source DIR`"):
+            load_data_config(name)
+    with pytest.raises(DataError) as caught:
+        load_data_config(write(folder, "path: none\ntrain: images\nnames: [a]"))
+    assert "data.prepare" not in str(caught.value)
 
 
 def test_an_embedded_set_is_written_on_first_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models import registry
 from models.graph import Graph, load_graph, with_classes
-from models.registry import RowBlock, Scale, lookup, register, registered
+from models.registry import RowBlock, Scale, lookup, register
 from models.spec import load_spec, parse_spec
 from utils.errors import ModelError
 
@@ -168,10 +169,11 @@ def test_the_text_of_a_model_gives_the_same_model(tmp_path: Path) -> None:
     assert load_spec(path).rows == spec.rows
 
 
-def test_a_block_of_ones_own_joins_by_decorator() -> None:
+def test_a_block_of_ones_own_joins_by_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "TwiceForTheTest"
-    if name not in registered():
-        register(type(name, (Twice,), {}))
+    # The name must not be there for the tests that come after this one in the same process.
+    monkeypatch.setattr(registry, "_BLOCKS", dict(registry._BLOCKS))
+    register(type(name, (Twice,), {}))
     graph = Graph(
         parse_spec(tiny([-1, 2, name, [24, 0.5]], [[2, 4], 1, "Detect", ["nc", "anchors"]], width_multiple=0.5), "x")
     )

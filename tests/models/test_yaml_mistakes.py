@@ -130,7 +130,8 @@ MISTAKES: dict[str, tuple[Callable[[Values], Any], list[str]]] = {
     "multiplier 0": (put(width_multiple=0), ["'width_multiple' must be a number above 0, but it is 0"]),
     "multiplier in words": (put(depth_multiple="deep"), ["'depth_multiple' must be a number", "'deep'"]),
     "half a channel": (put(ch=3.5), ["'ch' must be a whole number, but it is 3.5"]),
-    "activation": (put(activation="nn.ReLU()"), ["'activation' is not supported; remove it"]),
+    "unknown activation": (put(activation="nn.Relu()"), ["'activation'", "known are", "Did you mean 'ReLU'?"]),
+    "python in place of an activation": (put(activation="print(1)"), ["'activation'", "no activation 'print'"]),
     "misspelt input": (put(input={"means": [0, 0, 0]}), ["'input' takes", "Did you mean 'mean'?"]),
     "mean for two channels": (put(input={"mean": [0, 0]}), ["3 numbers, one per channel, but has [0, 0]"]),
     "deviation 0": (put(input={"std": [1, 0, 1]}), ["for std 3 numbers above 0"]),
@@ -150,6 +151,7 @@ TEXTS: dict[str, tuple[str, list[str]]] = {
     "list": ("- 1\n- 2\n", ["a mapping with the keys"]),
     "tab": ("nc: 1\n\tbackbone: []\n", ["line 2", "mend the YAML syntax there"]),
     "open bracket": ("nc: 80\nbackbone: [[1,\nhead: ]\n", ["expected ',' or ']'", "mend the YAML syntax there"]),
+    "key twice": ("nc: 80\nnc: 3\n", ["line 2: the key 'nc' is there already in line 1; remove one of the two"]),
     "python object": ('nc: !!python/object/apply:os.system ["true"]\n', ["line 1", "constructor"]),
 }
 

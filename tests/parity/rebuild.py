@@ -47,13 +47,23 @@ def yolov5_spec(fixture: Fixture, shapes: Shapes) -> ModelSpec:
 
     The layout follows from the tensors: a Focus stem keeps its convolution one name deeper than the later 6x6 stem.
     """
-    size = re.match(r"yolov5([nsmlx])", fixture.facts["model"]).group(1)
+    plain = re.match(r"yolov5[nsmlx]?(6|-[a-z]+\d*)?", fixture.facts["model"]).group(0)
     later = "model.0.conv.weight" in shapes
     row = fixture.facts.get("seg_head_row")
-    name = f"yolov5{size}" if later else f"yolov5{size}_v5"
+    name = plain if later else f"{plain}_v5"
     if row is not None and not later:
-        shipped = f"yolov5{size}_city_seg_{row[2].removeprefix('SegMask').lower()}"
+        shipped = f"{plain}_city_seg_{row[2].removeprefix('SegMask').lower()}"
         name = shipped if _is_config(shipped) else name
+    return with_published_values(name, fixture, row)
+
+
+def yolov3_spec(fixture: Fixture, shapes: Shapes) -> ModelSpec:
+    """Return the YOLOv3 of the fixture's name with the fixture's own values; there is one layout."""
+    return with_published_values(re.match(r"yolov3(-[a-z]+)?", fixture.facts["model"]).group(0), fixture, None)
+
+
+def with_published_values(name: str, fixture: Fixture, row: list[Any] | None) -> ModelSpec:
+    """Return the shipped model ``name`` with a fixture's values, and a segmentation head before the last row if any."""
     spec = load_spec(name)
     values = {**spec.values, **{key: v for key, v in fixture.facts.get("yaml", {}).items() if key in OVERRIDES}}
     if row is not None:
@@ -71,7 +81,8 @@ def _is_config(name: str) -> bool:
 
 
 BUILDERS: tuple[tuple[re.Pattern[str], Callable[[Fixture, Shapes], ModelSpec]], ...] = (
-    (re.compile(r"yolov5[nsmlx](_[\w.]+)?( \(.*\))?"), yolov5_spec),
+    (re.compile(r"yolov5[nsmlx]?(6|-[a-z]+\d*)?(_[\w.]+)?( \(.*\))?"), yolov5_spec),
+    (re.compile(r"yolov3(-[a-z]+)?( \(.*\))?"), yolov3_spec),
 )
 
 

@@ -39,8 +39,9 @@ def test_published_numbers(name: str) -> None:
 def test_all_fixtures_of_the_project_are_here() -> None:
     heads = [f"yolov5s_city_seg_{head}" for head in ("base", "bise", "lab", "psp")]
     metrics = ["nms", "ap", "miou", "boxes", "schedules", "autoanchor", "augment", "segmentation"]
-    wanted = {"yolov5s", "yolov5s_train", "yolov5n_v7", "losses_synthetic", *heads, *(f"metrics_{m}" for m in metrics)}
-    assert wanted <= set(FIXTURES)
+    models = ["yolov5s", "yolov5s6", "yolov5s-transformer", "yolov3-tiny"]
+    wanted = {"yolov5n_v7", "losses_synthetic", *heads, *(f"metrics_{m}" for m in metrics)}
+    assert wanted | {f"{model}{mode}" for model in models for mode in ("", "_train")} <= set(FIXTURES)
 
 
 def changed_copy(name: str, folder: Path, **facts: object) -> Path:

@@ -50,6 +50,7 @@ def test_keys_without_effect_are_read_and_named(tmp_path: Path, monkeypatch: pyt
         ("seg_jitter: 0.4", "'seg_jitter' must be a list"),
         ("- lr0", "a recipe is a list of keys and values"),
         ("lr0: [1", "line 1: is not valid YAML"),
+        ("lr0: 0.1\nlr0: 0.2", "line 2: the key 'lr0' is there already in line 1"),
     ],
 )
 def test_mistakes(text: str, words: str, tmp_path: Path) -> None:

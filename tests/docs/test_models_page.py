@@ -1,0 +1,33 @@
+"""The tables of models in docs/models.md and README.md are true, and the first is complete."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from models.spec import CONFIG_ROOT, load_spec
+from models.table import tabulate_model
+from tests.conftest import REPO
+
+ROW = re.compile(r"^\| `([\w-]+)` \| ([\w ,().]+) \| ([\d,]+) \| ([\d.]+) \|$", flags=re.MULTILINE)
+PAGE = ROW.findall((REPO / "docs" / "models.md").read_text(encoding="utf-8"))
+README = (REPO / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_model_of_the_zoo_is_listed_once() -> None:
+    assert sorted(name for name, *_ in PAGE) == sorted(path.stem for path in CONFIG_ROOT.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize(("name", "heads", "parameters", "gflops"), PAGE)
+def test_a_model_has_the_numbers_of_the_table(name: str, heads: str, parameters: str, gflops: str) -> None:
+    rows = tabulate_model(load_spec(name))
+    assert f"{sum(row.params for row in rows):,}" == parameters
+    assert f"{sum(row.flops for row in rows) / 1e9:.2f}" == gflops
+    assert all((row.name in heads) for row in rows if row.name)
+
+
+def test_the_readme_repeats_rows_of_the_page() -> None:
+    shown = ROW.findall(README)
+    assert len(shown) > 5 and set(shown) <= set(PAGE)
+    assert f"all {len(PAGE)} YAMLs" in README

@@ -1,0 +1,153 @@
+"""Parameters, operations and tensors of the zoo's models are those that the references publish."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.graph import Graph
+from models.layers.conv import Conv
+from models.spec import ModelSpec, load_spec
+from models.table import tabulate_model
+
+V5: dict[str, tuple[int, int, float, int]] = {
+    "yolov5s_v5": (7_276_605, 7_266_973, 17.16, 362),
+    "yolov5m_v5": (21_375_645, 21_356_877, 51.62, 506),
+    "yolov5l_v5": (47_056_765, 47_025_981, 115.92, 650),
+    "yolov5x_v5": (87_775_965, 87_730_285, 219.49, 794),
+    "yolov5s6_v5": (12_667_836, 12_653_596, 17.52, 472),
+    "yolov5m6_v5": (35_917_020, 35_889_612, 52.66, 652),
+    "yolov5l6_v5": (77_263_228, 77_218_620, 118.17, 832),
+    "yolov5x6_v5": (141_821_340, 141_755_500, 223.63, 1012),
+    "yolov5-p2 of v5.0": (47_953_533, 47_920_829, 130.97, 746),
+    "yolov5-p7_v5": (143_955_579, 143_889_339, 122.77, 1014),
+    "yolov5-fpn_v5": (50_262_781, 50_234_109, 118.86, 608),
+    "yolov5-panet_v5": (47_818_749, 47_790_077, 117.63, 658),
+    "yolov5s-transformer_v5": (7_276_861, 7_267_741, 16.94, 361),
+    "yolov3": (61_949_149, 61_922_845, 156.62, 440),
+    "yolov3-spp": (62_998_749, 62_971_933, 157.46, 446),
+    "yolov3-tiny": (8_852_366, 8_849_182, 13.28, 72),
+}
+"""Parameters, parameters with every Conv's BatchNorm folded, GFLOPs at 640 px, entries of the state dict."""
+PARAMETERS = {
+    "yolov5n": 1_872_157,
+    "yolov5s": 7_235_389,
+    "yolov5m": 21_190_557,
+    "yolov5l": 46_563_709,
+    "yolov5x": 86_749_405,
+    "yolov5s_city_seg_base": 7_697_479,
+    "yolov5s_city_seg_bise": 8_842_112,
+    "yolov5s_city_seg_lab": 8_213_274,
+    "yolov5s_city_seg_psp": 7_760_090,
+    "yolov5m_city_seg_base": 22_782_183,
+    "yolov5m_city_seg_bise": 23_305_504,
+    "yolov5m_city_seg_lab": 23_435_834,
+    "yolov5m_city_seg_psp": 22_601_914,
+}
+FOLDED_PARAMETERS = {
+    "yolov5n": 1_867_405,
+    "yolov5s": 7_225_885,
+    "yolov5m": 21_172_173,
+    "yolov5l": 46_533_693,
+    "yolov5x": 86_705_005,
+    "yolov5n6": 3_239_884,
+    "yolov5s6": 12_612_508,
+    "yolov5m6": 35_704_908,
+    "yolov5l6": 76_726_332,
+    "yolov5x6": 140_730_220,
+}
+"""As the later releases print them."""
+GFLOPS_640 = {
+    "yolov5n": 4.5,
+    "yolov5s": 16.5,
+    "yolov5m": 49.0,
+    "yolov5l": 109.1,
+    "yolov5x": 205.7,
+    "yolov5n6": 4.6,
+    "yolov5s6": 16.8,
+    "yolov5m6": 50.0,
+    "yolov5l6": 111.4,
+    "yolov5x6": 209.8,
+    "yolov5s-ghost": 8.8,
+}
+GFLOPS_512_1024 = {
+    "yolov5s_city_seg_base": 31.5,
+    "yolov5s_city_seg_bise": 33.5,
+    "yolov5s_city_seg_lab": 30.5,
+    "yolov5s_city_seg_psp": 30.3,
+    "yolov5m_city_seg_base": 92.9,
+    "yolov5m_city_seg_bise": 78.5,
+    "yolov5m_city_seg_lab": 81.1,
+    "yolov5m_city_seg_psp": 85.0,
+}
+
+
+def published_spec(name: str) -> ModelSpec:
+    """Return a model of the zoo, or the P2 model of v5.0: its backbone, and no output at P2 itself."""
+    if name != "yolov5-p2 of v5.0":
+        return load_spec(name)
+    later = load_spec("yolov5-p2")
+    head = [*later.values["head"][:-1], [[24, 27, 30], 1, "Detect", ["nc", "anchors"]]]
+    return later.with_values(backbone=load_spec("yolov5l_v5").values["backbone"], head=head)
+
+
+def blank(name: str) -> Graph:
+    """Return the model without memory."""
+    with torch.device("meta"):
+        return Graph(published_spec(name))
+
+
+def folded_parameters(graph: Graph) -> int:
+    """Count parameters as if every Conv's BatchNorm were folded into a bias: two vectors become one."""
+    count = sum(p.numel() for p in graph.parameters())
+    return count - sum(module.bn.num_features for module in graph.modules() if isinstance(module, Conv))
+
+
+def gflops(name: str, size: tuple[int, int] = (640, 640)) -> float:
+    """Return a model's operations in units of 1e9."""
+    return sum(row.flops for row in tabulate_model(published_spec(name), size)) / 1e9
+
+
+def within_one_percent(ours: float, published: float, decimals: int) -> bool:
+    """Compare with a figure that is itself rounded to so many decimals."""
+    return abs(ours - published) <= 0.01 * published + 0.5 * 10**-decimals
+
+
+@pytest.mark.parametrize("name", V5)
+def test_models_as_v5_measures_them(name: str) -> None:
+    parameters, folded, operations, entries = V5[name]
+    graph = blank(name)
+    assert sum(p.numel() for p in graph.parameters()) == parameters
+    assert folded_parameters(graph) == folded
+    # v5.0 keeps the anchors a second time, in pixels.
+    assert len(graph.state_dict()) == entries - 1
+    assert within_one_percent(gflops(name), operations, 2)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_the_published_ones(name: str) -> None:
+    assert sum(p.numel() for p in blank(name).parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", FOLDED_PARAMETERS)
+def test_folded_parameters_are_the_published_ones(name: str) -> None:
+    assert folded_parameters(blank(name)) == FOLDED_PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", GFLOPS_640)
+def test_operations_are_the_published_ones(name: str) -> None:
+    assert within_one_percent(gflops(name), GFLOPS_640[name], 1)
+
+
+@pytest.mark.parametrize("name", GFLOPS_512_1024)
+def test_operations_of_two_tasks_are_the_published_ones(name: str) -> None:
+    assert within_one_percent(gflops(name, (512, 1024)), GFLOPS_512_1024[name], 1)
+
+
+def test_ghost_model_has_the_published_millions() -> None:
+    """The pull request that brought it (ultralytics/yolov5 4412) says 3.9 M parameters and 8.8 GFLOPs."""
+    assert round(sum(p.numel() for p in blank("yolov5s-ghost").parameters()) / 1e6, 1) == 3.9
+
+
+def test_the_quick_start_model_is_small() -> None:
+    assert 1_900_000 < sum(p.numel() for p in blank("yolov5n_multitask").parameters()) < 2_200_000
