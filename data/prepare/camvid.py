@@ -6,10 +6,6 @@ The source has ``images/{train,val,test}/NAME.jpg``, ``masks/{train,val,test}/NA
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -20,7 +16,9 @@ from tqdm import tqdm
 from data.formats.mask_png import check_mask, read_mask, write_mask
 from data.formats.yolo_txt import write_labels
 from data.image_list import list_images
-from utils.errors import DataError, UsageError
+from data.prepare.folder import link_or_copy, whole_folder
+from data.prepare.summary import Prepared
+from utils.errors import DataError
 
 SPLITS = ("train", "val", "test")
 SEGMENT_NAMES = [
@@ -42,27 +40,6 @@ SMALLEST_AREA = 50
 """Pixels; smaller components are left out."""
 
 
-@dataclass
-class Prepared:
-    """What was written.
-
-    Attributes:
-        yaml: the data YAML.
-        images: split -> number of images.
-        boxes: split -> (4,) number of boxes per class of ``DETECT_NAMES``.
-    """
-
-    yaml: Path
-    images: dict[str, int] = field(default_factory=dict)
-    boxes: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        rows = [f"{'split':8}{'images':>8}" + "".join(f"{name:>12}" for name in DETECT_NAMES)]
-        for split, count in self.images.items():
-            rows.append(f"{split:8}{count:8}" + "".join(f"{boxes:12}" for boxes in self.boxes[split]))
-        return "\n".join([*rows, f"wrote {self.yaml}"])
-
-
 def prepare_camvid(source: Path, out: Path) -> Prepared:
     """CamVid road scenes with boxes derived from the masks.
 
@@ -77,21 +54,11 @@ def prepare_camvid(source: Path, out: Path) -> Prepared:
         UsageError: ``out`` holds files already.
     """
     _check_source(source)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out {out} is there already; remove it or choose another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-    done = Prepared(out / "camvid.yaml")
-    try:
-        partial.mkdir()
+    done = Prepared(out / "camvid.yaml", DETECT_NAMES)
+    with whole_folder(out) as partial:
         for split in SPLITS:
             done.images[split], done.boxes[split] = _prepare_split(source, partial, split)
         (partial / "camvid.yaml").write_text(data_yaml("."), encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        os.rename(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return done
 
 
@@ -156,15 +123,7 @@ def _prepare_split(source: Path, out: Path, split: str) -> tuple[int, np.ndarray
         check_mask(mask, len(SEGMENT_NAMES), [VOID], mask_file)
         classes, boxes = boxes_from_mask(mask)
         counts += np.bincount(classes, minlength=len(DETECT_NAMES))
-        _link_or_copy(image, out / "images" / split / image.name)
+        link_or_copy(image, out / "images" / split / image.name)
         write_labels(out / "labels" / split / f"{image.stem}.txt", classes, boxes)
         write_mask(out / "masks" / split / f"{image.stem}.png", np.where(mask == VOID, 255, mask).astype(np.uint8))
     return len(images), counts
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        # Another file system, or a file that may not be linked.
-        shutil.copyfile(source, target)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data.prepare.camvid as camvid
 from data.config import load_data_config
 from data.dataset import TaskDataset
 from data.formats.mask_png import read_mask, write_mask
@@ -86,7 +85,7 @@ def test_images_are_copied_where_links_are_refused(
     def refuse(*_: object) -> None:
         raise OSError("no links here")
 
-    monkeypatch.setattr(camvid.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     prepare_camvid(source, tmp_path / "out")
     copied = tmp_path / "out/images/val/val_0.jpg"
     assert copied.read_bytes() == (source / "images/val/val_0.jpg").read_bytes() and copied.stat().st_nlink == 1

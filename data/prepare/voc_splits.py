@@ -1,0 +1,126 @@
+"""Which pictures of a Pascal VOC folder belong to which split: its lists, or a seeded draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from data.images import IMAGE_SUFFIXES
+from data.prepare.summary import first_of
+from utils.errors import DataError, UsageError
+
+SPLITS = ("train", "val", "test")
+LISTS = Path("ImageSets") / "Main"
+
+
+@dataclass
+class Splits:
+    """The pictures of each split.
+
+    Attributes:
+        pictures: split -> names of pictures, in the order of the list, each once.
+        notes: a line for whatever the lists name that is not there, and for pictures in two splits.
+    """
+
+    pictures: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_splits(source: Path, pictures: Mapping[str, Path], val_share: float | None, seed: int) -> Splits:
+    """Read the lists ``ImageSets/Main/{train,val,test,trainval}.txt``; where val is missing, draw it if asked to.
+
+    ``trainval`` stands in for a missing ``train`` or ``val``: it is what the other one leaves.
+
+    Args:
+        source: the VOC folder.
+        pictures: all pictures by name, without their suffix.
+        val_share: share of the training pictures to draw for val where no list has it, None for no draw.
+        seed: of that draw.
+
+    Raises:
+        DataError: there is no list and no share, none of the training pictures is there, or a list cannot be read.
+        UsageError: a share is given though there is a list for val.
+    """
+    found = Splits()
+    lists = {name: source / LISTS / f"{name}.txt" for name in (*SPLITS, "trainval")}
+    lists = {name: _read_list(file, pictures, found.notes) for name, file in lists.items() if file.is_file()}
+    if val_share is not None and "val" in lists:
+        raise UsageError(f"{source / LISTS / 'val.txt'} lists the pictures for validation; leave --val-share out")
+    both = lists.pop("trainval", None)
+    for missing, other in (("train", "val"), ("val", "train")):
+        # With a share, trainval is what the draw is made from.
+        if both is not None and missing not in lists and not (missing == "val" and val_share is not None):
+            rest = _without(both, lists.get(other, []))
+            lists |= {missing: rest} if rest else {}
+    if not lists and val_share is not None:
+        lists["train"] = sorted(pictures)
+    if not lists.get("train"):
+        raise DataError(
+            f"{source / LISTS}: no train.txt or trainval.txt names a picture of JPEGImages; add the lists, or, where "
+            "there are none at all, give --val-share 0.2 to draw a fifth of the pictures for validation"
+        )
+    if val_share is not None:
+        lists["train"], lists["val"] = _draw(lists["train"], val_share, seed)
+        found.notes.append(f"drew {len(lists['val'])} of the training pictures for val (seed {seed})")
+    elif "val" not in lists:
+        found.notes.append(f"no list for val; --val-share 0.2 draws one, which training needs ({source / LISTS})")
+    found.pictures = {split: lists[split] for split in SPLITS if lists.get(split)}
+    _note_overlaps(found)
+    return found
+
+
+def _read_list(file: Path, pictures: Mapping[str, Path], notes: list[str]) -> list[str]:
+    """Return the pictures that a list names; a name that is not there is noted and never looked for on the disk."""
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: not a text file; write one name of a picture per line") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); mend its permissions or its disk") from None
+    names = dict.fromkeys(_listed_name(line, pictures) for line in lines if line)
+    absent = [name for name in names if name not in pictures]
+    if absent:
+        notes.append(f"{len(absent)} pictures of {file.name} are not in JPEGImages: {first_of(absent)}")
+    return [name for name in names if name in pictures]
+
+
+def _listed_name(line: str, pictures: Mapping[str, Path]) -> str:
+    if line in pictures:
+        return line
+    # The lists of single classes have a second column, -1, 0 or 1.
+    name, _, flag = line.rpartition(" ")
+    if name and flag in ("-1", "0", "1"):
+        line = name.strip()
+    stem, dot, suffix = line.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else line
+
+
+def _without(names: list[str], others: list[str]) -> list[str]:
+    left_out = set(others)
+    return [name for name in names if name not in left_out]
+
+
+def _draw(names: list[str], share: float, seed: int) -> tuple[list[str], list[str]]:
+    """Return the names that stay and those drawn, at least one of each."""
+    if len(names) < 2:
+        raise DataError(f"{names[0]}: the only picture; --val-share needs two or more")
+    count = min(max(round(share * len(names)), 1), len(names) - 1)
+    drawn = set(np.random.default_rng(seed).choice(len(names), count, replace=False).tolist())
+    ordered = sorted(names)
+    return (
+        [name for i, name in enumerate(ordered) if i not in drawn],
+        [name for i, name in enumerate(ordered) if i in drawn],
+    )
+
+
+def _note_overlaps(found: Splits) -> None:
+    for i, split in enumerate(SPLITS):
+        for other in SPLITS[i + 1 :]:
+            common = set(found.pictures.get(split, [])) & set(found.pictures.get(other, []))
+            if common:
+                found.notes.append(
+                    f"WARNING: {len(common)} pictures are in {split} and in {other}: {first_of(sorted(common))}"
+                )
