@@ -15,12 +15,12 @@ import torch
 from tqdm import tqdm
 
 from data.sources import Frame, Sources, find_sources, read_frames
-from models.checkpoint import load_model
-from models.graph import Graph
+from models.inference import Inference, load_inference
 from models.predictions import DetectionResult, PostprocessOptions
 from models.predictor import STAGES, Predictor, group_equal
+from models.views import AUGMENTED, SINGLE
 from utils.annotate import Style, annotate, count_objects, describe
-from utils.devices import autocast_dtype, select_device
+from utils.devices import DTYPES, autocast_dtype, select_device
 from utils.errors import DataError, UsageError, did_you_mean, run_command
 from utils.files import increment_run_folder
 from utils.logging import start_logging
@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--weights", required=True, help="checkpoint, such as runs/train/exp/weights/best.safetensors")
+    add("--weights", required=True, nargs="+", help="checkpoint; several of the same heads and classes answer together")
     add("--source", required=True, help="image, video, folder, quoted glob, or .txt list of files")
     add("--heads", nargs="+", help="only these heads (default: all, in one pass)")
     add("--img-size", "--imgsz", "--img", type=int, default=640, help="long side, pixels (default %(default)s)")
@@ -73,9 +73,17 @@ def build_parser() -> argparse.ArgumentParser:
     add("--iou-thres", "--iou", type=float, default=0.45, help="overlap that suppresses (default %(default)s)")
     add("--max-det", type=int, default=1000, help="most objects per image (default %(default)s)")
     add("--classes", type=int, nargs="+", help="keep only objects of these class indices")
+    add("--augment", action="store_true", help="look three times: as it is, mirrored at 0.83 and at 0.67 of the size")
     add("--agnostic-nms", action="store_true", help="suppress across classes")
     add("--device", default="", help="cpu, or the number of a GPU (default: the first GPU, else the CPU)")
-    add("--dtype", default="float32", choices=("auto", "bfloat16", "float32"), help="format of forward passes")
+    add("--dtype", default="float32", choices=DTYPES, help="format of forward passes (default %(default)s)")
+    add(
+        "--half",
+        dest="dtype",
+        action="store_const",
+        const="half",
+        help="in 16 bits, where the device computes in them",
+    )
     add("--batch-size", type=int, default=1, help="most pictures of equal input shape per pass (default %(default)s)")
     add("--save-txt", action="store_true", help="write objects as label text")
     add("--save-conf", action="store_true", help="add the confidence to --save-txt")
@@ -196,11 +204,12 @@ def detect(options: argparse.Namespace) -> Path:
 def prepare(options: argparse.Namespace, sources: Sources) -> Run:
     """Load the model, hold the options against it, and make the run folder."""
     device = select_device(options.device)
-    graph = load_model(options.weights, device)
-    heads = choose_heads(graph, options)
+    dtype = autocast_dtype(device, options.dtype)
+    model = load_inference(options.weights, device, AUGMENTED if options.augment else SINGLE)
+    heads = choose_heads(model, options)
     base_size = options.base_size or options.img_size
-    sizes = {head: base_size if "masks" in graph.heads[head].targets else options.img_size for head in heads}
-    refuse_idle_options(graph, heads, options)
+    sizes = {head: base_size if "masks" in model.heads[head].targets else options.img_size for head in heads}
+    refuse_idle_options(model, heads, options)
     thresholds = PostprocessOptions(
         conf=options.conf_thres,
         iou=options.iou_thres,
@@ -209,47 +218,46 @@ def prepare(options: argparse.Namespace, sources: Sources) -> Run:
         classes=tuple(options.classes) if options.classes else None,
     )
     clock = StageClock(("read", *STAGES, "draw and write"))
-    dtype = autocast_dtype(device, options.dtype)
-    predictor = Predictor(graph, sizes, thresholds, device, dtype, clock)
+    predictor = Predictor(model, sizes, thresholds, device, dtype, clock)
     predictor.warm_up(options.img_size)
     wanted = Wanted(not options.nosave, options.save_txt, options.save_conf, options.save_mask)
-    files = ResultFiles(run_folder(options, sources, wanted), graph.names, wanted)
+    files = ResultFiles(run_folder(options, sources, wanted), model.names, wanted)
     style = Style(options.line_thickness, not options.hide_labels, not options.hide_conf, options.mask_alpha)
     LOGGER.info(
         "%s on %s in %s, heads %s",
-        options.weights,
+        " + ".join(options.weights),
         device,
         str(dtype or torch.float32).removeprefix("torch."),
         ", ".join(heads),
     )
-    return Run(predictor, graph.names, files, style, len(sources), options.batch_size, clock)
+    return Run(predictor, model.names, files, style, len(sources), options.batch_size, clock)
 
 
-def choose_heads(graph: Graph, options: argparse.Namespace) -> list[str]:
+def choose_heads(model: Inference, options: argparse.Namespace) -> list[str]:
     """Return the heads to run.
 
     Raises:
         UsageError: the model has no such head, or no such class.
     """
     for name in options.heads or ():
-        if name not in graph.heads:
-            hint = did_you_mean(name, graph.heads)
-            raise UsageError(f"--heads {name}: the model has no such head, only {', '.join(graph.heads)}.{hint}")
-    heads = [name for name in graph.heads if not options.heads or name in options.heads]
-    objects = [graph.heads[name].num_classes for name in heads if "boxes" in graph.heads[name].targets]
+        if name not in model.heads:
+            hint = did_you_mean(name, model.heads)
+            raise UsageError(f"--heads {name}: the model has no such head, only {', '.join(model.heads)}.{hint}")
+    heads = [name for name in model.heads if not options.heads or name in options.heads]
+    objects = [model.heads[name].num_classes for name in heads if "boxes" in model.heads[name].targets]
     for index in options.classes or ():
         if objects and not 0 <= index < max(objects):
             raise UsageError(f"--classes {index}: the model's classes are 0 to {max(objects) - 1}")
     return heads
 
 
-def refuse_idle_options(graph: Graph, heads: Sequence[str], options: argparse.Namespace) -> None:
+def refuse_idle_options(model: Inference, heads: Sequence[str], options: argparse.Namespace) -> None:
     """Make sure that every option that needs a kind of head finds one.
 
     Raises:
         UsageError: none of the heads to run answers what an option asks for.
     """
-    answered = {target for head in heads for target in graph.heads[head].targets}
+    answered = {target for head in heads for target in model.heads[head].targets}
     wishes = (
         ("--save-txt", options.save_txt, "boxes"),
         ("--classes", options.classes, "boxes"),
@@ -371,10 +379,10 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def main() -> None:
-    """Entry point."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; ``arguments`` stand in for the command line."""
     start_logging()
-    detect(parse_options())
+    detect(parse_options(arguments))
 
 
 if __name__ == "__main__":

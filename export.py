@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from data.images import read_image
-from models.checkpoint import load_model
+from models.fusing import fuse_graph
 from models.graph import Graph
+from models.weights import load_model
 from utils.errors import UsageError, did_you_mean, run_command
 from utils.export.agreement import Difference, check_images, compare_onnx, judge
 from utils.export.exported_graph import ExportedGraph
@@ -167,13 +169,16 @@ def show_differences(differences: Mapping[str, Difference], tolerance: float) ->
 def export_onnx(graph: Graph, picture: np.ndarray, path: Path, options: argparse.Namespace) -> None:
     """Write a model as ONNX; the file appears only when ONNX Runtime computes from it what the model computes.
 
+    The file has the BatchNorms folded, and is held against the model as it is, so that the check is about both.
+
     Raises:
         ExportError: the model cannot be translated, or the file computes something else.
     """
     module = ExportedGraph(graph, chosen_heads(graph, options.heads))
+    fused = ExportedGraph(fuse_graph(copy.deepcopy(graph)), module.heads)
     shape = input_shape(options, graph.stride)
     LOGGER.info("translating %s with the heads %s", options.weights, ", ".join(module.heads))
-    model = build_onnx(module, shape, options.dynamic, options.opset)
+    model = build_onnx(fused, shape, options.dynamic, options.opset)
     shapes = [shape]
     if options.dynamic:
         shapes.append((shape[0] + 1, shape[1] + graph.stride, shape[2] + 2 * graph.stride))

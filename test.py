@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import numpy as np
 from data.config import TaskData, load_data_config, segmentation_root
 from data.dataset import TaskDataset
 from data.samples import Batch
-from models.checkpoint import load_model
-from models.graph import Graph
+from models.inference import Inference, load_inference
 from models.predictions import DetectionResult, PostprocessOptions
-from utils.devices import autocast_dtype, select_device
+from models.views import AUGMENTED, SINGLE
+from utils.devices import DTYPES, autocast_dtype, select_device
 from utils.errors import DataError, UsageError, run_command
 from utils.files import UniqueNames, increment_run_folder
 from utils.label_text import write_label_text
@@ -49,7 +48,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--weights", required=True, help="checkpoint, such as runs/train/exp/weights/best.safetensors")
+    parser.add_argument(
+        "--weights", required=True, nargs="+", help="checkpoint; several of the same heads and classes answer together"
+    )
     parser.add_argument("--data", required=True, help="data YAML: a path or a name in data/configs")
     parser.add_argument(
         "--segdata", help="segmentation data in place of the YAML's: a root folder or another data YAML"
@@ -73,6 +74,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--iou-thres", "--iou", type=float, default=0.6, help="overlap that suppresses (default %(default)s)"
     )
     parser.add_argument("--max-det", type=int, default=300, help="most objects per image (default %(default)s)")
+    parser.add_argument(
+        "--augment", action="store_true", help="look three times: as it is, mirrored at 0.83 and at 0.67 of the size"
+    )
     parser.add_argument("--save-json", action="store_true", help="write the boxes as COCO JSON")
     parser.add_argument("--save-txt", action="store_true", help="write the boxes as label text, one file per image")
     parser.add_argument("--save-conf", action="store_true", help="add the confidence to --save-txt")
@@ -82,7 +86,14 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--device", default="", help="cpu, or the number of a GPU (default: the first GPU, else the CPU)"
     )
     parser.add_argument(
-        "--dtype", default="float32", choices=("auto", "bfloat16", "float32"), help="format of forward passes"
+        "--dtype", default="float32", choices=DTYPES, help="format of forward passes (default %(default)s)"
+    )
+    parser.add_argument(
+        "--half",
+        dest="dtype",
+        action="store_const",
+        const="half",
+        help="in 16 bits, where the device computes in them",
     )
     parser.add_argument(
         "--workers", type=int, default=8, help="worker processes, at most one per core (default %(default)s)"
@@ -101,24 +112,24 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def open_test_data(graph: Graph, options: argparse.Namespace) -> dict[str, TaskDataset]:
+def open_test_data(model: Inference, options: argparse.Namespace) -> dict[str, TaskDataset]:
     """Open the asked split for every head that has data.
 
     Raises:
         DataError: no head has data, or an asked head has none.
         UsageError: an option is about a head that the model does not have.
     """
-    if options.segdata and all(head.task != "segment" for head in graph.heads.values()):
+    if options.segdata and all(head.task != "segment" for head in model.heads.values()):
         raise UsageError(f"--segdata {options.segdata}: the model has no segmentation head; leave the option out")
     config = load_data_config(options.data, splits=(options.task,))
     datasets: dict[str, TaskDataset] = {}
     missing: dict[str, DataError] = {}
-    for name, head in graph.heads.items():
+    for name, head in model.heads.items():
         if options.heads and name not in options.heads:
             continue
         try:
             if options.segdata and head.task == "segment":
-                data = segmentation_data(options, name, graph.names[name])
+                data = segmentation_data(options, name, model.names[name])
             else:
                 data = config.for_head(name, head.task)
         except DataError as error:
@@ -132,9 +143,9 @@ def open_test_data(graph: Graph, options: argparse.Namespace) -> dict[str, TaskD
                 f"{head.num_classes} classes apart; test with the data it was trained for"
             )
         datasets[name] = TaskDataset(data, options.task)
-    unknown = [name for name in options.heads or () if name not in graph.heads]
+    unknown = [name for name in options.heads or () if name not in model.heads]
     if unknown:
-        raise UsageError(f"--heads {unknown[0]}: the model has no such head, only {', '.join(graph.heads)}")
+        raise UsageError(f"--heads {unknown[0]}: the model has no such head, only {', '.join(model.heads)}")
     if missing and (options.heads or not datasets):
         raise next(iter(missing.values()))
     for name in missing:
@@ -154,18 +165,18 @@ class ResultWriter:
     """Takes results batch by batch and leaves pictures and label files in the run folder.
 
     Args:
-        graph: the model, for class names.
+        names: class names per head.
         folder: the run folder.
         options: command-line values.
     """
 
-    def __init__(self, graph: Graph, folder: Path, options: argparse.Namespace) -> None:
-        self.graph, self.folder, self.options = graph, folder, options
+    def __init__(self, names: Mapping[str, list[str]], folder: Path, options: argparse.Namespace) -> None:
+        self.names, self.folder, self.options = names, folder, options
         self._drawn: dict[str, int] = {}
-        self._label_names = {head: UniqueNames() for head in graph.heads}
+        self._label_names = {head: UniqueNames() for head in names}
 
     def __call__(self, name: str, batch: Batch, results: list[Any]) -> None:
-        names = self.graph.names[name]
+        names = self.names[name]
         drawn = self._drawn.get(name, 0)
         if not self.options.noplots and drawn < MOST_PICTURES:
             self._drawn[name] = drawn + 1
@@ -185,20 +196,19 @@ class ResultWriter:
 def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Test, print the tables, and return the metrics of every head."""
     device = select_device(options.device)
-    graph = load_model(options.weights, device)
-    datasets = open_test_data(graph, options)
+    dtype = autocast_dtype(device, options.dtype)
+    model = load_inference(options.weights, device, AUGMENTED if options.augment else SINGLE)
+    datasets = open_test_data(model, options)
     folder = increment_run_folder(options.project, options.name, options.exist_ok)
-    workers = min(options.workers, os.cpu_count() or 1)
     base_size = options.base_size or options.img_size
-    tests = build_tests(graph, datasets, options.img_size, base_size, options.batch_size, workers)
+    tests = build_tests(model, datasets, options.img_size, base_size, options.batch_size, options.workers)
     thresholds = PostprocessOptions(
         conf=options.conf_thres, iou=options.iou_thres, max_det=options.max_det, multi_label=True
     )
-    writer = ResultWriter(graph, folder, options)
-    dtype = autocast_dtype(device, options.dtype)
+    writer = ResultWriter(model.names, folder, options)
     metrics: dict[str, dict[str, float]] = {}
     for name, head_test in tests.items():
-        evaluator = run_head_test(graph, name, head_test, device, dtype, thresholds, writer)
+        evaluator = run_head_test(model, name, head_test, device, dtype, thresholds, writer)
         metrics[name] = measured(evaluator.compute())
         summary = "  ".join(f"{metric} {value:.4f}" for metric, value in metrics[name].items())
         LOGGER.info("\n%s (%s): %s", name, options.task, summary)

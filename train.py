@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,9 +142,8 @@ def train(options: argparse.Namespace) -> Path:
 def build_validation(graph: Graph, data: DataConfig, options: argparse.Namespace) -> dict[str, HeadTest]:
     """Return the validation of every head, at the sizes and batch size that the options give."""
     size = options.img_size[-1]
-    workers = min(options.workers, os.cpu_count() or 1)
     datasets = open_datasets(graph, data, "val", options.cache)
-    return build_tests(graph, datasets, size, options.base_size or size, options.batch_size, workers)
+    return build_tests(graph, datasets, size, options.base_size or size, options.batch_size, options.workers)
 
 
 def describe(scores: dict[str, dict[str, float]]) -> str:

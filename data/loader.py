@@ -36,7 +36,8 @@ def build_train_loader(
         dataset: the samples.
         transform: makes sample ``index`` out of the data set with a given generator.
         batch_size: samples per batch; the last batch of an epoch may hold fewer.
-        workers: worker processes; 0 works in the main process. The content of the batches does not depend on it.
+        workers: worker processes, at most one per core; 0 works in the main process. The content of the batches does
+            not depend on it.
         seed: of shuffling and augmentation, at least 0.
 
     Raises:
@@ -53,7 +54,7 @@ def build_test_loader(
     stride: int,
     workers: int,
     rect: bool = True,
-    pad: float = 0.5,
+    pad: float = 0.0,
 ) -> TestLoader:
     """Return a loader of letterboxed batches with placements and native masks; every sample comes exactly once.
 
@@ -62,9 +63,9 @@ def build_test_loader(
         img_size: longer side of a picture within the input, pixels, rounded up to the stride.
         batch_size: samples per batch.
         stride: sides of inputs are multiples of it, pixels.
-        workers: worker processes; 0 works in the main process.
-        rect: batches of similar aspect with rectangular inputs (the ids tell which image is which) instead of square
-            inputs in the data set's own order.
+        workers: worker processes, at most one per core; 0 works in the main process.
+        rect: batches of images that need the same rectangular input (the ids tell which image is which) instead of
+            square inputs in the data set's own order.
         pad: strides of extra padding of rectangular inputs.
 
     Raises:
@@ -262,7 +263,7 @@ def _require_samples(dataset: TaskSource) -> None:
 
 
 def _torch_loader(items: Dataset, batch_sampler: Sampler[list[Key]] | list[list[TestKey]], workers: int) -> DataLoader:
-    workers = min(workers, len(batch_sampler))
+    workers = min(workers, os.cpu_count() or 1, len(batch_sampler))
     return DataLoader(
         items,
         batch_sampler=batch_sampler,

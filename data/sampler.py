@@ -1,4 +1,4 @@
-"""Which samples make which batch: shuffled and resumable for training, of similar aspect for testing."""
+"""Which samples make which batch: shuffled and resumable for training, of equal input shape for testing."""
 
 from __future__ import annotations
 
@@ -67,33 +67,30 @@ def square_batches(count: int, batch_size: int, img_size: int, stride: int) -> l
 
 
 def rectangular_batches(
-    sizes: np.ndarray, batch_size: int, img_size: int, stride: int, pad: float
+    sizes: np.ndarray, batch_size: int, img_size: int, stride: int, pad: float = 0.0
 ) -> list[ShapedBatch]:
-    """Cut a data set into batches of similar aspect, each with the smallest input that suits all of its images.
+    """Cut a data set into batches of images that need the same input, so that no image is padded for another's sake.
+
+    What a network is shown of an image does not depend on the batch size then, and without ``pad`` it is what the image
+    alone would be shown as.
 
     Args:
         sizes: (n, 2) int, native height and width.
-        batch_size: samples per batch; the last batch may hold fewer.
+        batch_size: samples per batch; the last batch of a shape may hold fewer.
         img_size: longer side of a picture within the input, pixels, rounded up to the stride.
         stride: sides of an input are multiples of it, pixels.
-        pad: strides that are added to both sides before rounding up; 0 gives the tightest inputs.
+        pad: strides that are added to both sides before rounding up.
 
     Returns:
-        Batches from the widest to the tallest images.
+        Batches from the widest to the tallest inputs, the images of a shape in their own order.
     """
-    sizes = np.asarray(sizes)
-    aspects = sizes[:, 0] / sizes[:, 1]
-    order = np.argsort(aspects, kind="stable")
+    sizes = np.asarray(sizes, np.float64)
     side = round_up_to_stride(img_size, stride)
-    batches = []
-    for first in range(0, len(order), batch_size):
-        indices = order[first : first + batch_size]
-        height = min(aspects[indices].max(), 1.0)
-        width = min(1 / aspects[indices].min(), 1.0)
-        batches.append((indices.tolist(), (_side(height, side, stride, pad), _side(width, side, stride, pad))))
+    resized = np.maximum(np.rint(sizes * (side / sizes.max(1, keepdims=True))), 1)
+    shapes, group = np.unique(np.ceil(resized / stride + pad).astype(np.int64) * stride, axis=0, return_inverse=True)
+    batches: list[ShapedBatch] = []
+    for number in np.argsort(shapes[:, 0] / shapes[:, 1], kind="stable"):
+        members = np.flatnonzero(group.reshape(-1) == number).tolist()
+        shape = (int(shapes[number, 0]), int(shapes[number, 1]))
+        batches += [(members[first : first + batch_size], shape) for first in range(0, len(members), batch_size)]
     return batches
-
-
-def _side(fraction: float, img_size: int, stride: int, pad: float) -> int:
-    # The tiny amount keeps a side that is a whole number of strides from being rounded up by one more.
-    return math.ceil(fraction * img_size / stride + pad - 1e-6) * stride

@@ -1,29 +1,28 @@
 """Our checkpoint: one ``.safetensors`` file, tensors plus plain values as JSON in its header. Loading executes nothing.
 
+``python -m models.checkpoint info FILE`` says what is in a file, ours or official.
+
 Tensor names: ``model/NAME``, ``ema/NAME``, ``optimizer/KEY/NAME``, ``criterion/HEAD/NAME``, ``rng/torch``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from models.graph import Graph, with_classes
-from models.spec import parse_spec
 from utils.errors import ModelError, RunError
 from utils.files import atomic_write
 
 FORMAT_VERSION = 1
 HEADER_KEY = "yolograph"
+HEADER_KINDS = {"source": str, "graph": str, "names": dict, "progress": dict}
 
 
 @dataclass
@@ -89,70 +88,30 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise ModelError(
             f"{path}: there is no such checkpoint; train one first or give the path of a .safetensors file"
         )
-    if path.suffix != ".safetensors":
-        raise ModelError(f"{path}: checkpoints are .safetensors files, and this is a '{path.suffix}' file")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:
         raise ModelError(f"{path}: is damaged or not a safetensors file ({error}); copy or download it again") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT_VERSION:
         raise ModelError(
             f"{path}: has no yolograph header of format {FORMAT_VERSION}, so the model it belongs to is unknown"
         )
+    for key, kind in HEADER_KINDS.items():
+        if not isinstance(header.get(key), kind):
+            raise ModelError(f"{path}: the entry '{key}' of its header is missing or damaged; copy the file again")
     tensors: dict[str, dict[str, Tensor]] = {}
     for name, tensor in flat.items():
         group, _, rest = name.partition("/")
         tensors.setdefault(group, {})[rest] = tensor
+    if not tensors.get("ema") and not tensors.get("model"):
+        raise ModelError(f"{path}: holds no weights; copy the file again")
     return Checkpoint(header["source"], header["graph"], header["names"], tensors, header["progress"])
 
 
-def build_model(checkpoint: Checkpoint, path: str | Path = "checkpoint") -> Graph:
-    """Return the model of a checkpoint on the CPU with its (averaged) weights, in eval mode.
+if __name__ == "__main__":
+    from models.checkpoint_info import main
+    from utils.errors import run_command
 
-    Raises:
-        ModelError: weights and graph do not belong together.
-    """
-    graph = Graph(parse_spec(yaml.safe_load(checkpoint.graph_yaml), checkpoint.source))
-    graph.names = {name: list(names) for name, names in checkpoint.names.items()}
-    try:
-        missing, unexpected = graph.load_state_dict(checkpoint.weights, strict=False)
-    except RuntimeError as error:
-        # PyTorch lists every tensor of another shape on a line of its own, below a headline.
-        reason = str(error).splitlines()[-1].strip()
-        raise ModelError(f"{path}: weights and graph differ: {reason}") from None
-    if missing or unexpected:
-        raise ModelError(f"{path}: weights and graph differ, for instance at {(missing + unexpected)[0]}")
-    return graph.eval()
-
-
-def load_model(path: str | Path, device: torch.device | None = None) -> Graph:
-    """Return the model of a checkpoint file in eval mode, channels-last, on ``device``."""
-    graph = build_model(load_checkpoint(path), path)
-    return graph.to(device or torch.device("cpu")).to(memory_format=torch.channels_last)
-
-
-def graph_for_data(checkpoint: Checkpoint, classes: Mapping[str, int]) -> Graph:
-    """Return a fresh model with the checkpoint's rows and the data's numbers of classes."""
-    return Graph(with_classes(parse_spec(yaml.safe_load(checkpoint.graph_yaml), checkpoint.source), classes))
-
-
-def transfer_weights(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
-    """Copy weights of equal name and shape into a model.
-
-    Args:
-        graph: the model to fill.
-        weights: state dict of another model.
-
-    Returns:
-        Names that were copied, and names of the model that were not.
-    """
-    own = graph.state_dict()
-    fitting = {
-        name: tensor
-        for name, tensor in weights.items()
-        if name in own and own[name].shape == tensor.shape and not name.endswith("anchors")
-    }
-    graph.load_state_dict(fitting, strict=False)
-    return sorted(fitting), sorted(set(own) - set(fitting))
+    run_command(main)

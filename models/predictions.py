@@ -5,10 +5,28 @@ Shape suffixes: B images, N candidate boxes, C classes, H rows, W columns, k kep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol, Self
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from models.views import View
+
+
+class Predictions(Protocol):
+    """What every kind of batched predictions offers, so that several passes or models can answer together."""
+
+    def undo(self, view: View) -> Self:
+        """Return what was predicted for a changed input as predictions for the input itself."""
+        ...
+
+    @classmethod
+    def combine(cls, parts: Sequence[Self]) -> Self:
+        """Join predictions for the same inputs, each from another pass or model."""
+        ...
 
 
 @dataclass
@@ -25,12 +43,64 @@ class Detections:
     scores: Tensor
     objectness: Tensor | None = None
 
+    def undo(self, view: View) -> Detections:
+        """Move the boxes back; like all boxes before suppression they may reach beyond the input."""
+        place = view.placement
+        x, y = self.boxes[..., 0::2], self.boxes[..., 1::2]
+        x, y = (x - place.left) / place.scale_x, (y - place.top) / place.scale_y
+        if view.mirrored:
+            # What was the right edge is the left one now.
+            x = place.width - x.flip(-1)
+        return Detections(torch.stack((x, y), -1).flatten(-2), self.scores, self.objectness)
+
+    @classmethod
+    def combine(cls, parts: Sequence[Detections]) -> Detections:
+        """Put all candidates side by side; suppression chooses among them.
+
+        Where only some parts tell objectness, it is multiplied into their scores, which gives the same confidences.
+        """
+        objectness = [part.objectness for part in parts if part.objectness is not None]
+        if 0 < len(objectness) < len(parts):
+            parts, objectness = [part._with_confidences() for part in parts], []
+        return Detections(
+            torch.cat([part.boxes for part in parts], 1),
+            torch.cat([part.scores for part in parts], 1),
+            torch.cat(objectness, 1) if objectness else None,
+        )
+
+    def _with_confidences(self) -> Detections:
+        return self if self.objectness is None else Detections(self.boxes, self.scores * self.objectness[..., None])
+
 
 @dataclass
 class Masks:
     """Class logits of a batch: (B, C, H, W) at the network input's size."""
 
     logits: Tensor
+
+    def undo(self, view: View) -> Masks:
+        """Cut the input's area out, resize it and mirror it back.
+
+        Corners are not aligned here, unlike in a head's own enlargement: the way back is that of the picture.
+        """
+        place = view.placement
+        top, bottom, left, right = view.area
+        logits = self.logits[..., top:bottom, left:right]
+        logits = F.interpolate(logits, (place.height, place.width), mode="bilinear", align_corners=False)
+        return Masks(logits.flip(-1) if view.mirrored else logits)
+
+    @classmethod
+    def combine(cls, parts: Sequence[Masks]) -> Masks:
+        """Average the probabilities, and return their logarithms, which are logits again.
+
+        Probabilities and not logits are averaged because models give logits of different size: the mean of logits
+        would follow whichever is loudest, while here every part has one vote, at most.
+        """
+        total = parts[0].logits.softmax(1)
+        for part in parts[1:]:
+            total += part.logits.softmax(1)
+        smallest = torch.finfo(total.dtype).tiny
+        return Masks((total / len(parts)).clamp_min_(smallest).log_())
 
 
 def named_outputs(predictions: Any) -> dict[str, Tensor]:

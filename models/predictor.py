@@ -1,4 +1,4 @@
-"""Pictures in, results out: letterbox, one pass through the graph, decoding and suppression for every asked head."""
+"""Pictures in, results out: letterbox, the model's answer, and suppression for every asked head."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from data.transforms.letterbox import apply_plan, plan_for_stride
 from models.graph import Graph
+from models.inference import Inference, as_inference
 from models.predictions import PostprocessOptions
 from utils.stage_clock import StageClock
 
@@ -22,7 +23,7 @@ class Predictor:
     """Runs heads over batches of pictures. Heads with the same input size share one pass.
 
     Args:
-        graph: the model, in eval mode on ``device``.
+        model: a graph, or what else answers for pictures, in eval mode on ``device``.
         sizes: per head to run, the longer side of the picture in the network's input, pixels.
         options: thresholds of the results.
         device: where the model is.
@@ -32,20 +33,21 @@ class Predictor:
 
     def __init__(
         self,
-        graph: Graph,
+        model: Graph | Inference,
         sizes: dict[str, int],
         options: PostprocessOptions,
         device: torch.device,
         dtype: torch.dtype | None,
         clock: StageClock,
     ) -> None:
-        self.graph, self.options, self.device, self.dtype, self.clock = graph, options, device, dtype, clock
+        self.model = as_inference(model)
+        self.options, self.device, self.dtype, self.clock = options, device, dtype, clock
         self._heads = {size: [head for head in sizes if sizes[head] == size] for size in sizes.values()}
         self._order = list(sizes)
 
     def input_shapes(self, image: np.ndarray) -> tuple[tuple[int, int], ...]:
         """Return the (height, width) of every input that a picture needs; equal ones can share a batch."""
-        return tuple(plan_for_stride(image.shape[:2], size, self.graph.stride).out for size in self._heads)
+        return tuple(plan_for_stride(image.shape[:2], size, self.model.stride).out for size in self._heads)
 
     def shape_text(self, image: np.ndarray) -> str:
         """Return the input of a picture as ``480x640``; with a second input size, both."""
@@ -61,18 +63,16 @@ class Predictor:
         found: dict[str, list[Any]] = {}
         for size, heads in self._heads.items():
             with self.clock.time("preprocess"):
-                plans = [plan_for_stride(image.shape[:2], size, self.graph.stride) for image in images]
+                plans = [plan_for_stride(image.shape[:2], size, self.model.stride) for image in images]
                 stacked = np.stack([apply_plan(image, plan) for image, plan in zip(images, plans, strict=True)])
                 batch = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(self.device)
             with self.clock.time("inference"):
-                with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-                    raw = self.graph(batch, heads=heads)
-                decoded = {head: self.graph.heads[head].predict(raw[head], tuple(batch.shape[-2:])) for head in heads}
+                predictions = self.model(batch, heads, self.dtype)
                 self._wait()
             with self.clock.time("postprocess"):
                 placements = [plan.placement for plan in plans]
                 for head in heads:
-                    found[head] = self.graph.heads[head].postprocess(decoded[head], self.options, placements)
+                    found[head] = self.model.heads[head].postprocess(predictions[head], self.options, placements)
         return [{head: found[head][i] for head in self._order} for i in range(len(images))]
 
     def warm_up(self, size: int) -> None:

@@ -18,7 +18,8 @@ import torch
 import detect
 from data.formats.mask_png import read_mask
 from models.checkpoint import Checkpoint, save_checkpoint
-from models.graph import load_graph
+from models.graph import Graph, load_graph
+from models.weights import load_weights
 from utils.errors import run_command
 from utils.plots.palette import mask_palette
 
@@ -84,16 +85,15 @@ def video_facts(path: Path) -> tuple[int, float, tuple[int, int]]:
 
 
 @pytest.fixture
-def run(tmp_path, weights, monkeypatch, capsys):
+def run(tmp_path, weights, capsys):
     """Call the command in this process; returns (exit code, standard output, standard error)."""
 
     def call(source: object, *more: str, model: Path = weights) -> tuple[int, str, str]:
         arguments = ["--weights", str(model), "--source", str(source), "--project", str(tmp_path / "runs")]
         small = ["--img-size", "64", "--conf-thres", "0.1", "--max-det", "5", "--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", ["detect.py", *arguments, *small, *more])
         code = 0
         try:
-            run_command(detect.main)
+            run_command(lambda: detect.main([*arguments, *small, *more]))
         except SystemExit as stop:
             code = stop.code
         out, err = capsys.readouterr()
@@ -228,11 +228,62 @@ def test_nothing_found_leaves_an_empty_label_file(run, tmp_path):
     assert (tmp_path / "runs" / "exp" / "labels" / "a.txt").read_text() == ""
 
 
+def save_variant(path: Path, weights: Path, **names: list[str]) -> Path:
+    """Write the model of another file with other weights, and other class names where given."""
+    checkpoint = load_weights(weights)
+    tensors = {"ema": {name: tensor * 1.05 for name, tensor in checkpoint.weights.items()}}
+    save_checkpoint(path, Checkpoint("tiny.yaml", checkpoint.graph_yaml, {**checkpoint.names, **names}, tensors))
+    return path
+
+
+def test_augmentation_and_ensembles_change_the_results_and_nothing_else(run, tmp_path, weights):
+    source = make_image(tmp_path / "a.png", (50, 90))
+    other = save_variant(tmp_path / "other.safetensors", weights)
+    results = {}
+    for name, more in {
+        "plain": [],
+        "augmented": ["--augment"],
+        "two": ["--weights", str(weights), str(other)],
+        "twice": ["--weights", str(weights), str(weights), "--iou-thres", "1"],
+    }.items():
+        code, out, err = run(source, "--save-txt", "--save-conf", "--save-mask", "--name", name, *more)
+        assert code == 0, err
+        folder = tmp_path / "runs" / name
+        assert files_below(folder) == ["a.png", "labels/a.txt", "masks/a.png", "masks/a_colour.png"]
+        results[name] = read_labels(folder / "labels" / "a.txt"), read_mask(folder / "masks" / "a.png")
+        assert f"{' + '.join(more[1:3]) if name[:2] == 'tw' else weights} on cpu in float32" in out
+    plain, plain_mask = results.pop("plain")
+    twice, twice_mask = results.pop("twice")
+    for labels, mask in results.values():
+        assert not np.array_equal(labels, plain) and not np.array_equal(mask, plain_mask)
+    np.testing.assert_allclose(twice[:4:2], twice[1:4:2], atol=1e-4)
+    np.testing.assert_allclose(twice[::2], plain[:3], atol=1e-4)
+    assert (twice_mask == plain_mask).mean() > 0.999
+
+
+def test_models_of_other_classes_are_refused(run, tmp_path, weights):
+    other = save_variant(tmp_path / "other.safetensors", weights, detect=["car", "person", "cat"])
+    code, _, err = run(make_image(tmp_path / "a.png"), "--weights", str(weights), str(other))
+    assert code == 2 and err.count("\n") == 1
+    assert str(weights) in err and str(other) in err and "'dog'" in err and "'cat'" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_half_takes_what_the_cpu_has(run, tmp_path, monkeypatch):
+    source = make_image(tmp_path / "a.png")
+    for supported, dtype in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda supported=supported: supported)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        code, out, _ = run(source, "--half", "--name", dtype)
+        assert code == 0 and f" on cpu in {dtype}, heads" in out
+        assert ("--half: this CPU" in out) != supported
+
+
 def test_heads_share_one_pass(run, tmp_path, monkeypatch):
     calls = []
-    forward = detect.Graph.forward
+    forward = Graph.forward
     monkeypatch.setattr(
-        detect.Graph,
+        Graph,
         "forward",
         lambda self, images, heads=None: calls.append(list(heads)) or forward(self, images, heads),
     )
@@ -325,6 +376,7 @@ def test_faulty_source_is_one_sentence(run, tmp_path, case):
         (["--source", "0"], "webcams"),
         (["--source", "rtsp://camera/1"], "streams"),
         (["--device", "tpu"], "--device tpu"),
+        (["--dtype", "float16"], "--dtype float16: a CPU does not compute in it"),
         (["--name", "a/b"], "--name"),
     ],
 )
@@ -374,10 +426,9 @@ def test_a_killed_run_leaves_no_half_video(tmp_path, weights):
     assert not (tmp_path / "runs" / "exp" / "clip.mp4").exists()
 
 
-def test_help_is_a_manual(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["detect.py", "--help"])
+def test_help_is_a_manual(capsys):
     with pytest.raises(SystemExit) as stop:
-        run_command(detect.main)
+        run_command(lambda: detect.main(["--help"]))
     out = capsys.readouterr().out
     assert stop.value.code == 0
     assert all(part in out for part in ("examples:", "exit codes:", "--save-mask", "labels/STEM.txt"))

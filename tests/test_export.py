@@ -16,9 +16,11 @@ import yaml
 from torch import nn
 
 from export import export, main, parse_options
-from models.checkpoint import Checkpoint, load_model, save_checkpoint
+from models.checkpoint import Checkpoint, save_checkpoint
+from models.fusing import fuse_graph
 from models.graph import Graph
 from models.spec import parse_spec
+from models.weights import load_model
 from tests.conftest import REPO
 from utils.errors import ExportError, UsageError, run_command
 from utils.export.agreement import check_images, compare_onnx, judge
@@ -222,6 +224,24 @@ def test_a_missing_checkpoint_is_the_models_fault(tmp_path: Path, capsys: pytest
     code, said = failure(capsys, "--weights", tmp_path / "none.safetensors")
     assert code == 4
     assert "none.safetensors: there is no such checkpoint" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fault_in_folding_is_noticed(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fold_wrongly(graph: Graph) -> Graph:
+        graph = fuse_graph(graph)
+        with torch.no_grad():
+            graph.model[0].conv.bias.add_(0.01)
+        return graph
+
+    monkeypatch.setattr("export.fuse_graph", fold_wrongly)
+    code, said = failure(
+        capsys, "--weights", weights, "--img-size", 64, "--heads", "street", "--output", tmp_path / "wrong.onnx"
+    )
+    assert code == 5
+    assert "differs from the model" in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,11 +12,13 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.graph import load_graph
 from tests.conftest import REPO
 from utils.errors import run_command
+from utils.logging import start_logging
 
 
 def load_command() -> ModuleType:
@@ -30,9 +32,16 @@ def load_command() -> ModuleType:
 COMMAND = load_command()
 
 
+@pytest.fixture(autouse=True)
+def messages() -> None:
+    """Start the command's messages before the test: pytest listens to the loggers that it finds when a test begins."""
+    start_logging()
+
+
 @pytest.fixture
 def weights(tiny_model: Path, tmp_path: Path) -> Path:
     """An untrained model with the class names of the tiny set."""
+    torch.manual_seed(0)
     graph = load_graph(tiny_model)
     names = {"detect": ["red", "green", "blue"], "segment": ["ground", "red", "green", "blue"]}
     path = tmp_path / "model.safetensors"
@@ -68,6 +77,37 @@ def test_both_heads_are_measured_and_drawn(weights: Path, tiny_data: Path, tmp_p
     assert sum(len(row) for row in rows) == len(found) > 0
     assert all(((row[:, 1:5] >= 0) & (row[:, 1:5] <= 1)).all() for row in rows)
     assert {len(row) for rows_of_image in rows for row in rows_of_image} == {6}
+
+
+def test_augmentation_and_ensembles_are_measured(
+    weights: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(weights.read_bytes())
+    common = ["--data", str(tiny_data), "--img-size", "96", "--noplots", "--workers", "0"]
+
+    def accuracy(*arguments: str) -> float:
+        metrics = COMMAND.test(COMMAND.parse_options([*common, *arguments]))
+        assert set(metrics) == {"detect", "segment"}
+        return metrics["segment"]["accuracy"]
+
+    once = accuracy("--weights", str(weights))
+    assert accuracy("--weights", str(weights), "--augment") != once
+    # The mean of two equal masks is that mask, to rounding, which an untrained head's even scores show.
+    assert accuracy("--weights", str(weights), str(other)) == pytest.approx(once, abs=0.01)
+
+
+def test_models_of_other_heads_are_refused(weights: Path, tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    tiny_model.write_text("\n".join(row for row in tiny_model.read_text().splitlines() if "SegMask" not in row))
+    graph = load_graph(tiny_model)
+    other = tmp_path / "other.safetensors"
+    names = {"detect": ["red", "green", "blue"]}
+    save_checkpoint(other, Checkpoint(graph.spec.source, graph.spec.text, names, {"ema": graph.state_dict()}))
+    code, _, err = run_test("--weights", str(weights), str(other), "--data", str(tiny_data), cwd=tmp_path)
+    assert code == 2 and err.strip().count("\n") == 0
+    assert str(weights) in err and str(other) in err and "only with the same heads" in err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_one_kind_of_data_is_enough(weights: Path, tiny_data: Path, tmp_path: Path, caplog) -> None:

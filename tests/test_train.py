@@ -18,8 +18,9 @@ import pytest
 import torch
 
 import train
-from models.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
+from models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from models.graph import load_graph
+from models.weights import load_model
 from tests.conftest import REPO, TINY_MODEL
 from utils.errors import run_command
 

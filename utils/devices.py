@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from utils.errors import UsageError
+
+LOGGER = logging.getLogger("yolograph")
+
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+"""What ``--dtype`` offers where nothing is trained."""
 
 
 def select_device(wanted: str) -> torch.device:
@@ -41,14 +48,41 @@ def autocast_dtype(device: torch.device, wanted: str) -> torch.dtype | None:
 
     Args:
         device: where the model runs.
-        wanted: ``auto`` (bfloat16 where the hardware computes in it), ``bfloat16`` or ``float32``.
+        wanted: ``auto`` (bfloat16 where the hardware computes in it), ``bfloat16``, ``float16``, ``float32``, or
+            ``half``: 16 bits where the hardware computes in them, float16 on a GPU and bfloat16 on a CPU.
+
+    Raises:
+        UsageError: float16 on a CPU.
     """
+    if wanted == "half":
+        return _half_dtype(device)
+    if wanted == "float16":
+        if device.type == "cpu":
+            raise UsageError(
+                "--dtype float16: a CPU does not compute in it; write --half, which takes what this machine has"
+            )
+        return torch.float16
     if wanted == "bfloat16":
         return torch.bfloat16
-    if wanted == "float32":
+    if wanted == "float32" or not _computes_bfloat16(device):
         return None
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    if device.type == "cpu":
-        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else None
+    return torch.bfloat16
+
+
+def _half_dtype(device: torch.device) -> torch.dtype | None:
+    """Return the 16-bit format that the device computes in; where there is none, say so and return None."""
+    if device.type != "cpu":
+        return torch.float16
+    if _computes_bfloat16(device):
+        return torch.bfloat16
+    LOGGER.info("--half: this CPU computes in no 16-bit format, so everything stays in float32")
     return None
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    """Return whether the hardware itself computes in bfloat16, so that it is no slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False

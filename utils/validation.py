@@ -14,6 +14,7 @@ from data.dataset import TaskDataset
 from data.loader import TestLoader, build_test_loader
 from data.samples import Batch
 from models.graph import Graph
+from models.inference import Inference, as_inference
 from models.predictions import PostprocessOptions
 from utils.metrics import EVALUATORS
 
@@ -46,32 +47,38 @@ class HeadTest:
 
 
 def build_tests(
-    graph: Graph, datasets: Mapping[str, TaskDataset], img_size: int, base_size: int, batch_size: int, workers: int
+    model: Graph | Inference,
+    datasets: Mapping[str, TaskDataset],
+    img_size: int,
+    base_size: int,
+    batch_size: int,
+    workers: int,
+    pad: float = 0.0,
 ) -> dict[str, HeadTest]:
     """Return a test for every head that has data.
 
     Args:
-        graph: the model.
+        model: a graph, or what else answers for pictures.
         datasets: per head name.
         img_size: long side of images for heads that find objects, pixels.
         base_size: long side of images for heads that label pixels, pixels.
         batch_size: images per batch.
         workers: worker processes of each loader.
+        pad: strides of grey around every picture beyond what its shape needs.
     """
     tests = {}
     for name, dataset in datasets.items():
-        labels_pixels = "masks" in graph.heads[name].targets
-        size, pad = (base_size, 0.0) if labels_pixels else (img_size, 0.5)
+        size = base_size if "masks" in model.heads[name].targets else img_size
         # Before the workers start, so that they share one cache; tests read pictures at their native size.
         dataset.reserve_memory(None)
-        loader = build_test_loader(dataset, size, batch_size, graph.stride, workers, pad=pad)
+        loader = build_test_loader(dataset, size, batch_size, model.stride, workers, pad=pad)
         tests[name] = HeadTest(loader, dataset.names)
     return tests
 
 
 @torch.inference_mode()
 def run_head_test(
-    graph: Graph,
+    model: Graph | Inference,
     name: str,
     test: HeadTest,
     device: torch.device,
@@ -82,7 +89,7 @@ def run_head_test(
     """Run one head over its test images and return its evaluator.
 
     Args:
-        graph: the model, in eval mode on ``device``.
+        model: a graph, or what else answers for pictures, in eval mode on ``device``.
         name: of the head.
         test: its images.
         device: where the model is.
@@ -90,15 +97,14 @@ def run_head_test(
         options: thresholds of the results.
         sink: gets every batch with its results.
     """
-    head = graph.heads[name]
+    model = as_inference(model)
+    head = model.heads[name]
     evaluator = EVALUATORS[head.evaluator](test.names)
     test.speed = Speed()
     for batch in tqdm(test.loader, desc=f"testing {name}", unit="batch", leave=False, dynamic_ncols=True, delay=1.0):
         batch = batch.to(device)
         started = time.perf_counter()
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            raw = graph(batch.images, heads=(name,))[name]
-        predictions = head.predict(raw, tuple(batch.images.shape[-2:]))
+        predictions = model(batch.images, (name,), dtype)[name]
         _wait_for(device)
         inferred = time.perf_counter()
         results = head.postprocess(predictions, options, batch.placements)

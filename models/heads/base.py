@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from data.samples import Batch, Placement
 from models.predictions import PostprocessOptions
 from models.registry import RowBlock
+from models.views import Level
 
 
 class Targets(Protocol):
@@ -59,12 +60,15 @@ class Head(RowBlock):
         targets: the Batch fields its criterion reads.
         evaluator: the name of the evaluator in ``utils.metrics`` that measures it.
         loss_names: names of the criterion's parts, in the order in which progress and results show them.
+        derived_buffers: names of its buffers that follow from the rows of the model, such as anchors; other weights
+            do not replace them.
     """
 
     task: ClassVar[str]
     targets: ClassVar[tuple[str, ...]]
     evaluator: ClassVar[str]
     loss_names: ClassVar[tuple[str, ...]]
+    derived_buffers: ClassVar[tuple[str, ...]] = ()
     num_classes: int
 
     def set_strides(self, strides: list[int]) -> None:
@@ -96,6 +100,13 @@ class Head(RowBlock):
     def predict(self, raw: Any, image_size: tuple[int, int]) -> Any:
         """Decode raw outputs for a network input of ``image_size`` (height, width); still batched, no suppression."""
         raise TypeError(f"{type(self).__name__} cannot predict")
+
+    def predict_without(self, level: Level, raw: Any, image_size: tuple[int, int]) -> Any:
+        """Decode one of several passes over the same picture, whose outermost ``level`` another pass serves better.
+
+        Heads without levels, or with a single one, leave nothing out.
+        """
+        return self.predict(raw, image_size)
 
     def postprocess(self, predictions: Any, options: PostprocessOptions, placements: list[Placement]) -> list[Any]:
         """Turn batched predictions into one result per image, in native pixels."""

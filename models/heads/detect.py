@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from models.heads.base import Head
 from models.losses.anchor_detection import AnchorDetectionCriterion
 from models.predictions import DetectionResult, Detections, PostprocessOptions
 from models.registry import Built, Scale, construct, register
+from models.views import Level
 from utils.boxes import scale_to_native, xywh_to_xyxy
 from utils.errors import ModelError
 from utils.nms import non_max_suppression
@@ -46,6 +47,7 @@ class Detect(Head):
     targets = ("boxes", "classes")
     evaluator = "boxes"
     loss_names = ("box", "obj", "cls")
+    derived_buffers = ("anchors",)
 
     def __init__(self, in_channels: list[int], num_classes: int, anchors: list[list[float]] | int) -> None:
         super().__init__()
@@ -136,8 +138,18 @@ class Detect(Head):
 
     def predict(self, raw: list[Tensor], image_size: tuple[int, int]) -> Detections:
         """Decode to boxes in pixels of the network input; levels in order, then anchor, row, column."""
+        return self._decode(raw, range(len(raw)))
+
+    def predict_without(self, level: Level, raw: list[Tensor], image_size: tuple[int, int]) -> Detections:
+        """Decode all levels but the one with the largest (``coarsest``) or the smallest stride (``finest``)."""
+        by_stride = sorted(range(len(raw)), key=self.strides.__getitem__)
+        left_out = by_stride[-1] if level == "coarsest" else by_stride[0]
+        return self._decode(raw, [i for i in range(len(raw)) if i != left_out or len(raw) == 1])
+
+    def _decode(self, raw: list[Tensor], levels: Iterable[int]) -> Detections:
         boxes, objectness, scores = [], [], []
-        for output, anchors, stride in zip(raw, self.anchors, self.strides, strict=True):
+        for level in levels:
+            output, anchors, stride = raw[level], self.anchors[level], self.strides[level]
             batch, _, rows, columns, _ = output.shape
             y = output.float().sigmoid()
             row, column = torch.meshgrid(

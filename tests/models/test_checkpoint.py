@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from models.checkpoint import Checkpoint, build_model, load_checkpoint, load_model, save_checkpoint, transfer_weights
+from models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from models.graph import Graph, load_graph
+from models.weights import load_model
 from utils.errors import ModelError, RunError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def checkpoint_of(graph: Graph) -> Checkpoint:
@@ -45,45 +52,48 @@ def test_a_failed_save_keeps_the_old_file(tiny_model: Path, tmp_path: Path) -> N
     assert [entry.name for entry in tmp_path.iterdir() if entry.suffix != ".yaml"] == ["model.safetensors"]
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "html", "pickle", "foreign", "wrong_rows", "shape"])
-def test_what_is_no_checkpoint_gets_one_sentence(kind: str, tiny_model: Path, tmp_path: Path) -> None:
-    path = tmp_path / ("model.pt" if kind == "pickle" else "model.safetensors")
-    graph = load_graph(tiny_model)
-    if kind == "empty":
-        path.write_bytes(b"")
-    elif kind == "truncated":
-        save_checkpoint(path, checkpoint_of(graph))
-        path.write_bytes(path.read_bytes()[:-100])
-    elif kind == "html":
-        path.write_text("<html><body>404 not found</body></html>")
-    elif kind == "pickle":
-        torch.save({"model": torch.zeros(1)}, path)
-    elif kind == "foreign":
-        save_file({"weight": torch.zeros(3)}, path)
-    elif kind == "wrong_rows":
-        saved = checkpoint_of(graph)
-        saved.tensors = {"ema": {"model.0.other": torch.zeros(1)}}
-        save_checkpoint(path, saved)
-    elif kind == "shape":
-        saved = checkpoint_of(graph)
-        saved.graph_yaml = saved.graph_yaml.replace("nc: 3", "nc: 9")
-        save_checkpoint(path, saved)
-    with pytest.raises(ModelError) as caught:
-        load_model(path)
-    assert path.name in str(caught.value)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("key", ["source", "graph", "names", "progress"])
+def test_a_damaged_header_is_named(key: str, tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, checkpoint_of(load_graph(tiny_model)))
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["yolograph"])
+    header[key] = 5
+    save_file({"model/x": torch.zeros(1)}, path, metadata={"yolograph": json.dumps(header)})
+    with pytest.raises(ModelError, match=rf"model\.safetensors: the entry '{key}' of its header"):
+        load_checkpoint(path)
 
 
-def test_transfer_names_what_did_not_fit(tiny_model: Path) -> None:
-    source, target = load_graph(tiny_model), load_graph(tiny_model, {"detect": 5})
-    copied, fresh = transfer_weights(target, source.state_dict())
-    assert {name.rsplit(".", 1)[0] for name in fresh if "anchors" not in name} == {"model.5.m.0", "model.5.m.1"}
-    assert torch.equal(target.state_dict()["model.0.conv.weight"], source.state_dict()["model.0.conv.weight"])
-    assert "model.0.conv.weight" in copied
-
-
-def test_weights_of_another_graph_are_refused(tiny_model: Path) -> None:
+def test_a_file_without_weights_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
     saved = checkpoint_of(load_graph(tiny_model))
-    saved.tensors["ema"].pop("model.0.conv.weight")
-    with pytest.raises(ModelError, match=r"model\.0\.conv\.weight"):
-        build_model(saved)
+    saved.tensors = {"rng": {"torch": torch.zeros(1)}}
+    save_checkpoint(path, saved)
+    with pytest.raises(ModelError, match="holds no weights"):
+        load_checkpoint(path)
+
+
+def run_info(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "models.checkpoint", "info", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+def test_info_tells_text_and_json(tiny_model: Path, tmp_path: Path) -> None:
+    graph = load_graph(tiny_model)
+    graph.names["detect"] = ["car", "person", "dog"]
+    path = tmp_path / "model.safetensors"
+    saved = checkpoint_of(graph)
+    saved.progress = {"progress": {"epochs_done": 7, "best_fitness": 0.25}, "hyp": {}}
+    save_checkpoint(path, saved)
+    text = run_info(str(path)).stdout
+    count = sum(p.numel() for p in graph.parameters())
+    assert f"{count:,} parameters" in text and "detect (Detect, row 5): 3 classes: car, person, dog" in text
+    assert "epochs_done 7, best_fitness 0.25" in text and "resumable no" in text
+    facts = json.loads(run_info(str(path), "--json").stdout)
+    assert facts["parameters"] == count and facts["heads"]["segment"]["task"] == "segment"
+    assert facts["tensors"]["ema"]["count"] == len(graph.state_dict())
+
+
+def test_info_ends_with_one_sentence(tmp_path: Path) -> None:
+    failed = run_info(str(tmp_path / "none.safetensors"))
+    assert failed.returncode == 4 and failed.stderr.count("\n") == 1 and "none.safetensors" in failed.stderr

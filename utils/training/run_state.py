@@ -61,6 +61,7 @@ class Run:
         hyp: the recipe.
         progress: how far it has come.
         checkpoint: what to continue from; None for a new run, and once everything is restored.
+        transfer: what became of the tensors of ``--weights``, by name; empty without.
     """
 
     folder: Path
@@ -68,6 +69,7 @@ class Run:
     hyp: dict[str, Any]
     progress: Progress = field(default_factory=Progress)
     checkpoint: Checkpoint | None = None
+    transfer: str = ""
 
     @property
     def weights_folder(self) -> Path:

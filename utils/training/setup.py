@@ -12,8 +12,9 @@ import yaml
 
 from data.config import DataConfig
 from data.dataset import TaskDataset
-from models.checkpoint import build_model, graph_for_data, load_checkpoint, transfer_weights
+from models.checkpoint import Checkpoint
 from models.graph import Graph, load_graph
+from models.weights import build_model, graph_for_data, load_weights, transfer_weights
 from utils.errors import DataError, ModelError, UsageError, did_you_mean
 from utils.files import atomic_write, increment_run_folder
 from utils.image_size import round_up_to_stride
@@ -69,13 +70,16 @@ def open_run_folder(run: Run) -> None:
         return
     run.folder = increment_run_folder(run.options.project, run.options.name, run.options.exist_ok)
     run.weights_folder.mkdir(exist_ok=True)
-    stale = [run.weights_folder / name for name in (LAST, PREVIOUS, BEST)] + [run.folder / "results.csv"]
+    stale = [run.weights_folder / name for name in (LAST, PREVIOUS, BEST)]
+    stale += [run.folder / name for name in ("results.csv", "transfer.txt")]
     if any(path.is_file() for path in stale):
         LOGGER.info("%s: the checkpoints and results of the run before are replaced", run.folder)
     for path in stale:
         path.unlink(missing_ok=True)
     for name, values in (("opt.yaml", vars(run.options)), ("hyp.yaml", run.hyp)):
         atomic_write(run.folder / name, yaml.safe_dump(values, sort_keys=False).encode())
+    if run.transfer:
+        atomic_write(run.folder / "transfer.txt", run.transfer.encode())
 
 
 def build_graph(run: Run, data: DataConfig) -> tuple[Graph, dict[str, TaskDataset]]:
@@ -94,7 +98,7 @@ def build_graph(run: Run, data: DataConfig) -> tuple[Graph, dict[str, TaskDatase
         datasets = open_datasets(graph, data, "train", options.cache)
         _require_same_classes(graph, datasets, options.data)
         return graph, datasets
-    start = load_checkpoint(options.weights) if options.weights else None
+    start = load_weights(options.weights) if options.weights else None
     graph = load_graph(options.cfg) if options.cfg else graph_for_data(start, {})
     datasets = open_datasets(graph, data, "train", options.cache)
     counts = {name: len(dataset.names) for name, dataset in datasets.items()}
@@ -103,20 +107,28 @@ def build_graph(run: Run, data: DataConfig) -> tuple[Graph, dict[str, TaskDatase
         changed = [f"{name} {own[name]} -> {counts[name]}" for name in counts if counts[name] != own[name]]
         LOGGER.info("classes of the data take the place of the model's: %s", ", ".join(changed))
         graph = load_graph(options.cfg, counts) if options.cfg else graph_for_data(start, counts)
-    if not options.noautoanchor and (options.cfg or start is None):
+    if not options.noautoanchor:
         graph = _with_fitted_heads(graph, datasets, run.hyp, options)
     if start is not None:
-        copied, fresh = transfer_weights(graph, start.weights)
-        if not copied:
-            raise ModelError(
-                f"{options.weights}: no tensor has name and shape of one of {graph.spec.source}; "
-                "name the model that the weights belong to, or leave --weights out"
-            )
-        LOGGER.info("%s: %d tensors taken over, %d start fresh", options.weights, len(copied), len(fresh))
-        if fresh:
-            LOGGER.info("fresh: %s", ", ".join(fresh[:6]) + (" ..." if len(fresh) > 6 else ""))
+        run.transfer = _take_over(graph, start, options.weights)
     graph.names = {name: list(dataset.names) for name, dataset in datasets.items()}
     return graph, datasets
+
+
+def _take_over(graph: Graph, start: Checkpoint, source: str) -> str:
+    """Copy the weights that a run starts from, say what was taken over, and return the whole account.
+
+    Raises:
+        ModelError: nothing fits.
+    """
+    transfer = transfer_weights(graph, start)
+    if not transfer.copied:
+        raise ModelError(
+            f"{source}: no tensor has name and shape of one of {graph.spec.source}; "
+            "name the model that the weights belong to, or leave --weights out"
+        )
+    LOGGER.info("%s: %s", source, transfer.summary())
+    return f"{source}\n{transfer}\n"
 
 
 def _require_same_classes(graph: Graph, datasets: Mapping[str, TaskDataset], source: str) -> None:

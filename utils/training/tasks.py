@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,7 +81,6 @@ def build_tasks(
     """
     gains = head_values(graph, hyp["gains"], "gains")
     size = round_up_to_stride(options.img_size[0], graph.stride)
-    workers = min(options.workers, os.cpu_count() or 1)
     tasks = []
     for name, head in graph.heads.items():
         dataset = datasets[name]
@@ -93,7 +91,7 @@ def build_tasks(
         else:
             transform = DetectionTrainTransform(hyp, size)
             dataset.reserve_memory(size)
-        loader = build_train_loader(dataset, transform, options.batch_size, workers, options.seed)
+        loader = build_train_loader(dataset, transform, options.batch_size, options.workers, options.seed)
         tasks.append(TrainTask(name, head, dataset, loader, head.criterion(hyp, size), gains[name]))
     return tasks
 

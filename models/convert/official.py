@@ -1,0 +1,63 @@
+"""Any official checkpoint -> ours: opens the file, finds out which family wrote it, and hands over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from models.checkpoint import Checkpoint
+from models.convert import yolov5
+from models.convert.pickle_machine import Inert, StoredTensor
+from models.convert.torch_file import TorchFile
+from models.spec import load_spec
+from utils.errors import ModelError
+
+STATE_DICT_KEYS = ("ema", "model", "state_dict", "model_state_dict")
+
+
+def read_official(path: str | Path, cfg: str | Path | None = None) -> Checkpoint:
+    """Read an official checkpoint; nothing of it is executed.
+
+    Args:
+        path: of the file.
+        cfg: the model YAML (path, or name below ``models/configs``) where the file holds tensors alone.
+
+    Raises:
+        ModelError: the file is damaged or dangerous, nothing here knows who wrote it, or it does not say which model
+            it belongs to.
+    """
+    path = Path(path)
+    with TorchFile(path) as file:
+        model = yolov5.find_model(file.root)
+        if model is not None and cfg is None:
+            return yolov5.convert_model(file, model)
+        tensors = yolov5.stored_tensors(model) if model is not None else state_dict_of(file.root)
+        if tensors is None:
+            raise ModelError(f"{path}: holds {_describe(file.root)}, not a network that this program can rebuild")
+        if cfg is None:
+            raise ModelError(
+                f"{path}: holds {len(tensors)} tensors but not the model they belong to; name that: "
+                f"python -m models.convert {path} OUT.safetensors --cfg MODEL.yaml"
+            )
+        spec = load_spec(cfg)
+        names = model.state.get("names") if model is not None else None
+        return yolov5.rebuild(file, spec, tensors, spec.source, names)
+
+
+def state_dict_of(root: Any) -> dict[str, StoredTensor] | None:
+    """Return the tensors by name of a saved state dict, which may lie one level deep; None when there is none."""
+    candidates = [root, *(root.get(key) for key in STATE_DICT_KEYS)] if isinstance(root, dict) else []
+    for candidate in candidates:
+        if isinstance(candidate, dict) and candidate and all(isinstance(v, StoredTensor) for v in candidate.values()):
+            return {str(name): tensor for name, tensor in candidate.items()}
+    return None
+
+
+def _describe(root: Any) -> str:
+    """Return what a file holds, for a message."""
+    if isinstance(root, Inert):
+        return f"an object of {root.kind}"
+    if isinstance(root, dict):
+        inner = next((entry for key in STATE_DICT_KEYS if isinstance(entry := root.get(key), Inert)), None)
+        return _describe(inner) if inner is not None else f"the keys {', '.join(str(key) for key in list(root)[:6])}"
+    return f"a {type(root).__name__}"

@@ -1,0 +1,149 @@
+"""What answers for a picture: one graph or several together, each looking at it once or several times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.transforms.geometry import BORDER_GREY
+from models.fusing import fuse_graph
+from models.graph import Graph
+from models.heads.base import Head
+from models.predictions import Predictions
+from models.views import SINGLE, Pass, look
+from models.weights import load_model
+from utils.errors import UsageError
+
+
+class Inference:
+    """Graphs with the same heads that answer together.
+
+    Every graph makes every pass, and what they predict is combined head by head: boxes are laid side by side before
+    suppression, masks are averaged. Calling it changes no gradient mode; callers use ``torch.inference_mode``.
+
+    Args:
+        graphs: one or more, in eval mode, all on one device, with equal heads; ``load_inference`` holds them against
+            each other.
+        passes: how each graph looks at an input.
+
+    Attributes:
+        heads: every head by name; those of the first graph, which also turn the predictions into results.
+        names: class names per head.
+        stride: height and width of inputs are multiples of it, pixels.
+    """
+
+    def __init__(self, graphs: Sequence[Graph], passes: Sequence[Pass] = SINGLE) -> None:
+        self.graphs, self.passes = tuple(graphs), tuple(passes)
+        self.heads: dict[str, Head] = self.graphs[0].heads
+        self.names: dict[str, list[str]] = self.graphs[0].names
+        # Strides are powers of two as a rule, and then this is the largest.
+        self.stride: int = math.lcm(*(graph.stride for graph in self.graphs))
+
+    def __call__(self, images: Tensor, heads: Iterable[str], dtype: torch.dtype | None = None) -> dict[str, Any]:
+        """Return the decoded predictions of the asked heads.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB; H and W multiples of ``stride``.
+            heads: names of heads.
+            dtype: reduced format of the graphs' passes, None for float32; predictions are float32.
+        """
+        heads = tuple(heads)
+        answers = [answer for graph in self.graphs for answer in self._answers(graph, images, heads, dtype)]
+        if len(answers) == 1:
+            return answers[0]
+        return {head: _combine([answer[head] for answer in answers]) for head in heads}
+
+    def _answers(
+        self, graph: Graph, images: Tensor, heads: tuple[str, ...], dtype: torch.dtype | None
+    ) -> list[dict[str, Any]]:
+        """Return one graph's predictions of every pass."""
+        if any(not each.plain for each in self.passes):
+            grey = torch.full((1, images.shape[1], 1, 1), BORDER_GREY, dtype=torch.uint8, device=images.device)
+            images, grey = graph.preprocess(images), graph.preprocess(grey).flatten()
+        answers = []
+        for each in self.passes:
+            view = each.view(images.shape[-2:])
+            seen = images if each.plain else look(images, view, graph.stride, grey)
+            size = seen.shape[-2], seen.shape[-1]
+            with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
+                raw = graph(seen, heads=heads)
+            found = {name: _decode(graph.heads[name], raw.pop(name), size, each) for name in heads}
+            answers.append(found if each.plain else {name: found[name].undo(view) for name in heads})
+        return answers
+
+
+def _decode(head: Head, raw: Any, size: tuple[int, int], each: Pass) -> Predictions:
+    if each.leave_out is None:
+        return head.predict(raw, size)
+    return head.predict_without(each.leave_out, raw, size)
+
+
+def _combine(parts: list[Predictions]) -> Predictions:
+    return type(parts[0]).combine(parts)
+
+
+def as_inference(model: Graph | Inference) -> Inference:
+    """Return what answers for a single graph, looking once; an ``Inference`` is returned as it is."""
+    return Inference([model]) if isinstance(model, Graph) else model
+
+
+def load_inference(
+    weights: Sequence[str | Path], device: torch.device | None = None, passes: Sequence[Pass] = SINGLE
+) -> Inference:
+    """Load one or more trained models to answer together, their BatchNorms folded.
+
+    Args:
+        weights: paths of weights.
+        device: where to run, None for the CPU.
+        passes: how each model looks at a picture.
+
+    Raises:
+        ModelError: a file is missing or damaged.
+        UsageError: two models do not have the same heads and classes.
+    """
+    graphs = [fuse_graph(load_model(path, device)) for path in weights]
+    for path, graph in zip(weights[1:], graphs[1:], strict=True):
+        require_same_answers(graphs[0], graph, weights[0], path)
+    return Inference(graphs, passes)
+
+
+def require_same_answers(first: Graph, other: Graph, first_path: str | Path, other_path: str | Path) -> None:
+    """Make sure that two graphs answer the same questions.
+
+    Raises:
+        UsageError: their heads, tasks or class names differ; the sentence names both files and the difference.
+    """
+    tasks, other_tasks = ({name: head.task for name, head in graph.heads.items()} for graph in (first, other))
+    if tasks != other_tasks:
+        heads, other_heads = (
+            ", ".join(f"'{name}' ({task})" for name, task in found.items()) for found in (tasks, other_tasks)
+        )
+        raise UsageError(
+            f"--weights: {first_path} has the heads {heads}, but {other_path} has {other_heads}; "
+            "models answer together only with the same heads"
+        )
+    for name in tasks:
+        difference = _names_difference(first, other, name)
+        if difference:
+            raise UsageError(
+                f"--weights: head '{name}' of {first_path} has {difference[0]}, but that of {other_path} has "
+                f"{difference[1]}; models answer together only with the same classes"
+            )
+
+
+def _names_difference(first: Graph, other: Graph, head: str) -> tuple[str, str] | None:
+    """Return what each of two graphs says where the classes of a head differ."""
+    counts = first.heads[head].num_classes, other.heads[head].num_classes
+    if counts[0] != counts[1]:
+        return f"{counts[0]} classes", f"{counts[1]}"
+    pairs = zip(first.names[head], other.names[head], strict=False)
+    differing = [(i, *pair) for i, pair in enumerate(pairs) if pair[0] != pair[1]]
+    if not differing:
+        return None
+    index, ours, theirs = differing[0]
+    return f"the name '{ours}' for class {index}", f"'{theirs}'"

@@ -1,0 +1,205 @@
+"""Weights of any kind: a file of ours or an official one, as a checkpoint or as a model; transfer to another model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.checkpoint import Checkpoint, load_checkpoint
+from models.convert.official import read_official
+from models.graph import Graph, with_classes
+from models.spec import ModelSpec, parse_spec
+from utils.errors import ModelError
+from utils.yaml_text import parse_yaml
+
+SNIFFED_BYTES = 512
+EXPORTS = (".onnx", ".torchscript", ".engine", ".tflite", ".mlmodel", ".pb")
+
+
+def load_weights(path: str | Path) -> Checkpoint:
+    """Read a checkpoint of ours or an official one, told apart by their content; nothing is executed.
+
+    Raises:
+        ModelError: the file is missing, damaged, or no checkpoint; the sentence says what it is.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder; give the checkpoint in it, such as weights/best.safetensors")
+    if not path.is_file():
+        raise ModelError(f"{path}: there is no such checkpoint; train one first or give the path of one")
+    with open(path, "rb") as file:
+        start = file.read(SNIFFED_BYTES)
+    if not start:
+        raise ModelError(f"{path}: is empty; download or copy it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise ModelError(f"{path}: is a pointer of Git LFS, not the file itself; fetch it with git lfs pull")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ModelError(f"{path}: is a web page, not a checkpoint; the download failed, get the file again")
+    if path.suffix.lower() in EXPORTS:
+        raise ModelError(f"{path}: is an exported file; give the checkpoint that it was made from")
+    if start.startswith((b"PK\x03\x04", b"\x80")) or start[257:262] == b"ustar":
+        return read_official(path)
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        return load_checkpoint(path)
+    raise ModelError(f"{path}: is neither a .safetensors file nor one of PyTorch; give the path of a checkpoint")
+
+
+def spec_of(checkpoint: Checkpoint, path: str | Path | None = None) -> ModelSpec:
+    """Return the model of a checkpoint, read from its YAML text; messages name the file it came from."""
+    where = f"{path}, the YAML in its header" if path else checkpoint.source
+    return parse_spec(parse_yaml(checkpoint.graph_yaml, where, ModelError), checkpoint.source)
+
+
+def build_model(checkpoint: Checkpoint, path: str | Path = "checkpoint") -> Graph:
+    """Return the model of a checkpoint on the CPU with its (averaged) weights, in eval mode.
+
+    Raises:
+        ModelError: weights and graph do not belong together.
+    """
+    graph = Graph(spec_of(checkpoint, path))
+    for name, head in graph.heads.items():
+        names = checkpoint.names.get(name)
+        if names is None or len(names) != head.num_classes:
+            raise ModelError(f"{path}: its header has no names for the {head.num_classes} classes of the head '{name}'")
+        graph.names[name] = list(names)
+    try:
+        missing, unexpected = graph.load_state_dict(checkpoint.weights, strict=False)
+    except RuntimeError as error:
+        # PyTorch lists every tensor of another shape on a line of its own, below a headline.
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(f"{path}: weights and graph differ: {reason}") from None
+    if missing or unexpected:
+        raise ModelError(f"{path}: weights and graph differ, for instance at {(missing + unexpected)[0]}")
+    return graph.eval()
+
+
+def load_model(path: str | Path, device: torch.device | None = None) -> Graph:
+    """Return the model of a checkpoint file, ours or official, in eval mode, channels-last, on ``device``."""
+    graph = build_model(load_weights(path), path)
+    return graph.to(device or torch.device("cpu")).to(memory_format=torch.channels_last)
+
+
+def graph_for_data(checkpoint: Checkpoint, classes: Mapping[str, int]) -> Graph:
+    """Return a fresh model with the checkpoint's rows and the data's numbers of classes."""
+    return Graph(with_classes(spec_of(checkpoint), classes))
+
+
+@dataclass
+class Transfer:
+    """What became of the tensors when weights went over to another model, by the names in that model.
+
+    Attributes:
+        copied: taken over.
+        other_shape: in both, but of different shape: name, shape in the weights, shape in the model.
+        fresh: only in the model; they start anew.
+        unused: only in the weights.
+        derived: in both, but a matter of the model and not of its weights, such as anchors.
+    """
+
+    copied: list[str] = field(default_factory=list)
+    other_shape: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    derived: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """The whole account, a line for each tensor that was not simply copied and one for all that were."""
+        lines = [f"copied ({len(self.copied)}): {', '.join(self.copied)}"]
+        lines += [
+            f"other shape: {name}, {_sides(theirs)} there, {_sides(ours)} here"
+            for name, theirs, ours in self.other_shape
+        ]
+        for what, names in (("fresh", self.fresh), ("not used", self.unused), ("the model's own", self.derived)):
+            lines += [f"{what}: {name}" for name in names]
+        return "\n".join(lines)
+
+    def summary(self) -> str:
+        """One line: how many tensors were copied, and the rows of the others."""
+        total = len(self.copied) + len(self.other_shape) + len(self.fresh) + len(self.derived)
+        parts = [f"{len(self.copied)} of {total} tensors taken over"]
+        if self.other_shape:
+            shapes = [f"{name} ({_sides(theirs)} -> {_sides(ours)})" for name, theirs, ours in self.other_shape]
+            parts.append(f"other shape: {_first(shapes)}")
+        for what, names in (("fresh", self.fresh), ("not used", self.unused)):
+            if names:
+                parts.append(f"{what}: {_first(_by_row(names))}")
+        return "; ".join(parts)
+
+
+def _sides(shape: tuple[int, ...]) -> str:
+    return "x".join(str(side) for side in shape) or "one number"
+
+
+def _first(entries: list[str], most: int = 6) -> str:
+    return ", ".join(entries[:most]) + (f" and {len(entries) - most} more" if len(entries) > most else "")
+
+
+def _by_row(names: list[str]) -> list[str]:
+    """Return names with those of one row taken together, such as ``model.24.* (7)``."""
+    rows: dict[str, list[str]] = {}
+    for name in names:
+        rows.setdefault(".".join(name.split(".")[:2]), []).append(name)
+    return [found[0] if len(found) == 1 else f"{row}.* ({len(found)})" for row, found in rows.items()]
+
+
+def transfer_weights(graph: Graph, checkpoint: Checkpoint) -> Transfer:
+    """Copy the weights of a checkpoint that have a place of the same shape in another model.
+
+    Tensors find each other by name, that is by row. A head finds the head of its name and class, wherever its row is,
+    so that a row put in before it does not cost its weights.
+
+    Args:
+        graph: the model to fill.
+        checkpoint: the weights.
+
+    Returns:
+        The account of it.
+    """
+    weights, unused = _by_our_names(checkpoint, graph)
+    own = graph.state_dict()
+    derived = _derived_names(graph)
+    result = Transfer(unused=unused + [name for name in weights if name not in own])
+    fitting: dict[str, Tensor] = {}
+    for name, value in own.items():
+        if name in derived:
+            result.derived.append(name)
+        elif name not in weights:
+            result.fresh.append(name)
+        elif weights[name].shape != value.shape:
+            result.other_shape.append((name, tuple(weights[name].shape), tuple(value.shape)))
+        else:
+            fitting[name] = weights[name]
+    graph.load_state_dict(fitting, strict=False)
+    result.copied = list(fitting)
+    return result
+
+
+def _derived_names(graph: Graph) -> set[str]:
+    """Return the names of the heads' buffers that follow from the model's rows."""
+    return {
+        f"model.{row}.{buffer}" for name, row in graph.head_rows.items() for buffer in graph.heads[name].derived_buffers
+    }
+
+
+def _by_our_names(checkpoint: Checkpoint, graph: Graph) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the weights under the names that they would have in ``graph``, and names without a counterpart there."""
+    with torch.device("meta"):
+        theirs = Graph(spec_of(checkpoint))
+    ours = set(graph.head_rows.values())
+    row_of: dict[str, int | None] = {str(i): None if i in ours else i for i in range(len(theirs.model))}
+    for name, row in theirs.head_rows.items():
+        same = name in graph.heads and type(graph.heads[name]) is type(theirs.heads[name])
+        row_of[str(row)] = graph.head_rows[name] if same else None
+    named: dict[str, Tensor] = {}
+    unused: list[str] = []
+    for name, value in checkpoint.weights.items():
+        _, row, rest = name.split(".", 2)
+        if row_of[row] is None:
+            unused.append(name)
+        else:
+            named[f"model.{row_of[row]}.{rest}"] = value
+    return named, unused
