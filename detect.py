@@ -23,6 +23,7 @@ from utils.annotate import Style, annotate, count_objects, describe
 from utils.devices import DTYPES, autocast_dtype, select_device
 from utils.errors import DataError, UsageError, did_you_mean, run_command
 from utils.files import increment_run_folder
+from utils.image_size import require_possible_sizes
 from utils.logging import start_logging
 from utils.plots.drawing import save_picture
 from utils.result_files import ResultFiles, Wanted
@@ -109,7 +110,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ("conf_thres", "iou_thres", "mask_alpha"):
         if not 0 <= getattr(options, name) <= 1:
             raise UsageError(f"--{name.replace('_', '-')} must be in 0..1, but is {getattr(options, name)}")
-    for name in ("img_size", "base_size", "batch_size", "max_det", "line_thickness"):
+    require_possible_sizes("--img-size", [options.img_size])
+    require_possible_sizes("--base-size", [options.base_size])
+    for name in ("batch_size", "max_det", "line_thickness"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, but is {value}")

@@ -20,7 +20,7 @@ from utils.export.exported_graph import ExportedGraph
 from utils.export.onnx_model import build_onnx
 from utils.export.packages import require_for_export
 from utils.files import atomic_writer
-from utils.image_size import round_up_to_stride
+from utils.image_size import require_possible_sizes, round_up_to_stride
 from utils.logging import start_logging
 
 LOGGER = logging.getLogger("yolograph")
@@ -102,9 +102,9 @@ def check_options(options: argparse.Namespace) -> None:
     """
     if len(options.img_size) > 2:
         raise UsageError(f"--img-size takes one number or height and width, but got {len(options.img_size)} numbers")
-    for name, values in (("img-size", options.img_size), ("batch-size", [options.batch_size])):
-        if min(values) < 1:
-            raise UsageError(f"--{name} must be 1 or more, but is {min(values)}")
+    require_possible_sizes("--img-size", options.img_size)
+    if options.batch_size < 1:
+        raise UsageError(f"--batch-size must be 1 or more, but is {options.batch_size}")
     if not options.tolerance >= 0:
         raise UsageError(f"--tolerance must be 0 or more, but is {options.tolerance}")
     if options.output is not None:

@@ -118,6 +118,8 @@ def _create(
             f"{name}: nothing is downloaded; get {name}.pt yourself, put it anywhere and give its path: "
             f"pretrained='path/to/{name}.pt' (or pretrained=False for random weights)"
         )
+    if not isinstance(pretrained, bool | str | _pathlib.Path):
+        raise UsageError(f"{name}: pretrained must be the path of weights, or False, but is {pretrained!r}")
     if autoshape and channels != _RGB:
         raise UsageError(f"{name}: pictures have 3 channels; with channels={channels} give autoshape=False too")
     chosen = choose_device(device)

@@ -19,6 +19,7 @@ from models.views import AUGMENTED, SINGLE
 from utils.devices import DTYPES, autocast_dtype, select_device
 from utils.errors import DataError, UsageError, run_command
 from utils.files import UniqueNames, increment_run_folder
+from utils.image_size import require_possible_sizes
 from utils.label_text import write_label_text
 from utils.logging import start_logging
 from utils.plots.batches import picture_of_labels, picture_of_results
@@ -36,12 +37,8 @@ EPILOG = """examples:
 exit codes: 1 the run failed, 2 wrong usage, 3 the data are at fault, 4 the model is at fault"""
 
 
-def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Raises:
-        UsageError: a value is out of its range.
-    """
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="test.py",
         description="Measure every head of a model on its data: AP, P and R for boxes, IoU for masks.",
@@ -67,6 +64,13 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--base-size", type=int, help="long side for segmentation, pixels (default: --img-size)")
     parser.add_argument("--batch-size", type=int, default=16, help="images per batch (default %(default)s)")
+    parser.add_argument(
+        "--pad",
+        type=float,
+        default=0.0,
+        help="strides of grey around pictures for objects beyond what their shape needs; 0 shows the model what "
+        "detect.py shows it, YOLOv5's own test has 0.5 (default %(default)g)",
+    )
     parser.add_argument(
         "--conf-thres", "--conf", type=float, default=0.001, help="least confidence (default %(default)s)"
     )
@@ -101,14 +105,26 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--project", default="runs/test", help="folder of all tests (default %(default)s)")
     parser.add_argument("--name", default="exp", help="name of this test (default %(default)s)")
     parser.add_argument("--exist-ok", action="store_true", help="write into the folder of that name even if it exists")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+    options = build_parser().parse_args(arguments)
     for name in ("conf_thres", "iou_thres"):
         if not 0 <= getattr(options, name) <= 1:
             raise UsageError(f"--{name.replace('_', '-')} must be in 0..1, but is {getattr(options, name)}")
-    for name, least in (("img_size", 1), ("base_size", 1), ("batch_size", 1), ("max_det", 1), ("workers", 0)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, but is {value}")
+    require_possible_sizes("--img-size", [options.img_size])
+    require_possible_sizes("--base-size", [options.base_size])
+    for name, least in {"batch_size": 1, "max_det": 1, "workers": 0, "pad": 0}.items():
+        if not getattr(options, name) >= least:
+            raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, but is {getattr(options, name)}")
+    if options.save_conf and not options.save_txt:
+        raise UsageError("--save-conf adds a column to the files of --save-txt; give both")
     return options
 
 
@@ -201,7 +217,7 @@ def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     datasets = open_test_data(model, options)
     folder = increment_run_folder(options.project, options.name, options.exist_ok)
     base_size = options.base_size or options.img_size
-    tests = build_tests(model, datasets, options.img_size, base_size, options.batch_size, options.workers)
+    tests = build_tests(model, datasets, options.img_size, base_size, options.batch_size, options.workers, options.pad)
     thresholds = PostprocessOptions(
         conf=options.conf_thres, iou=options.iou_thres, max_det=options.max_det, multi_label=True
     )

@@ -83,15 +83,14 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return an (H, W, 3) uint8 image at (height, width).
+    """Return an (H, W, 3) uint8 image at (height, width), interpolated linearly, also where it shrinks.
 
-    Areas are averaged where it shrinks, so that thin things do not flicker; where it grows it is linear.
+    Published weights were trained and measured so; averaging areas instead moves the confidence of what they find in
+    large pictures by several hundredths.
     """
-    height, width = image.shape[:2]
-    if (height, width) == size:
+    if image.shape[:2] == size:
         return image
-    shrinking = size[0] <= height and size[1] <= width
-    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def _decode(data: bytes, path: str | Path, reduction: int) -> np.ndarray:

@@ -76,8 +76,13 @@ def _take_path(path: str | os.PathLike[str], number: int) -> Picture:
         raise UsageError(f"images[{number}] is a path of bytes; give it as text")
     if "://" in text:
         raise UsageError(f"{text}: nothing is downloaded; save the picture to a file and give its path")
+    if "\0" in text:
+        raise UsageError(
+            f"images[{number}] is a path with a NUL character, which no file has; give the path of a picture"
+        )
     path = Path(text)
-    if path.is_dir():
+    # Unlike Path.is_dir it answers for a name that is too long for the system, too.
+    if os.path.isdir(path):
         raise UsageError(f"{path}: is a folder; list its pictures, such as sorted(Path('{path}').glob('*.jpg'))")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise UsageError(f"{path}: is a video; give its frames as arrays, or run detect.py --source {path}")

@@ -8,7 +8,7 @@ results.save()
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -26,9 +26,8 @@ from models.views import AUGMENTED, SINGLE
 from utils.devices import autocast_dtype, select_device
 from utils.environment import check_environment
 from utils.errors import UsageError
+from utils.image_size import require_possible_sizes
 from utils.stage_clock import StageClock
-
-_RGB = 3
 
 
 @dataclass(eq=False, slots=True)
@@ -144,6 +143,7 @@ class Model:
     def _predictor(self, size: int, augment: bool, clock: StageClock) -> Predictor:
         """Return what turns arrays into results under the settings as they are now."""
         require_whole(size, "size")
+        require_possible_sizes("size", [int(size)])
         inference = Inference(self.inference.graphs, AUGMENTED if augment else SINGLE)
         device = self.device
         dtype = autocast_dtype(device, "half" if self.half else "float32")
@@ -167,6 +167,8 @@ class Model:
         counts = [head.num_classes for head in self.inference.heads.values() if "boxes" in head.targets]
         if not counts:
             raise UsageError("classes chooses among objects, but the model has no head for boxes; set it to None")
+        if isinstance(self.classes, str) or not isinstance(self.classes, Integral | Iterable):
+            raise UsageError(f"classes must be None, an index or a list of indices, but is {self.classes!r}")
         classes = [self.classes] if isinstance(self.classes, Integral) else list(self.classes)
         for index in classes:
             if not isinstance(index, Integral) or not 0 <= index < max(counts):
@@ -229,8 +231,10 @@ def load(
         RunError: the installation is broken.
     """
     check_environment()
-    paths = [weights] if isinstance(weights, str | Path) else list(weights)
+    paths = list(weights) if isinstance(weights, list | tuple) else [weights]
     for path in paths:
+        if not isinstance(path, str | Path):
+            raise UsageError(f"weights must be the path of a checkpoint or a list of paths, but holds {path!r}")
         if "://" in str(path):
             raise UsageError(f"{path}: nothing is downloaded; save the weights to a file and give its path")
     if not paths:
@@ -238,9 +242,6 @@ def load(
     chosen = choose_device(device)
     with _words_of_python():
         inference = load_inference(paths, chosen)
-    for path, graph in zip(paths, inference.graphs, strict=True):
-        if graph.spec.channels != _RGB:
-            raise UsageError(f"{path}: takes {graph.spec.channels} channels, but pictures have {_RGB}")
     return Model(inference, conf, iou, max_det, classes, agnostic, size, half, augment, batch_size)
 
 

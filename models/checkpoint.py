@@ -101,6 +101,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     for key, kind in HEADER_KINDS.items():
         if not isinstance(header.get(key), kind):
             raise ModelError(f"{path}: the entry '{key}' of its header is missing or damaged; copy the file again")
+    for head, names in header["names"].items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ModelError(
+                f"{path}: the class names of the head '{head[:100]}' are no list of texts; copy the file again"
+            )
     tensors: dict[str, dict[str, Tensor]] = {}
     for name, tensor in flat.items():
         group, _, rest = name.partition("/")

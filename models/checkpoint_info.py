@@ -49,14 +49,14 @@ def checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
             for group, tensors in checkpoint.tensors.items()
         },
     }
-    if "progress" in progress:
-        facts["training"] = progress["progress"]
-        facts["can_be_resumed"] = "options" in progress
-    options = progress.get("options", {})
+    training, options, converted = (_mapping(progress.get(key)) for key in ("progress", "options", "converted"))
+    if training:
+        facts["training"] = training
+        facts["can_be_resumed"] = bool(options)
     if options:
         facts["options"] = {key: options[key] for key in SHOWN_OPTIONS if options.get(key)}
-    if "converted" in progress:
-        facts["converted"] = progress["converted"]
+    if converted:
+        facts["converted"] = converted
     return facts
 
 
@@ -80,6 +80,10 @@ def describe_checkpoint(checkpoint: Checkpoint) -> str:
     if "can_be_resumed" in facts:
         lines.append(f"resumable {'yes' if facts['can_be_resumed'] else 'no, it is a model for use'}")
     return "\n".join(lines)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _short(value: Any) -> str:

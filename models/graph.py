@@ -52,7 +52,7 @@ def build_rows(spec: ModelSpec) -> list[Built]:
             inputs = [channels[source] for source in row.sources]
             with using_activation(spec.values.get("activation")):
                 made = block.from_row(inputs, spec.scale.repeats(row.number), row.args, spec.scale)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ArithmeticError) as error:
             raise ModelError(f"{spec.where(row)}: {error}{_symbol_hint(spec, row, str(error))}") from None
         channels[row.index] = made.out_channels
         built.append(made)

@@ -19,6 +19,8 @@ from models.views import SINGLE, Pass, look
 from models.weights import load_model
 from utils.errors import UsageError
 
+RGB_CHANNELS = 3
+
 
 class Inference:
     """Graphs with the same heads that answer together.
@@ -104,9 +106,12 @@ def load_inference(
 
     Raises:
         ModelError: a file is missing or damaged.
-        UsageError: two models do not have the same heads and classes.
+        UsageError: two models do not have the same heads and classes, or one does not take RGB.
     """
     graphs = [fuse_graph(load_model(path, device)) for path in weights]
+    for path, graph in zip(weights, graphs, strict=True):
+        if graph.spec.channels != RGB_CHANNELS:
+            raise UsageError(f"{path}: takes {graph.spec.channels} channels, but pictures have {RGB_CHANNELS}")
     for path, graph in zip(weights[1:], graphs[1:], strict=True):
         require_same_answers(graphs[0], graph, weights[0], path)
     return Inference(graphs, passes)

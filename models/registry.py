@@ -170,8 +170,9 @@ def single_input(block: type, in_channels: list[int]) -> int:
 
 def usage(block: type) -> str:
     """Return how a row's arguments are written for ``block``, for an error message."""
-    parameters = list(inspect.signature(block.__init__).parameters.values())[2:]
-    hidden = {"number"} if getattr(block, "repeats_inside", False) else set()
+    parameters = inspect.signature(block.__init__).parameters.values()
+    # What the row does not write: the channels come from its sources, the repeats from its second item.
+    hidden = {"self", "c_in", "in_channels"} | ({"number"} if getattr(block, "repeats_inside", False) else set())
     shown = [p.name if p.default is p.empty else f"{p.name}={p.default}" for p in parameters if p.name not in hidden]
     return f"{block.__name__} takes [{', '.join(shown)}]"
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -285,8 +286,8 @@ class Results(Sequence[ImageResult]):
             UsageError: there is not exactly one head for boxes, or ``pad`` is below 0.
             RunError: a file cannot be written.
         """
-        if pad < 0:
-            raise UsageError(f"crop(pad={pad}): the padding must be 0 or more")
+        if not isinstance(pad, Integral) or pad < 0:
+            raise UsageError(f"crop(pad={pad}): the padding must be a whole number of pixels, 0 or more")
         crops = [
             crop for result in self for crop in cut_crops(result.image, result.name, *result.objects("crop()"), pad)
         ]

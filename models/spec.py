@@ -34,6 +34,12 @@ KNOWN_KEYS = (
 )
 LITERALS = {"None": None, "none": None, "True": True, "False": False}
 INPUT_KEYS = ("scale", "mean", "std")
+MOST_ROWS = 1_000
+MOST_REPEATS = 1_000
+MOST_REPEATS_TOGETHER = 5_000
+MOST_IN_A_LIST = 100
+LARGEST_NUMBER = 100_000
+"""Far beyond every network; a file from a stranger cannot keep the builder busy for hours with a few digits."""
 CONFIG_ROOT = Path(__file__).resolve().parent / "configs"
 
 
@@ -165,6 +171,8 @@ def parse_spec(values: Any, source: str) -> ModelSpec:
     values = dict(values)
     written_rows = _written_rows(values, source)
     _check_keys(values, written_rows, source)
+    if len(written_rows) > MOST_ROWS:
+        raise ModelError(f"{source}: it has {len(written_rows):,} rows; {MOST_ROWS:,} is the most")
     scale = Scale(
         depth=_number(values, "depth_multiple", 1.0, source),
         width=_number(values, "width_multiple", 1.0, source),
@@ -177,6 +185,11 @@ def parse_spec(values: Any, source: str) -> ModelSpec:
         if parsed.name is not None:
             names[parsed.name] = index
         rows.append(parsed)
+    together = sum(scale.repeats(row.number) for row in rows)
+    if together > MOST_REPEATS_TOGETHER:
+        raise ModelError(
+            f"{source}: its rows repeat {together:,} times together; {MOST_REPEATS_TOGETHER:,} is the most"
+        )
     return ModelSpec(source, values, tuple(rows), scale, _whole_number(values, "ch", 3, source))
 
 
@@ -215,6 +228,24 @@ def _check_keys(values: Mapping[str, Any], rows: list[Any], source: str) -> None
             raise ModelError(f"{source}: 'activation': {error}") from None
 
 
+def _oversize(value: Any) -> str:
+    """Return what is too large in a value; empty where nothing is."""
+    if isinstance(value, list):
+        if len(value) > MOST_IN_A_LIST:
+            return f"has a list of {len(value):,} entries, where {MOST_IN_A_LIST} is the most"
+        return next((fault for entry in value if (fault := _oversize(entry))), "")
+    if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
+        return f"has the number {_shown(value)}, where {LARGEST_NUMBER:,} is the largest"
+    return ""
+
+
+def _shown(number: float) -> str:
+    """Return a number for a message; Python refuses to write out integers of thousands of digits."""
+    if isinstance(number, float):
+        return f"{number:g}"
+    return f"{number:,}" if abs(number) < 2**63 else "of more than 64 bits"
+
+
 def _check_input(values: Mapping[str, Any], source: str) -> None:
     """Refuse a key ``input`` that does not say how pixels become the network's input."""
     given = values["input"]
@@ -248,6 +279,8 @@ def _number(values: Mapping[str, Any], key: str, default: float, source: str) ->
     value = values.get(key, default)
     if not _is_number(value) or not value > 0:
         raise ModelError(f"{source}: '{key}' must be a number above 0, but it is {value!r}")
+    if fault := _oversize(value):
+        raise ModelError(f"{source}: '{key}' {fault}")
     return value
 
 
@@ -259,7 +292,8 @@ def _whole_number(values: Mapping[str, Any], key: str, default: int, source: str
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, float) and math.isfinite(value))
 
 
 def _parse_row(
@@ -274,6 +308,8 @@ def _parse_row(
     where = f"{where} ({module} from {written})"
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ModelError(f"{where}: the second item is how often the module repeats, 1 or more, but it is {number!r}")
+    if number > MOST_REPEATS:
+        raise ModelError(f"{where}: it repeats {_shown(number)} times; {MOST_REPEATS:,} is the most")
     if not isinstance(args, list):
         raise ModelError(f"{where}: the arguments must be a list, such as [64, 3, 2], but they are {args!r}")
     name = row[4] if len(row) == 5 else None
@@ -286,7 +322,10 @@ def _parse_row(
     if listed and not written:
         raise ModelError(f"{where}: 'from' is an empty list; name at least one row, -1 being the one before")
     sources = tuple(_resolve_source(s, index, names, count, where) for s in (written if listed else [written]))
-    return RowSpec(index, sources, listed, number, module, [_resolve(a, values) for a in args], name, written)
+    resolved = [_resolve(arg, values) for arg in args]
+    if fault := _oversize(resolved):
+        raise ModelError(f"{where}: it {fault}")
+    return RowSpec(index, sources, listed, number, module, resolved, name, written)
 
 
 def _resolve_source(source: Any, index: int, names: Mapping[str, int], count: int, where: str) -> int:

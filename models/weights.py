@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.convert.official import read_official
-from models.graph import Graph, with_classes
+from models.graph import Graph, build_rows, with_classes
 from models.spec import ModelSpec, parse_spec
 from utils.errors import ModelError
 from utils.yaml_text import parse_yaml
@@ -41,17 +41,20 @@ def load_weights(path: str | Path) -> Checkpoint:
         raise ModelError(f"{path}: is a web page, not a checkpoint; the download failed, get the file again")
     if path.suffix.lower() in EXPORTS:
         raise ModelError(f"{path}: is an exported file; give the checkpoint that it was made from")
+    # First of all: the length that a safetensors file begins with can look like the first byte of a pickle.
+    if start[8:9] == b"{":
+        return load_checkpoint(path)
     if start.startswith((b"PK\x03\x04", b"\x80")) or start[257:262] == b"ustar":
         return read_official(path)
-    if path.suffix == ".safetensors" or start[8:9] == b"{":
+    if path.suffix == ".safetensors":
         return load_checkpoint(path)
     raise ModelError(f"{path}: is neither a .safetensors file nor one of PyTorch; give the path of a checkpoint")
 
 
 def spec_of(checkpoint: Checkpoint, path: str | Path | None = None) -> ModelSpec:
-    """Return the model of a checkpoint, read from its YAML text; messages name the file it came from."""
-    where = f"{path}, the YAML in its header" if path else checkpoint.source
-    return parse_spec(parse_yaml(checkpoint.graph_yaml, where, ModelError), checkpoint.source)
+    """Return the model of a checkpoint, read from its YAML text; with a path, messages name the file it came from."""
+    where = f"{path} ({checkpoint.source})" if path else checkpoint.source
+    return parse_spec(parse_yaml(checkpoint.graph_yaml, where, ModelError), where)
 
 
 def build_model(checkpoint: Checkpoint, path: str | Path = "checkpoint") -> Graph:
@@ -60,21 +63,37 @@ def build_model(checkpoint: Checkpoint, path: str | Path = "checkpoint") -> Grap
     Raises:
         ModelError: weights and graph do not belong together.
     """
-    graph = Graph(spec_of(checkpoint, path))
+    spec = spec_of(checkpoint, path)
+    _require_weights(spec, checkpoint, path)
+    graph = Graph(spec)
+    graph.spec = replace(spec, source=checkpoint.source)
     for name, head in graph.heads.items():
         names = checkpoint.names.get(name)
         if names is None or len(names) != head.num_classes:
             raise ModelError(f"{path}: its header has no names for the {head.num_classes} classes of the head '{name}'")
         graph.names[name] = list(names)
-    try:
-        missing, unexpected = graph.load_state_dict(checkpoint.weights, strict=False)
-    except RuntimeError as error:
-        # PyTorch lists every tensor of another shape on a line of its own, below a headline.
-        reason = str(error).splitlines()[-1].strip()
-        raise ModelError(f"{path}: weights and graph differ: {reason}") from None
-    if missing or unexpected:
-        raise ModelError(f"{path}: weights and graph differ, for instance at {(missing + unexpected)[0]}")
+    graph.load_state_dict(checkpoint.weights)
     return graph.eval()
+
+
+def _require_weights(spec: ModelSpec, checkpoint: Checkpoint, path: str | Path) -> None:
+    """Refuse weights of another model before it takes memory, of which a few words of YAML can ask for too much.
+
+    Raises:
+        ModelError: a tensor is missing, too many, or of another shape; the sentence names it.
+    """
+    with torch.device("meta"):
+        rows = nn.ModuleDict({"model": nn.ModuleList(made.module for made in build_rows(spec))})
+    ours = {name: value.shape for name, value in rows.state_dict().items()}
+    theirs = {name: value.shape for name, value in checkpoint.weights.items()}
+    names = [*ours, *(name for name in theirs if name not in ours)]
+    wrong = next((name for name in names if ours.get(name) != theirs.get(name)), None)
+    if wrong is not None:
+        here, there = (_sides(shapes[wrong]) if wrong in shapes else "nothing" for shapes in (ours, theirs))
+        raise ModelError(
+            f"{path}: weights and graph differ: {wrong[:100]!r} is {there} in the weights and {here} in the graph; "
+            "take the file of another epoch or copy it again"
+        )
 
 
 def load_model(path: str | Path, device: torch.device | None = None) -> Graph:
@@ -197,8 +216,8 @@ def _by_our_names(checkpoint: Checkpoint, graph: Graph) -> tuple[dict[str, Tenso
     named: dict[str, Tensor] = {}
     unused: list[str] = []
     for name, value in checkpoint.weights.items():
-        _, row, rest = name.split(".", 2)
-        if row_of[row] is None:
+        first, row, rest = (*name.split(".", 2), "", "")[:3]
+        if first != "model" or row_of.get(row) is None:
             unused.append(name)
         else:
             named[f"model.{row_of[row]}.{rest}"] = value

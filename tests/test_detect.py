@@ -363,7 +363,7 @@ def test_faulty_source_is_one_sentence(run, tmp_path, case):
     [
         (["--conf-thres", "1.5"], "--conf-thres must be in 0..1"),
         (["--mask-alpha", "-1"], "--mask-alpha must be in 0..1"),
-        (["--img-size", "0"], "--img-size must be 1 or more"),
+        (["--img-size", "0"], "--img-size must be 1 to 16,384 pixels"),
         (["--batch-size", "0"], "--batch-size must be 1 or more"),
         (["--line-thickness", "0"], "--line-thickness must be 1 or more"),
         (["--save-conf"], "--save-txt"),

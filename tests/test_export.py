@@ -263,7 +263,7 @@ def test_a_missing_package_is_named_with_its_pip_line(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--img-size", "0"], "--img-size must be 1 or more, but is 0"),
+        (["--img-size", "0"], "--img-size must be 1 to 16,384 pixels, but is 0"),
         (["--img-size", "64", "64", "3"], "--img-size takes one number or height and width, but got 3"),
         (["--batch-size", "0"], "--batch-size must be 1 or more"),
         (["--tolerance", "-1"], "--tolerance must be 0 or more"),

@@ -184,6 +184,8 @@ def test_pretrained_true_says_where_weights_come_from():
 
 
 def test_wrong_calls_are_one_sentence(nano, weights):
+    with pytest.raises(UsageError, match="pretrained must be the path of weights, or False, but is None"):
+        hubconf.yolov5n(pretrained=None)
     with pytest.raises(ModelError, match=r"yolov5n.safetensors: holds another model than yolov5s; load it with custom"):
         hubconf.yolov5s(pretrained=nano, device="cpu")
     with pytest.raises(ModelError, match="holds another model than yolov5n6"):

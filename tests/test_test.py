@@ -139,7 +139,7 @@ def test_segdata_takes_a_root_folder(weights: Path, tiny_data: Path, tmp_path: P
         (["--weights", "MODEL", "--data", "absent.yaml"], 3, "absent.yaml"),
         (["--weights", "MODEL", "--data", "DATA", "--task", "test"], 3, "test"),
         (["--weights", "MODEL", "--data", "DATA", "--conf", "2"], 2, "--conf-thres must be in 0..1"),
-        (["--weights", "MODEL", "--data", "DATA", "--base-size", "0"], 2, "--base-size must be 1 or more"),
+        (["--weights", "MODEL", "--data", "DATA", "--base-size", "0"], 2, "--base-size must be 1 to 16,384 pixels"),
         (["--weights", "MODEL", "--data", "DATA", "--heads", "pose"], 2, "--heads pose"),
         (["--weights", "MODEL", "--data", "DATA", "--segdata", "nowhere"], 3, "nowhere"),
     ],

@@ -154,7 +154,9 @@ def test_weights_carry_over_to_another_class_count(tiny_model: Path, tiny_data: 
     tiny_data.write_text(text)
     done = run_train("--weights", str(best), "--data", str(tiny_data), "--epochs", "1", *SMALL, cwd=tmp_path)
     assert "detect 3 -> 4" in done.stdout
-    assert "start fresh" in done.stdout
+    assert "85 of 90 tensors taken over; other shape: model.5.m.0.weight (16x8x1x1 -> 18x8x1x1)" in done.stdout
+    account = (tmp_path / "runs/train/exp2/transfer.txt").read_text()
+    assert "copied (85): model.0.conv.weight" in account and "the model's own: model.5.anchors" in account
     assert load_model(tmp_path / "runs/train/exp2/weights/best.safetensors").names["detect"][-1] == "other"
 
 

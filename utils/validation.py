@@ -64,14 +64,15 @@ def build_tests(
         base_size: long side of images for heads that label pixels, pixels.
         batch_size: images per batch.
         workers: worker processes of each loader.
-        pad: strides of grey around every picture beyond what its shape needs.
+        pad: strides of grey around pictures beyond what their shape needs, for heads that find objects.
     """
     tests = {}
     for name, dataset in datasets.items():
-        size = base_size if "masks" in model.heads[name].targets else img_size
+        labels_pixels = "masks" in model.heads[name].targets
+        size, extra = (base_size, 0.0) if labels_pixels else (img_size, pad)
         # Before the workers start, so that they share one cache; tests read pictures at their native size.
         dataset.reserve_memory(None)
-        loader = build_test_loader(dataset, size, batch_size, model.stride, workers, pad=pad)
+        loader = build_test_loader(dataset, size, batch_size, model.stride, workers, pad=extra)
         tests[name] = HeadTest(loader, dataset.names)
     return tests
 

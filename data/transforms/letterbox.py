@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
+from data.images import resize_image
 from data.transforms.geometry import BORDER_GREY
 from utils.boxes import LetterboxPlan, plan_letterbox
 from utils.image_size import round_up_to_stride
@@ -43,9 +43,6 @@ def plan_for_batch(size: tuple[int, int], img_size: int, shape: tuple[int, int])
 def apply_plan(image: np.ndarray, plan: LetterboxPlan) -> np.ndarray:
     """Resize and pad an image as planned.
 
-    Pixels are interpolated linearly, also where the picture shrinks: published weights were made and measured so, and
-    averaging areas moves the confidence of what they find in large pictures by several hundredths.
-
     Args:
         image: (H, W, 3) uint8 of the plan's native size.
         plan: of the letterbox.
@@ -53,9 +50,7 @@ def apply_plan(image: np.ndarray, plan: LetterboxPlan) -> np.ndarray:
     Returns:
         (*plan.out, 3) uint8, padded with grey 114; the image itself where nothing is to be done.
     """
-    resized = image
-    if image.shape[:2] != plan.resized:
-        resized = cv2.resize(image, (plan.resized[1], plan.resized[0]), interpolation=cv2.INTER_LINEAR)
+    resized = resize_image(image, plan.resized)
     if plan.resized == plan.out:
         return resized
     padded = np.full((*plan.out, 3), BORDER_GREY, np.uint8)

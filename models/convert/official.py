@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from models.checkpoint import Checkpoint
 from models.convert import yolov5
-from models.convert.pickle_machine import Inert, StoredTensor
+from models.convert.module_tree import dotted, stored_tensors
+from models.convert.records import Inert, StoredTensor
 from models.convert.torch_file import TorchFile
 from models.spec import load_spec
 from utils.errors import ModelError
 
+WRAPPED_NAME = re.compile(r"((?:module|model)\.)+(?=model\.\d)")
+"""What DataParallel and torch.hub put before the names of a network's tensors."""
 STATE_DICT_KEYS = ("ema", "model", "state_dict", "model_state_dict")
+KEY_SHOWN = 40
 
 
 def read_official(path: str | Path, cfg: str | Path | None = None) -> Checkpoint:
@@ -31,7 +36,10 @@ def read_official(path: str | Path, cfg: str | Path | None = None) -> Checkpoint
         model = yolov5.find_model(file.root)
         if model is not None and cfg is None:
             return yolov5.convert_model(file, model)
-        tensors = yolov5.stored_tensors(model) if model is not None else state_dict_of(file.root)
+        try:
+            tensors = stored_tensors(model) if model is not None else state_dict_of(file.root)
+        except ValueError as error:
+            raise ModelError(f"{path}: is no checkpoint of YOLOv5: {error}") from None
         if tensors is None:
             raise ModelError(f"{path}: holds {_describe(file.root)}, not a network that this program can rebuild")
         if cfg is None:
@@ -45,11 +53,15 @@ def read_official(path: str | Path, cfg: str | Path | None = None) -> Checkpoint
 
 
 def state_dict_of(root: Any) -> dict[str, StoredTensor] | None:
-    """Return the tensors by name of a saved state dict, which may lie one level deep; None when there is none."""
+    """Return the tensors by name of a saved state dict, which may lie one level deep; None when there is none.
+
+    Raises:
+        ValueError: see ``dotted``.
+    """
     candidates = [root, *(root.get(key) for key in STATE_DICT_KEYS)] if isinstance(root, dict) else []
     for candidate in candidates:
         if isinstance(candidate, dict) and candidate and all(isinstance(v, StoredTensor) for v in candidate.values()):
-            return {str(name): tensor for name, tensor in candidate.items()}
+            return {WRAPPED_NAME.sub("", dotted("", name), count=1): tensor for name, tensor in candidate.items()}
     return None
 
 
@@ -59,5 +71,6 @@ def _describe(root: Any) -> str:
         return f"an object of {root.kind}"
     if isinstance(root, dict):
         inner = next((entry for key in STATE_DICT_KEYS if isinstance(entry := root.get(key), Inert)), None)
-        return _describe(inner) if inner is not None else f"the keys {', '.join(str(key) for key in list(root)[:6])}"
+        keys = ", ".join(f"{key!r:.{KEY_SHOWN}}" for key in list(root)[:6])
+        return _describe(inner) if inner is not None else f"the keys {keys}"
     return f"a {type(root).__name__}"

@@ -10,20 +10,19 @@ from __future__ import annotations
 import pickletools
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-import torch
-
+from models.convert.records import MOST_NAME, STORAGE_TYPES, Inert, Name, locate_tensor
 from utils.errors import ModelError
 
 MOST_BYTES = 64 * 2**20
 MOST_STEPS = 1_000_000
 """About five times what the largest official training checkpoint takes; it bounds the memory that a pickle can fill."""
+SIDE_STEPS = 100_000
+"""Steps of the pickles beside the object: storage keys, sizes, versions."""
 BYTES_PER_STEP = 64
 KEY_BITS = 1024
-MOST_ELEMENTS = 2**48
-MOST_DIMENSIONS = 8
+REASON_SHOWN = 200
 
 INERT_NAMES = re.compile(
     r"""
@@ -43,72 +42,6 @@ LATIN_BYTES = "_codecs.encode"
 """How protocol 2, which knows no bytes, writes them: as text whose characters are the bytes."""
 PLAIN_TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
-STORAGE_TYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
-
-
-@dataclass(frozen=True)
-class Name:
-    """A name that a pickle would have imported, such as ``models.common.Conv``."""
-
-    path: str
-
-
-@dataclass
-class Inert:
-    """What would have become an object of some class: its name, its arguments and its attributes, and no behaviour.
-
-    Attributes:
-        kind: full name of the class, such as ``models.common.Conv``.
-        args: arguments of its construction.
-        state: its attributes by name; anything else that it would have restored itself from lies under ``""``.
-    """
-
-    kind: str
-    args: tuple[Any, ...] = ()
-    state: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def class_name(self) -> str:
-        """The last part of ``kind``."""
-        return self.kind.rpartition(".")[2]
-
-
-@dataclass(frozen=True)
-class Storage:
-    """A block of numbers in the file.
-
-    Attributes:
-        key: its name in the file.
-        dtype: of its elements.
-        elements: how many elements it has.
-        start: first element, where it is a part of the block of that name.
-    """
-
-    key: str
-    dtype: torch.dtype
-    elements: int
-    start: int = 0
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor that has not been read yet: where its elements lie in a storage."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
 
 
 class _Mark:
@@ -162,13 +95,14 @@ class PickleMachine:
     Args:
         source: the file's name, for messages.
         persistent: turns the identifier of something that lies outside the pickle into what stands for it.
+        steps: how many steps it may take.
     """
 
-    def __init__(self, source: str, persistent: Callable[[Any], Any]) -> None:
+    def __init__(self, source: str, persistent: Callable[[Any], Any], steps: int = MOST_STEPS) -> None:
         self._source, self._persistent = source, persistent
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
-        self._steps_left = MOST_STEPS
+        self._most_steps = self._steps_left = steps
 
     def run(self, file: BinaryIO) -> Any:
         """Read one pickle from where ``file`` stands, and leave it behind its last byte.
@@ -183,7 +117,7 @@ class PickleMachine:
                     return self._stack.pop()
                 self._step(instruction.name, argument)
         except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, UnicodeError) as error:
-            reason = f"{error.args[0] if error.args else type(error).__name__}".splitlines()[0]
+            reason = f"{error.args[0] if error.args else type(error).__name__}".splitlines()[0][:REASON_SHOWN]
             raise ModelError(
                 f"{self._source}: its pickle is damaged or not that of a checkpoint ({reason}); download it again"
             ) from None
@@ -208,7 +142,7 @@ class PickleMachine:
         """
         self._steps_left -= steps
         if self._steps_left < 0:
-            raise ValueError(f"it takes more than {MOST_STEPS:,} steps, which no checkpoint does")
+            raise ValueError(f"it takes more than {self._most_steps:,} steps, which no checkpoint does")
 
     def _pop_to_mark(self) -> list[Any]:
         items: list[Any] = []
@@ -219,7 +153,7 @@ class PickleMachine:
     def _refuse(self, path: str) -> ModelError:
         return ModelError(
             f"{self._source}: it would load {path[:100]!r}, which has no place in a checkpoint; nothing was executed. "
-            "Do not use the file"
+            "Use a file of its makers, or none"
         )
 
     def _named(self, module: Any, name: Any) -> Name:
@@ -227,7 +161,10 @@ class PickleMachine:
 
         Raises:
             ModelError: they may not.
+            ValueError: it is no text, or one so long that many copies of it would fill the memory.
         """
+        if not isinstance(module, str) or not isinstance(name, str) or len(module) + len(name) > MOST_NAME:
+            raise ValueError(f"a name in it is no text of up to {MOST_NAME} characters")
         path = f"{module}.{name}"
         storage = module == "torch" and name in STORAGE_TYPES
         known = path in (*MAPPINGS, *SEQUENCES, *NO_BYTES, LATIN_BYTES, *PLAIN_TENSORS, *PARAMETERS)
@@ -238,7 +175,7 @@ class PickleMachine:
     def _make(self, name: Any, args: Any) -> Any:
         """Return what a call of ``name`` stands for."""
         if not isinstance(name, Name) or not isinstance(args, tuple):
-            raise self._refuse(str(name) if isinstance(name, str | Name) else f"the call of a {type(name).__name__}")
+            raise self._refuse(name.path if isinstance(name, Name) else f"the call of a {type(name).__name__}")
         if name.path in MAPPINGS:
             entries = args[0] if args else ()
             self._spend(len(entries))
@@ -411,29 +348,3 @@ def _as_dict(entries: Any) -> dict[Any, Any]:
 def _pair(entry: Any) -> tuple[Any, Any]:
     key, value = entry
     return key, value
-
-
-def locate_tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
-    """Return where a tensor lies; it reaches no further than its storage.
-
-    Raises:
-        ValueError: it does not.
-    """
-    if not isinstance(storage, Storage):
-        raise ValueError("a tensor has no storage")
-    shape, strides = (_sizes(values) for values in (shape, strides))
-    numbers = (offset, *shape, *strides)
-    whole = all(type(n) is int and 0 <= n < MOST_ELEMENTS for n in numbers)
-    if not whole or len(shape) != len(strides) or len(shape) > MOST_DIMENSIONS:
-        raise ValueError("a tensor has no shape")
-    reach = offset + 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if 0 not in shape and reach > storage.elements:
-        raise ValueError("a tensor reaches beyond its storage")
-    return StoredTensor(storage, offset, shape, strides)
-
-
-def _sizes(values: Any) -> tuple[Any, ...]:
-    """Return a shape; older files have it as ``torch.Size``."""
-    if isinstance(values, Inert) and values.kind == "torch.Size":
-        values = values.args[0]
-    return tuple(values)

@@ -7,15 +7,15 @@ does not say is read from the pickled modules: the activation of the convolution
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PureWindowsPath
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from data.formats.cityscapes import NAMES as CITYSCAPES_NAMES
 from models.checkpoint import Checkpoint
 from models.convert.module_tree import children, descendants, plain, stored_tensors
-from models.convert.pickle_machine import Inert, StoredTensor
+from models.convert.records import MOST_NAME, Inert, StoredTensor
 from models.convert.torch_file import TorchFile
 from models.graph import BATCHNORM_EPS, Graph
 from models.heads.detect import Detect
@@ -23,6 +23,8 @@ from models.spec import ModelSpec, parse_spec
 from utils.errors import ModelError
 
 MODEL_NAMES = ("models.yolo.Model", "models.yolo.DetectionModel", "models.yolo.SegmentationModel")
+WRAPPERS = ("models.common.autoShape", "models.common.AutoShape", "models.common.DetectMultiBackend")
+"""What ``torch.hub`` puts around a network; pickled by those who save what it gave them."""
 DERIVED = ("anchor_grid",)
 """Buffers of v5.0 that follow from others."""
 ACTIVATIONS = {
@@ -44,8 +46,15 @@ CSP_ACTIVATION = "nn.LeakyReLU(0.1)"
 
 def find_model(root: Any) -> Inert | None:
     """Return the pickled YOLOv5 network of a file: the averaged one where there is one; None when there is none."""
-    candidates = [root.get("ema"), root.get("model")] if isinstance(root, dict) else [root]
-    return next((found for found in candidates if isinstance(found, Inert) and found.kind in MODEL_NAMES), None)
+    for found in (root.get("ema"), root.get("model")) if isinstance(root, dict) else (root,):
+        if isinstance(found, tuple) and found:
+            found = found[0]  # between v4.0 and v5.0 the averaged network stood beside the count of its updates
+        for _ in WRAPPERS:
+            if isinstance(found, Inert) and found.kind in WRAPPERS:
+                found = children(found).get("model")
+        if isinstance(found, Inert) and found.kind in MODEL_NAMES:
+            return found
+    return None
 
 
 def convert_model(file: TorchFile, model: Inert) -> Checkpoint:
@@ -59,8 +68,7 @@ def convert_model(file: TorchFile, model: Inert) -> Checkpoint:
         ModelError: the checkpoint has no YAML, or its rows and its tensors do not belong together.
     """
     try:
-        source = model.state.get("yaml_file")
-        source = source if isinstance(source, str) and source else f"{file.path.stem}.yaml"
+        source = _file_name(model.state.get("yaml_file")) or f"{file.path.stem}.yaml"
         values = plain(model.state.get("yaml"))
         if not isinstance(values, dict):
             raise ModelError(
@@ -69,11 +77,11 @@ def convert_model(file: TorchFile, model: Inert) -> Checkpoint:
             )
         values = _with_activations(values, model)
         stored = stored_tensors(model)
-        epochs = plain(file.root.get("epoch")) if isinstance(file.root, dict) else None
+        about = {"epoch": plain(file.root.get("epoch"))} if isinstance(file.root, dict) else {}
     except ValueError as error:
         raise ModelError(f"{file.path}: is no checkpoint of YOLOv5: {error}") from None
     spec = parse_spec(values, f"{file.path} ({source})")
-    return rebuild(file, spec, stored, source, model.state.get("names"), {"epoch": epochs})
+    return rebuild(file, spec, stored, source, model.state.get("names"), about)
 
 
 def rebuild(
@@ -97,7 +105,9 @@ def rebuild(
     Raises:
         ModelError: a tensor is missing, too many, or of another shape; the sentence names it.
     """
-    graph = Graph(spec)
+    with torch.device("meta"):
+        # Without memory of its own: a few words of YAML can ask for more of it than the file has tensors for.
+        graph = Graph(spec)
     own = graph.state_dict()
     wanted = {name: value for name, value in stored.items() if name.rpartition(".")[2] not in DERIVED}
     missing = [name for name in own if name not in wanted]
@@ -109,16 +119,18 @@ def rebuild(
                 f"{file.path}: rows and tensors do not belong together: {found[0]} {what}"
                 f"{f', and {len(found) - 1} more' if len(found) > 1 else ''}"
             )
-    state = {name: _as_ours(file.tensor(wanted[name]), own[name]) for name in own}
-    graph.load_state_dict(state)
+    state = {name: file.tensor(wanted[name]).to(own[name].dtype) for name in own}
+    graph.load_state_dict(state, assign=True)
     spec = _with_anchors(graph)
     classes = {name: _class_names(head, names) for name, head in graph.heads.items()}
     progress = {"converted": {"from": file.path.name, **(about or {})}}
     return Checkpoint(source, spec.text, classes, {"model": state}, progress)
 
 
-def _as_ours(tensor: Tensor, own: Tensor) -> Tensor:
-    return tensor.to(own.dtype)
+def _file_name(written: Any) -> str:
+    """Return the last part of a path of any system; nothing where it is none that a line of text can show."""
+    name = PureWindowsPath(written).name if isinstance(written, str) and len(written) <= MOST_NAME else ""
+    return name if name.isprintable() else ""
 
 
 def _with_anchors(graph: Graph) -> ModelSpec:
@@ -127,6 +139,8 @@ def _with_anchors(graph: Graph) -> ModelSpec:
     for name, head in graph.heads.items():
         if isinstance(head, Detect):
             pixels = head.anchors * torch.tensor(head.strides, dtype=torch.float32).view(-1, 1, 1)
+            if not (pixels > 0).all():
+                continue  # placeholders of a YAML that gives only their number
             levels = [[round(value, 4) for value in level.flatten().tolist()] for level in pixels]
             spec = spec.with_argument(graph.head_rows[name], 1, levels)
     return spec
@@ -139,8 +153,10 @@ def _class_names(head: Any, names: Any) -> list[str]:
         return list(CITYSCAPES_NAMES) if known else [str(i) for i in range(head.num_classes)]
     if isinstance(names, dict):
         names = [names.get(i) for i in range(head.num_classes)]
-    if isinstance(names, list) and len(names) == head.num_classes and all(isinstance(n, str) for n in names):
-        return list(names)
+    if isinstance(names, list) and len(names) == head.num_classes:
+        texts = [name for name in names if isinstance(name, str) and len(name) <= MOST_NAME]
+        if len(texts) == head.num_classes:
+            return texts
     return [str(i) for i in range(head.num_classes)]
 
 
@@ -154,19 +170,23 @@ def _with_activations(values: dict[str, Any], model: Inert) -> dict[str, Any]:
     found = {_activation(part) for part in parts if part.class_name in ("Conv", "DWConv")} - {None}
     if len(found) > 1:
         raise ValueError(f"its convolutions have different activations, {' and '.join(sorted(found))}")
-    eps = {part.state.get("eps") for part in parts if part.class_name == "BatchNorm2d"}
-    if eps - {BATCHNORM_EPS}:
-        raise ValueError(f"a BatchNorm has eps {next(iter(eps - {BATCHNORM_EPS}))}, not {BATCHNORM_EPS}")
+    for eps in (part.state.get("eps") for part in parts if part.class_name == "BatchNorm2d"):
+        if not isinstance(eps, float) or eps != BATCHNORM_EPS:
+            shown = f"{eps:g}" if isinstance(eps, float) else f"a {type(eps).__name__}"
+            raise ValueError(f"a BatchNorm has eps {shown}, not {BATCHNORM_EPS}")
     if found and found != {DEFAULT_ACTIVATION}:
         values = {**values, "activation": found.pop()}
     rows = children(children(model)["model"]) if "model" in children(model) else {}
     csp = {index: _activation(row) for index, row in rows.items() if row.class_name == "BottleneckCSP"}
     index = 0
     for section in ("backbone", "head"):
+        if not isinstance(values.get(section), list):
+            break  # parse_spec says so
         listed = []
-        for row in values.get(section) or []:
+        for row in values[section]:
             activation = csp.get(str(index))
-            if activation not in (None, CSP_ACTIVATION) and isinstance(row, list) and len(row) > 3:
+            writable = isinstance(row, list) and len(row) > 3 and isinstance(row[3], list) and row[3]
+            if activation not in (None, CSP_ACTIVATION) and writable:
                 args = list(row[3])
                 row = [*row[:3], [*args, *CSP_DEFAULTS[len(args) - 1 :], activation], *row[4:]]
             listed.append(row)
@@ -185,7 +205,10 @@ def _activation(part: Inert) -> str | None:
     if act is None or act.class_name == "Identity":
         return None
     if act.class_name == "LeakyReLU":
-        return f"nn.LeakyReLU({float(act.state.get('negative_slope', 0.01)):g})"
+        slope = act.state.get("negative_slope")
+        if not isinstance(slope, float):
+            raise ValueError("a LeakyReLU has no slope")
+        return f"nn.LeakyReLU({slope:g})"
     if act.class_name not in ACTIVATIONS:
         raise ValueError(f"its convolutions have the activation {act.kind}, which no model YAML can name")
     return ACTIVATIONS[act.class_name]

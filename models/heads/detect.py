@@ -21,6 +21,8 @@ from utils.boxes import scale_to_native, xywh_to_xyxy
 from utils.errors import ModelError
 from utils.nms import non_max_suppression
 
+MOST_ANCHORS = 50
+"""Of one level; half of what a list of a model YAML may hold."""
 PRIOR_OBJECTS_PER_IMAGE = 8
 PRIOR_IMAGE_SIZE = 640
 PRIOR_CLASS_PROBABILITY = 0.6
@@ -77,8 +79,10 @@ class Detect(Head):
             raise ValueError(f"the number of classes must be a whole number above 0, but it is {classes!r}")
         if isinstance(anchors, list):
             check_anchor_lists(anchors, len(in_channels))
-        elif isinstance(anchors, bool) or not isinstance(anchors, int) or anchors < 1:
-            raise ValueError(f"the anchors must be one list per level or a count, but they are {anchors!r}")
+        elif isinstance(anchors, bool) or not isinstance(anchors, int) or not 1 <= anchors <= MOST_ANCHORS:
+            raise ValueError(
+                f"the anchors must be one list per level or a count of up to {MOST_ANCHORS}, but they are {anchors!r}"
+            )
         return Built(construct(cls, in_channels, classes, anchors), 0)
 
     def set_strides(self, strides: list[int]) -> None:

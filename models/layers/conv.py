@@ -62,6 +62,8 @@ class Conv(RowBlock):
         super().__init__()
         check_window("kernel", kernel)
         check_window("stride", stride)
+        if c_in < 1 or c_out < 1:
+            raise ValueError(f"its arguments leave a convolution of {c_in} input and {c_out} output channels")
         if groups < 1 or c_in % groups or c_out % groups:
             raise ValueError(f"{groups} groups do not divide {c_in} input and {c_out} output channels")
         if padding is None:

@@ -142,6 +142,8 @@ class DAPPM(RowBlock):
 
     def __init__(self, c_in: int, c_out: int, hidden: int) -> None:
         super().__init__()
+        if hidden < 1:
+            raise ValueError(f"the hidden channels are a whole number above 0, but they are {hidden}")
         pools = [nn.AvgPool2d(5, 2, 2), nn.AvgPool2d(9, 4, 4), nn.AvgPool2d(17, 8, 8), nn.AdaptiveAvgPool2d(1)]
         self.scale1, self.scale2, self.scale3, self.scale4 = (
             nn.Sequential(pool, *activated_conv(c_in, hidden)) for pool in pools

@@ -202,6 +202,8 @@ class FFM(RowBlock):
 
     def __init__(self, c_in: int, c_out: int, reduction: int = 1, kernel: int = 1) -> None:
         super().__init__()
+        if not 1 <= reduction <= c_out:
+            raise ValueError(f"the reduction is from 1 to the {c_out} output channels, but it is {reduction}")
         self.convblk = Conv(c_in, c_out, kernel)
         self.channel_attention = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),

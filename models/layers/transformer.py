@@ -14,6 +14,7 @@ from models.layers.csp import C3
 from models.registry import RowBlock, register
 
 HEADS = 4
+MOST_LAYERS = 1_000
 
 
 class TransformerLayer(nn.Module):
@@ -62,6 +63,8 @@ class TransformerBlock(RowBlock):
 
     def __init__(self, c_in: int, c_out: int, heads: int = HEADS, layers: int = 1) -> None:
         super().__init__()
+        if not 1 <= layers <= MOST_LAYERS:
+            raise ValueError(f"the layers are a whole number from 1 to {MOST_LAYERS}, but they are {layers}")
         self.conv = Conv(c_in, c_out) if c_in != c_out else None
         self.linear = nn.Linear(c_out, c_out)
         self.tr = nn.Sequential(*(TransformerLayer(c_out, heads) for _ in range(layers)))

@@ -111,6 +111,7 @@ def test_every_mode_of_pillow_gives_three_channels(mode):
     [
         ("https://example.org/bus.jpg", "nothing is downloaded"),
         ("clip.MP4", "is a video"),
+        ("bus\0.jpg", "a path with a NUL character"),
         (b"bus.jpg", "images[0] is a bytes"),
         ([RGB, None], "images[1] is a NoneType"),
         ([[RGB]], "images[0] is a list"),
@@ -148,3 +149,5 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         take_pictures([RGB, Path("gone.jpg")])
     with Image.open(broken) as image, pytest.raises(DataError, match=r"cut\.jpg: Pillow cannot decode the image"):
         take_pictures(image)
+    with pytest.raises(DataError, match="File name too long"):
+        take_pictures("x" * 5000)

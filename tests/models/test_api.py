@@ -160,6 +160,8 @@ def test_a_setting_that_there_is_not_is_refused(model, weights):
         ("classes", [3], "classes holds 3, but the model's classes are 0 to 2"),
         ("classes", ["car"], "classes holds 'car'"),
         ("classes", -1, "classes holds -1"),
+        ("classes", "car", "classes must be None, an index or a list of indices"),
+        ("classes", 1.5, "classes must be None, an index or a list of indices"),
     ],
 )
 def test_settings_out_of_range_are_one_sentence(model, setting, value, words):
@@ -241,6 +243,8 @@ def test_two_heads_of_one_task_answer_by_name(tmp_path):
         ({"weights": "gone.pt"}, ModelError, "gone.pt"),
         ({"weights": "https://example.org/yolov5n.pt"}, UsageError, "nothing is downloaded"),
         ({"weights": []}, UsageError, "weights is an empty list"),
+        ({"weights": None}, UsageError, "weights must be the path of a checkpoint"),
+        ({"weights": [3]}, UsageError, "weights must be the path of a checkpoint"),
         ({"device": "tpu"}, UsageError, "device tpu: write cpu"),
         ({"device": 99}, UsageError, "device 99: this machine has"),
     ],

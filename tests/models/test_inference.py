@@ -284,3 +284,9 @@ def test_models_that_answer_other_questions_are_refused(
         load_inference([first, second])
     said = str(refused.value)
     assert words in said and str(first) in said and str(second) in said and "\n" not in said
+
+
+def test_a_model_for_other_than_colour_pictures_is_refused(tmp_path: Path) -> None:
+    deep = save(tmp_path / "deep.safetensors", ROWS.replace("nc: 3", "nc: 3\nch: 4"))
+    with pytest.raises(UsageError, match=r"deep.safetensors: takes 4 channels, but pictures have 3"):
+        load_inference([deep])

@@ -188,6 +188,8 @@ def test_saving_in_vain_is_one_sentence(results, tmp_path, monkeypatch):
         results.save(confidences=True)
     with pytest.raises(UsageError, match=r"crop\(pad=-1\)"):
         results.crop(pad=-1)
+    with pytest.raises(UsageError, match=r"crop\(pad=1.5\)"):
+        results.crop(pad=1.5)
     Path("runs").touch()
     with pytest.raises(UsageError, match="runs/hub is not a folder"):
         results.save()

@@ -55,6 +55,19 @@ def test_a_checkpoint_is_known_by_its_content_and_not_its_name(tiny_model: Path,
     assert set(load_weights(renamed).weights) == set(graph.state_dict())
 
 
+def test_a_header_whose_length_looks_like_a_pickle(tiny_model: Path, tmp_path: Path) -> None:
+    """The file begins with the length of its header, of which one in 32 ends in the first byte of a pickle."""
+    path, graph = tmp_path / "a.safetensors", load_graph(tiny_model)
+    for padding in range(0, 256, 8):
+        saved = checkpoint_of(graph)
+        saved.progress = {"padding": " " * padding}
+        save_checkpoint(path, saved)
+        if path.read_bytes()[0] == 0x80:
+            break
+    assert path.read_bytes()[0] == 0x80
+    assert set(load_weights(path).weights) == set(graph.state_dict())
+
+
 def test_a_folder_and_an_export_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is a folder"):
         load_weights(tmp_path)
@@ -101,6 +114,14 @@ def test_a_head_of_another_class_shares_nothing(tiny_model: Path) -> None:
     transfer = transfer_weights(target, checkpoint_of(source))
     assert {name.split(".")[1] for name in transfer.fresh} == {"4"}
     assert {name.split(".")[1] for name in transfer.unused} == {"4"}
+
+
+def test_transfer_passes_over_names_that_no_row_has(tiny_model: Path) -> None:
+    saved = checkpoint_of(load_graph(tiny_model))
+    strange = ["x", "model.x", "model.99.weight", "other.0.weight"]
+    saved.tensors["ema"] = {**saved.tensors["ema"], **{name: torch.zeros(1) for name in strange}}
+    transfer = transfer_weights(load_graph(tiny_model), saved)
+    assert sorted(transfer.unused) == sorted(strange)
 
 
 def test_weights_of_another_graph_are_refused(tiny_model: Path) -> None:

@@ -55,8 +55,33 @@ def two_names(values: Values) -> None:
     values["head"][4].append("fine")
 
 
+def deepen(values: Values) -> None:
+    """Multiply every repeat by far too much."""
+    values["depth_multiple"] = 1000
+
+
+def lengthen(values: Values) -> None:
+    """Repeat a row instead of its number."""
+    values["head"] += [[-1, 1, "nn.Identity", []]] * 1000
+
+
 PSP = ("SegMaskPSP", ["n_segcls", 3, 256, False])
 MISTAKES: dict[str, tuple[Callable[[Values], Any], list[str]]] = {
+    "no channels left": (row(2, -1, 3, "C3", [128, True, 1, 0.0]), ["row 2 (C3", "and 0 output channels"]),
+    "channels below nought": (row(2, -1, 1, "CrossConv", [128, 3, 1, 1, -1.0]), ["row 2 (CrossConv", "-32 output"]),
+    "endless channels": (row(2, -1, 3, "C3", [128, True, 1, float("inf")]), ["row 2 (C3", "has the number inf"]),
+    "no reduction": (row(2, -1, 1, "FFM", [128, 0]), ["row 2 (FFM", "the reduction is from 1 to the 32"]),
+    "scales of no channels": (row(2, -1, 1, "DAPPM", [128, -8]), ["row 2 (DAPPM", "the hidden channels are"]),
+    "no layers": (row(2, -1, 1, "TransformerBlock", [128, 4, 0]), ["row 2 (TransformerBlock", "the layers are"]),
+    "first argument in the usage": (row(2, -1, 1, "Contract", [2, 2]), ["row 2 (Contract", "takes [factor=2]"]),
+    "too many repeats": (row(2, -1, 10**6, "C3", [128]), ["row 2 (C3", "repeats 1,000,000 times; 1,000 is the most"]),
+    "too many repeats together": (deepen, ["its rows repeat", "times together; 5,000 is the most"]),
+    "too many rows": (lengthen, ["it has 1,0", "rows; 1,000 is the most"]),
+    "too many classes": (put(nc=10**8), ["row 25", "has the number 100,000,000, where 100,000 is the largest"]),
+    "too many anchors": (put(anchors=10**4), ["row 25", "a count of up to 50", "10000"]),
+    "too many pools": (row(9, -1, 1, "SPP", [1024, [5] * 50_000]), ["row 9 (SPP", "has a list of 50,000 entries"]),
+    "a number without end": (put(nc=10**900), ["row 25", "has the number of more than 64 bits"]),
+    "a width without end": (put(width_multiple=1e9), ["'width_multiple' has the number 1e+09"]),
     "unknown module": (row(2, -1, 3, "C33", [128]), ["row 2 (C33", "no module named", "Did you mean 'C3'?"]),
     "python in place of a module": (row(2, -1, 3, "os.system('x')", [1]), ["row 2", "no module named", "there are"]),
     "python in an argument": (
@@ -109,7 +134,7 @@ MISTAKES: dict[str, tuple[Callable[[Values], Any], list[str]]] = {
         ["row 11", "no mode 'nearst'", "nearest"],
     ),
     "block that reads two rows": (row(5, [-1, 3], 1, "Conv", [512, 3, 2]), ["row 5", "lists 2", "put a Concat row"]),
-    "channels beyond memory": (row(9, -1, 1, "Conv", [10**12, 5]), ["no memory for its", "lower width_multiple"]),
+    "channels beyond memory": (row(9, -1, 1, "Conv", [10**5, 999]), ["no memory for its", "lower width_multiple"]),
     "head with a row too few": (row(24, [16, 19], 1, *PSP), ["row 24", "SegMaskPSP reads 3 rows, but 'from' names 2"]),
     "head rows in another order": (row(24, [22, 19, 16], 1, *PSP), ["row 24", "at 1/32", "from fine to coarse"]),
     "misspelt symbol": (row(24, [16, 19, 22], 1, "SegMaskPSP", ["n_segcl"]), ["row 24", "Did you mean 'n_segcls'?"]),

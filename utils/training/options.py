@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from utils.errors import UsageError
+from utils.image_size import require_possible_sizes
 
 EPILOG = """examples:
   python train.py --cfg yolov5n_multitask.yaml --data embedded.yaml --img-size 256 --epochs 20
@@ -36,10 +37,10 @@ def parse_train_options(arguments: Sequence[str] | None = None) -> argparse.Name
             raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, but is {getattr(options, name)}")
     if options.label_smoothing is not None and not 0 <= options.label_smoothing < 1:
         raise UsageError(f"--label-smoothing must be in 0..1, but is {options.label_smoothing}")
-    if len(options.img_size) > 2 or min(options.img_size) < 32:
-        raise UsageError("--img-size takes one size for both, or one for training and one for testing, each 32 or more")
-    if options.base_size is not None and options.base_size < 32:
-        raise UsageError(f"--base-size must be 32 or more, but is {options.base_size}")
+    if len(options.img_size) > 2:
+        raise UsageError("--img-size takes one size for both, or one for training and one for testing")
+    require_possible_sizes("--img-size", options.img_size, 32)
+    require_possible_sizes("--base-size", [options.base_size], 32)
     if not options.cfg and not options.weights and options.resume is None:
         raise UsageError("name a model: --cfg MODEL.yaml, --weights FILE.safetensors, or both; or --resume a run")
     if not options.data and options.resume is None:

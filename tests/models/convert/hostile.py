@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -73,10 +74,18 @@ def alias_bomb() -> str:
     )
 
 
-def checkpoint_around(text: str) -> bytes:
-    """Return a checkpoint of ours with a graph of one's own making."""
-    header = {"format": 1, "source": "x.yaml", "graph": text, "names": {"detect": ["a"]}, "progress": {}}
+def checkpoint_around(text: str, names: object = None) -> bytes:
+    """Return a checkpoint of ours with a graph, and class names, of one's own making."""
+    names = names or {"detect": ["a"]}
+    header = {"format": 1, "source": "x.yaml", "graph": text, "names": names, "progress": {}}
     return save({"model/model.0.weight": torch.zeros(2)}, metadata={"yolograph": json.dumps(header)})
+
+
+def endless_model(rows: str = "[-1, 1, Conv, [8]]", anchors: str = "[[1, 1]]", nc: str = "1") -> bytes:
+    """Return a checkpoint of ours around a model that would take hours or all memory to build."""
+    return checkpoint_around(
+        f"nc: {nc}\nanchors: {anchors}\nbackbone: [{rows}]\nhead: [[[0], 1, Detect, [nc, anchors]]]\n"
+    )
 
 
 def wrong_offsets() -> bytes:
@@ -84,6 +93,133 @@ def wrong_offsets() -> bytes:
     header = {"model/w": {"dtype": "F32", "shape": [2**30], "data_offsets": [0, 2**32]}}
     text = json.dumps({**header, "__metadata__": {"yolograph": "{}"}}).encode()
     return struct.pack("<Q", len(text)) + text + bytes(64)
+
+
+def text(value: str) -> bytes:
+    """Return the instruction that puts a text on the stack."""
+    data = value.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def dictionary(**entries: bytes) -> bytes:
+    """Return the instructions that build a dictionary."""
+    return b"}(" + b"".join(text(name) + value for name, value in entries.items()) + b"u"
+
+
+def record(kind: str, **state: bytes) -> bytes:
+    """Return the instructions that build an object of a class with these attributes."""
+    return b"c" + kind.replace(" ", "\n").encode() + b"\n)R" + dictionary(**state) + b"b"
+
+
+def network(**state: bytes) -> bytes:
+    """Return a checkpoint whose network has a usable YAML, and these attributes."""
+    values = {"nc": 1, "anchors": [[8, 8]], "backbone": [[-1, 1, "Conv", [8, 3, 2]]]}
+    values["head"] = [[[0], 1, "Detect", ["nc", "anchors"]]]
+    state = {"yaml": plain_pickle(values), **state}
+    return zipped(b"\x80\x02" + dictionary(model=record("models.yolo Model", **state)) + b".")
+
+
+def plain_pickle(value: object) -> bytes:
+    """Return the instructions that build a plain value."""
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def doubled(first: bytes, join: bytes, levels: int) -> bytes:
+    """Return the instructions for a value that holds the one before twice, ``levels`` times over."""
+    return first + b"q\x09" + (b"0" + join + b"q\x09") * levels
+
+
+def doubled_list(levels: int = 40) -> bytes:
+    """Return a list of 2^levels values in a few hundred bytes."""
+    return doubled(b"]", b"](h\x09h\x09e", levels)
+
+
+def doubled_modules(levels: int = 40) -> bytes:
+    """Return a module that holds 2^levels modules."""
+    join = record("models.common Conv", _modules=b"}(" + text("a") + b"h\x09" + text("b") + b"h\x09u")
+    return doubled(record("models.common Conv"), join, levels)
+
+
+def normalisation(eps: bytes) -> bytes:
+    """Return the modules of a network with one BatchNorm of that eps."""
+    return dictionary(x=record("torch.nn.modules.batchnorm BatchNorm2d", eps=eps))
+
+
+def leaky(slope: bytes) -> bytes:
+    """Return the modules of a network with one convolution of that slope."""
+    act = record("torch.nn.modules.activation LeakyReLU", negative_slope=slope)
+    return dictionary(x=record("models.common Conv", _modules=dictionary(act=act)))
+
+
+def large_directory() -> bytes:
+    """Return a zip archive whose 64-bit end names a table of contents of 8 MB, and whose 32-bit end a small one."""
+    data = zipped(b"\x80\x02}.")
+    start, end = data.find(b"PK\x01\x02"), data.rfind(b"PK\x05\x06")
+    empty = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, *[0] * 4, 33, *[0] * 3, 1, *[0] * 6) + b"a"
+    count = 8 * 2**20 // len(empty)
+    directory = data[start:end] + empty * count
+    end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count + 1, count + 1, len(directory), start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, start + len(directory), 1)
+    tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, 100, start, 0)
+    return data[:start] + directory + end64 + locator + tail
+
+
+def tar_header(size: int, kind: bytes = b"0") -> bytes:
+    """Return the header of a tar member; a size may be below zero, as the format allows it to be written."""
+    info = tarfile.TarInfo("a")
+    data = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    data[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    data[156:157], data[257:265] = kind, b"ustar\x0000"
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data)
+    return bytes(data)
+
+
+def tar_of(**members: bytes) -> bytes:
+    """Return a file in PyTorch's tar layout with these members in place of empty ones."""
+    buffer = io.BytesIO()
+    contents = {"pickle": b"}.", "tensors": b"I0\n.", "storages": b"I0\n.].", **members}
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in contents.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def shared_storage(elements: int = 5_000_000) -> bytes:
+    """Return a network whose nine tensors all lie in one storage, which is read for each of them."""
+    identifier = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")
+    identifier += plain_pickle(elements) + b"tQ"
+
+    def tensor(*shape: int) -> bytes:
+        steps = tuple(torch.empty(shape, device="meta").stride())
+        place = b"K\x00" + plain_pickle(shape) + plain_pickle(steps)
+        return b"ctorch._utils\n_rebuild_tensor_v2\n(" + identifier + place + b"tR"
+
+    running = {name: tensor(8) for name in ("weight", "bias", "running_mean", "running_var")}
+    norm = dictionary(**running, num_batches_tracked=tensor())
+    bn = record("torch.nn.modules.batchnorm BatchNorm2d", eps=plain_pickle(1e-3), _buffers=norm)
+    conv = record("torch.nn.modules.conv Conv2d", _parameters=dictionary(weight=tensor(8, 3, 3, 3)))
+    first = record("models.common Conv", _modules=dictionary(conv=conv, bn=bn))
+    last = record("torch.nn.modules.conv Conv2d", _parameters=dictionary(weight=tensor(6, 8, 1, 1), bias=tensor(6)))
+    levels = record("torch.nn.modules.container ModuleList", _modules=b"}(" + text("0") + last + b"u")
+    head = record("models.yolo Detect", _buffers=dictionary(anchors=tensor(1, 1, 2)), _modules=dictionary(m=levels))
+    rows = record("torch.nn.modules.container Sequential", _modules=b"}(" + text("0") + first + text("1") + head + b"u")
+    whole = network(_modules=dictionary(model=rows))
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        return zipped(archive.read("archive/data.pkl"), **{"0": bytes(4 * elements)})
+
+
+WIDE = """nc: 1
+anchors: [[8, 8]]
+width_multiple: 400
+backbone: [[-1, 1, Conv, [64, 3, 2]], [-1, 1, Conv, [64, 3, 2]]]
+head: [[[1], 1, Detect, [nc, anchors]]]
+"""
+TENSOR = (
+    b"ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")
+)
 
 
 FILES: dict[str, Callable[[], bytes]] = {
@@ -121,6 +257,49 @@ FILES: dict[str, Callable[[], bytes]] = {
     "truncated.safetensors": lambda: checkpoint_around("nc: 1")[:-4],
     "no_graph.safetensors": lambda: save({"w": torch.zeros(2)}, metadata={"yolograph": json.dumps({"format": 1})}),
     "deep_header.safetensors": lambda: save({"w": torch.zeros(2)}, metadata={"yolograph": "[" * 100_000}),
+    "long_names.pt": lambda: zipped(
+        b"\x80\x02" + text("models") + b"q\x00" + text("a" * 200_000) + b"q\x01(" + b"h\x00h\x01\x93" * 20_000 + b"l."
+    ),
+    "doubled_name.pt": lambda: zipped(b"\x80\x02" + doubled_list() + b"h\x09\x93."),
+    "doubled_yaml.pt": lambda: network(yaml=doubled_list()),
+    "long_texts.pt": lambda: network(
+        yaml=b"}" + text("nc") + text("a" * 100_000) + b"q\x01s" + text("head") + b"](" + b"h\x01" * 10_000 + b"es"
+    ),
+    "doubled_modules.pt": lambda: network(_modules=dictionary(x=doubled_modules())),
+    "long_module_name.pt": lambda: network(_modules=b"}(" + text("x" * 10_000) + record("models.common Conv") + b"u"),
+    "skipped_buffers.pt": lambda: network(_non_persistent_buffers_set=record("models.common Conv")),
+    "list_eps.pt": lambda: network(_modules=normalisation(b"]")),
+    "doubled_eps.pt": lambda: network(_modules=normalisation(doubled(b")", b"h\x09h\x09\x86", 40))),
+    "no_slope.pt": lambda: network(_modules=leaky(b"N")),
+    "huge_slope.pt": lambda: network(_modules=leaky(plain_pickle(10**500))),
+    "section.pt": lambda: network(yaml=plain_pickle({"nc": 1, "backbone": 5, "head": []})),
+    "huge_number.pt": lambda: network(yaml=plain_pickle({"nc": 1, "depth_multiple": 10**5000})),
+    "long_file_name.pt": lambda: network(yaml_file=text("x\n" * 10_000)),
+    "long_key.pt": lambda: zipped(b"\x80\x02}" + text("a\nb" * 10_000) + b"K\x01s."),
+    "text_as_shape.pt": lambda: zipped(
+        b"\x80\x02" + TENSOR + b"K\x01tQK\x00" + text("a" * 10_000_000) + b"q\x00h\x00tR."
+    ),
+    "huge_storage.pt": lambda: zipped(b"\x80\x02" + TENSOR + plain_pickle(10**5000) + b"tQK\x00))tR."),
+    "shared_storage.pt": shared_storage,
+    "wide.pt": lambda: network(yaml=plain_pickle(yaml.safe_load(WIDE))),
+    "wide.safetensors": lambda: checkpoint_around(WIDE),
+    "number_as_names.safetensors": lambda: checkpoint_around(WIDE, {"detect": 5}),
+    "large_directory.pt": large_directory,
+    "long_row.pt": lambda: pickle.dumps(0x1950A86A20F9469CFC6C, 2) + (b"\x80\x02" + b"]" * 900_000 + b".") * 3,
+    "tar_backwards.pt": lambda: tar_header(-1024) * 3 + bytes(1024),
+    "tar_beyond.pt": lambda: tar_header(2**80) + bytes(1024),
+    "tar_within.pt": lambda: (tar_header(512, b"L") + bytes(512)) * 3000 + bytes(1024),
+    "tar_doubled.pt": lambda: tar_of(pickle=b"\x80\x02" + doubled_list() + b"Q."),
+    "tar_infinite.pt": lambda: tar_of(
+        storages=b"I1\n.(I0\nS'cpu'\nctorch\nFloatStorage\nt." + bytes(8) + b"((I5\nI0\nI0\nFinf\ntl."
+    ),
+    "repeats.safetensors": lambda: endless_model("[-1, 1000000000, Conv, [8]]"),
+    "rows.safetensors": lambda: endless_model(", ".join(["[-1, 1, Conv, [8]]"] * 5000)),
+    "pools.safetensors": lambda: endless_model(f"[-1, 1, SPP, [8, {[5] * 50_000}]]"),
+    "classes.safetensors": lambda: endless_model(nc="100000000"),
+    "anchors.safetensors": lambda: endless_model(anchors="10000000"),
+    "layers.safetensors": lambda: endless_model("[-1, 1, TransformerBlock, [8, 4, 99999]]"),
+    "digits.safetensors": lambda: endless_model(nc="9" * 900),
     "alias_bomb.yaml": lambda: alias_bomb().encode(),
     "tag.yaml": lambda: yaml.safe_dump({"nc": 1}).encode() + b"head: !!python/name:os.system ''\n",
 }

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.convert.pickle_machine import Inert, StoredTensor
+from models.convert.records import Inert, StoredTensor
 from models.convert.torch_file import TorchFile
 from tests.models.convert.pickled_models import save_as_tar
 from utils.errors import ModelError

@@ -21,7 +21,7 @@ from models.layers.conv import Conv
 from models.layers.csp import BottleneckCSP
 from models.spec import load_spec, parse_spec
 from models.weights import build_model, load_weights
-from tests.models.convert.pickled_models import checkpoint_dict, foreign_modules, pickled_model
+from tests.models.convert.pickled_models import checkpoint_dict, foreign_class, foreign_modules, pickled_model
 from utils.errors import ModelError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -93,10 +93,46 @@ def test_the_averaged_weights_come_first(tmp_path: Path) -> None:
     assert checkpoint.progress["converted"] == {"from": "last.pt", "epoch": 12}
 
 
+def test_the_averaged_weights_beside_the_count_of_their_updates(tmp_path: Path) -> None:
+    plain, averaged = small_graph("yolov5s"), small_graph("yolov5s")
+    nn.init.constant_(averaged.model[0].conv.weight, 0.25)
+    torch.save(checkpoint_dict(pickled_model(plain), ema=(pickled_model(averaged), 7)), tmp_path / "last.pt")
+    assert_same_model(build_model(load_weights(tmp_path / "last.pt")), averaged)
+
+
 def test_a_bare_model_and_a_later_class_name(tmp_path: Path) -> None:
     graph = small_graph("yolov5s")
     torch.save(pickled_model(graph, kind="DetectionModel"), tmp_path / "bare.pt")
     assert_same_model(build_model(load_weights(tmp_path / "bare.pt")), graph)
+
+
+@pytest.mark.parametrize("wrappers", [["autoShape"], ["AutoShape"], ["AutoShape", "DetectMultiBackend"]])
+def test_a_model_as_torch_hub_hands_it_out(wrappers: list[str], tmp_path: Path) -> None:
+    graph = small_graph("yolov5s")
+    model = pickled_model(graph)
+    for name in reversed(wrappers):
+        wrapped = foreign_class("models.common", name)()
+        wrapped.model = model
+        model = wrapped
+    torch.save(model, tmp_path / "hub.pt")
+    assert_same_model(build_model(load_weights(tmp_path / "hub.pt")), graph)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "model.model.", "module.model."])
+def test_a_state_dict_under_wrappers(prefix: str, tmp_path: Path) -> None:
+    graph = small_graph("yolov5s")
+    cfg = tmp_path / "mine.yaml"
+    cfg.write_text(graph.spec.text)
+    torch.save({f"{prefix}{name}": value for name, value in graph.state_dict().items()}, tmp_path / "x.pth")
+    assert_same_model(build_model(read_official(tmp_path / "x.pth", cfg)), graph)
+
+
+@pytest.mark.parametrize("written", ["C:\\yolo\\models\\own.yaml", "/home/me/own.yaml", "own.yaml"])
+def test_the_yaml_is_named_without_its_folder(written: str, tmp_path: Path) -> None:
+    model = pickled_model(small_graph("yolov5s"))
+    model.yaml_file = written
+    torch.save(model, tmp_path / "x.pt")
+    assert load_weights(tmp_path / "x.pt").source == "own.yaml"
 
 
 @pytest.mark.parametrize("names", [["a", "b"], {0: "a", 1: "b"}, {1: "b", 0: "a"}])
@@ -123,6 +159,14 @@ def test_fitted_anchors_are_kept_in_rows_and_weights(tmp_path: Path) -> None:
     assert_same_model(loaded, graph)
     anew = Graph(loaded.spec).heads["detect"].anchors
     assert torch.allclose(anew, graph.heads["detect"].anchors, atol=1e-4)
+
+
+def test_placeholder_anchors_stay_a_number(tmp_path: Path) -> None:
+    graph = small_graph("yolov5s", anchors=3)
+    torch.save(pickled_model(graph), tmp_path / "unfitted.pt")
+    loaded = build_model(load_weights(tmp_path / "unfitted.pt"))
+    assert loaded.spec.values["anchors"] == 3
+    assert_same_model(loaded, graph)
 
 
 @pytest.mark.parametrize(
