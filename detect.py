@@ -65,7 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--weights", required=True, nargs="+", help="checkpoint; several of the same heads and classes answer together")
+    add(
+        "--weights",
+        required=True,
+        nargs="+",
+        help="checkpoint, ours or an official .pt; several of the same heads and classes answer together",
+    )
     add("--source", required=True, help="image, video, folder, quoted glob, or .txt list of files")
     add("--heads", nargs="+", help="only these heads (default: all, in one pass)")
     add("--img-size", "--imgsz", "--img", type=int, default=640, help="long side, pixels (default %(default)s)")

@@ -46,7 +46,10 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--weights", required=True, nargs="+", help="checkpoint; several of the same heads and classes answer together"
+        "--weights",
+        required=True,
+        nargs="+",
+        help="checkpoint, ours or an official .pt; several of the same heads and classes answer together",
     )
     parser.add_argument("--data", required=True, help="data YAML: a path or a name in data/configs")
     parser.add_argument(

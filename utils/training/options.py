@@ -63,7 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     model = parser.add_argument_group("model and data")
     model.add_argument("--cfg", default="", help="model YAML: a path or a name below models/configs")
-    model.add_argument("--weights", default="", help="checkpoint to start from; without --cfg its model is taken too")
+    model.add_argument(
+        "--weights",
+        default="",
+        help="checkpoint to start from, ours or an official .pt; without --cfg its model is taken too",
+    )
     model.add_argument("--data", default="", help="data YAML: a path or a name in data/configs")
     model.add_argument(
         "--hyp", default="hyp.scratch", help="recipe: a path or a name in data/hyps (default %(default)s)"
