@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from data.sample_key import SampleKey
 from data.sample_source import SampleSource, TaskSource
-from data.sampler import EpochBatchSampler, Key, ShapedBatch, rectangular_batches, square_batches
+from data.sampler import EpochBatchSampler, ShapedBatch, rectangular_batches, square_batches
 from data.samples import Batch, Sample, collate
 from data.skipping import SkippingDataset
 from data.transforms.testing import TestTransform
 from utils.errors import DataError, RunError, YolographError
 
 WORKER_NICENESS = 10
-TrainTransform = Callable[[SampleSource, int, np.random.Generator], Sample]
-"""``transform(dataset, index, rng) -> Sample``"""
+TrainTransform = Callable[[SampleSource, SampleKey, np.random.Generator], Sample]
+"""``transform(dataset, key, rng) -> Sample``"""
 TestKey = tuple[int, tuple[int, int]]
 """Index of a sample, and the (height, width) of its batch's input."""
 
@@ -34,7 +35,7 @@ def build_train_loader(
 
     Args:
         dataset: the samples.
-        transform: makes sample ``index`` out of the data set with a given generator.
+        transform: makes the sample of a key out of the data set with a given generator.
         batch_size: samples per batch; the last batch of an epoch may hold fewer.
         workers: worker processes, at most one per core; 0 works in the main process. The content of the batches does
             not depend on it.
@@ -164,18 +165,17 @@ class Made:
 
 
 class TrainItems(Dataset):
-    """Augmented samples by (epoch, index) key, a pure function of (seed, epoch, index)."""
+    """Augmented samples by key, a pure function of (seed, epoch, index)."""
 
     def __init__(self, dataset: SampleSource, transform: TrainTransform, seed: int):
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
 
-    def __getitem__(self, key: Key) -> Made:
-        epoch, index = key
+    def __getitem__(self, key: SampleKey) -> Made:
         source = SkippingDataset(self.dataset)
         try:
-            sample = self.transform(source, index, np.random.default_rng((self.seed, epoch, index)))
+            sample = self.transform(source, key, np.random.default_rng((self.seed, key.epoch, key.index)))
         except YolographError as error:
             return Made(skipped=source.skipped, failure=(type(error), str(error)))
         return Made(sample, source.skipped)
@@ -262,7 +262,9 @@ def _require_samples(dataset: TaskSource) -> None:
         raise DataError(f"the data set for the task '{dataset.task}' is empty; check the folders its data YAML names")
 
 
-def _torch_loader(items: Dataset, batch_sampler: Sampler[list[Key]] | list[list[TestKey]], workers: int) -> DataLoader:
+def _torch_loader(
+    items: Dataset, batch_sampler: Sampler[list[SampleKey]] | list[list[TestKey]], workers: int
+) -> DataLoader:
     workers = min(workers, os.cpu_count() or 1, len(batch_sampler))
     return DataLoader(
         items,

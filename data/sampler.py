@@ -8,14 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from data.sample_key import SampleKey
 from utils.image_size import round_up_to_stride
 
-Key = tuple[int, int]
-"""(epoch, index): all that a worker has to know to make a training sample, the same one every time."""
 
-
-class EpochBatchSampler(Sampler[list[Key]]):
-    """Batches of (epoch, index) keys in an order shuffled by (seed, epoch); the last batch may hold fewer.
+class EpochBatchSampler(Sampler[list[SampleKey]]):
+    """Batches of sample keys in an order shuffled by (seed, epoch); the last batch may hold fewer.
 
     The position is set from outside before each iteration, in the main process, so workers can live on from epoch to
     epoch and a run can go on at any batch.
@@ -41,12 +39,12 @@ class EpochBatchSampler(Sampler[list[Key]]):
         """Return the number of batches of a whole epoch."""
         return math.ceil(self.count / self.batch_size)
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch, size = self.epoch, self.batch_size
         order = np.random.default_rng((self.seed, epoch)).permutation(self.count).tolist()
         firsts = range(self.start * size, self.count, size)
         # An expression, not a generator method: the position is read now, whenever the first batch is asked for.
-        return ([(epoch, index) for index in order[first : first + size]] for first in firsts)
+        return ([SampleKey(epoch, index) for index in order[first : first + size]] for first in firsts)
 
 
 ShapedBatch = tuple[list[int], tuple[int, int]]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from data.sample_key import SampleKey
 from data.sample_source import SampleSource
 from data.samples import Sample
 from data.transforms.colour import draw_hsv_gains, scale_hsv
@@ -49,14 +50,15 @@ class DetectionTrainTransform:
         draw_affine(hyp, np.random.default_rng(0))
         draw_hsv_gains(hyp, np.random.default_rng(0))
 
-    def __call__(self, dataset: SampleSource, index: int, rng: np.random.Generator) -> Sample:
-        """Return sample ``index`` augmented, (img_size, img_size, 3), without a placement.
+    def __call__(self, dataset: SampleSource, key: SampleKey, rng: np.random.Generator) -> Sample:
+        """Return the sample of a key augmented, (img_size, img_size, 3), without a placement.
 
         Args:
             dataset: the samples.
-            index: of the sample, 0..len(dataset) - 1.
+            key: of the sample, its index in 0..len(dataset) - 1.
             rng: the only source of randomness.
         """
+        index = key.index
         if rng.random() < self.mosaic:
             sample = self._four(dataset, index, rng)
             if rng.random() < self.mixup:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from data.sample_key import SampleKey
 from data.sample_source import SampleSource
 from data.samples import Sample
 from data.transforms.colour import draw_jitter, jitter
@@ -70,16 +71,16 @@ class SegmentationTrainTransform:
         self.flip_left_right = recipe_number(hyp, "fliplr", 0.5, 0, 1)
         self.flip_pairs = recipe_flip_pairs(hyp)
 
-    def __call__(self, dataset: SampleSource, index: int, rng: np.random.Generator) -> Sample:
-        """Return sample ``index`` augmented, (*crop, 3), its mask 255 where the picture does not reach.
+    def __call__(self, dataset: SampleSource, key: SampleKey, rng: np.random.Generator) -> Sample:
+        """Return the sample of a key augmented, (*crop, 3), its mask 255 where the picture does not reach.
 
         Args:
             dataset: the samples.
-            index: of the sample.
+            key: of the sample.
             rng: the only source of randomness.
         """
         mirrored = rng.random() < self.flip_left_right
-        sample = dataset.load(index, long_side=self.long_edge.draw(rng))
+        sample = dataset.load(key.index, long_side=self.long_edge.draw(rng))
         if mirrored:
             sample = flip_left_right(sample, self.flip_pairs)
         sample = random_crop(sample, self.crop, rng)

@@ -89,7 +89,7 @@ def test_workers_live_on_between_epochs():
     assert first == second and str(os.getpid()) not in first and len(first) == 2
 
 
-def note_process(dataset, index, rng) -> Sample:
+def note_process(dataset, key, rng) -> Sample:
     return Sample(image=np.zeros((8, 8, 3), np.uint8), id=str(os.getpid()))
 
 
@@ -131,7 +131,7 @@ def test_the_data_sets_own_sentence_arrives_when_nothing_can_be_read(workers):
         list(loader.batches(0))
 
 
-def refuse(dataset, index, rng) -> Sample:
+def refuse(dataset, key, rng) -> Sample:
     raise ModelError("recipe key 'x' is wrong: give a number")
 
 
@@ -141,7 +141,7 @@ def test_other_errors_keep_their_kind_and_words(workers):
         list(train_loader(workers, transform=refuse).batches(0))
 
 
-def stumble(dataset, index, rng) -> Sample:
+def stumble(dataset, key, rng) -> Sample:
     raise ValueError("a defect of the program")
 
 
@@ -156,7 +156,7 @@ def test_defects_of_the_program_are_not_hidden(workers):
     assert "a defect of the program" in str(caught)
 
 
-def die(dataset, index, rng) -> Sample:
+def die(dataset, key, rng) -> Sample:
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -20,8 +20,8 @@ def test_every_epoch_holds_every_sample_once_in_its_own_order():
     for epoch in (0, 1):
         batches = keys(sampler, epoch)
         assert [len(batch) for batch in batches] == [4, 4, 2] and len(sampler) == 3
-        assert {e for batch in batches for e, _ in batch} == {epoch}
-        orders.append([index for batch in batches for _, index in batch])
+        assert {key.epoch for batch in batches for key in batch} == {epoch}
+        orders.append([key.index for batch in batches for key in batch])
         assert sorted(orders[-1]) == list(range(10))
     assert orders[0] != orders[1]
     assert keys(EpochBatchSampler(10, 4, seed=0), 1) == keys(sampler, 1)

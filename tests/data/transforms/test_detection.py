@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from data.sample_key import SampleKey
 from data.transforms.detection import DetectionTrainTransform
 from utils.errors import ModelError
 
@@ -29,7 +30,7 @@ def test_every_sample_is_square_and_its_labels_lie_inside(painted, hyp):
     transform = DetectionTrainTransform(hyp, 96)
     for index in range(len(dataset)):
         for seed in range(8):
-            sample = transform(dataset, index, np.random.default_rng(seed))
+            sample = transform(dataset, SampleKey(0, index), np.random.default_rng(seed))
             assert sample.image.shape == (96, 96, 3) and sample.image.dtype == np.uint8
             assert sample.mask.shape == (96, 96)
             assert len(sample.boxes) == len(sample.classes) == len(sample.keypoints)
@@ -41,7 +42,7 @@ def test_every_sample_is_square_and_its_labels_lie_inside(painted, hyp):
 
 def test_the_same_generator_gives_the_same_sample(painted):
     dataset, transform = painted(SIZES), DetectionTrainTransform(FULL, 96)
-    one, two, other = (transform(dataset, 1, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    one, two, other = (transform(dataset, SampleKey(0, 1), np.random.default_rng(seed)) for seed in (5, 5, 6))
     for name in ("image", "boxes", "classes", "keypoints", "mask"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     assert (one.image != other.image).any()
@@ -49,7 +50,7 @@ def test_the_same_generator_gives_the_same_sample(painted):
 
 def test_an_empty_recipe_letterboxes(painted):
     dataset = painted([(48, 96)])
-    sample = DetectionTrainTransform({}, 96)(dataset, 0, np.random.default_rng(0))
+    sample = DetectionTrainTransform({}, 96)(dataset, SampleKey(0, 0), np.random.default_rng(0))
     native = dataset.load(0)
     np.testing.assert_array_equal(sample.image[24:72], native.image)
     assert (sample.image[:24] == 114).all() and (sample.mask[72:] == 255).all()
@@ -60,7 +61,9 @@ def test_mosaic_boxes_fit_the_painted_rectangles(painted):
     dataset = painted([(96, 96)] * 4)
     found = 0
     for seed in range(10):
-        sample = DetectionTrainTransform({"mosaic": 1.0, "scale": 0.4}, 96)(dataset, 0, np.random.default_rng(seed))
+        sample = DetectionTrainTransform({"mosaic": 1.0, "scale": 0.4}, 96)(
+            dataset, SampleKey(0, 0), np.random.default_rng(seed)
+        )
         for x1, y1, x2, y2 in sample.boxes.round().astype(int):
             inner = sample.image[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2]
             assert (inner == 250).all()
@@ -76,14 +79,14 @@ def test_mosaic_boxes_fit_the_painted_rectangles(painted):
 
 def test_probabilities_switch_flips_and_mixup(painted):
     dataset = painted([(96, 96)] * 4)
-    plain = DetectionTrainTransform({}, 96)(dataset, 0, np.random.default_rng(0))
-    mirrored = DetectionTrainTransform({"fliplr": 1.0}, 96)(dataset, 0, np.random.default_rng(0))
-    upside_down = DetectionTrainTransform({"flipud": 1.0}, 96)(dataset, 0, np.random.default_rng(0))
+    plain = DetectionTrainTransform({}, 96)(dataset, SampleKey(0, 0), np.random.default_rng(0))
+    mirrored = DetectionTrainTransform({"fliplr": 1.0}, 96)(dataset, SampleKey(0, 0), np.random.default_rng(0))
+    upside_down = DetectionTrainTransform({"flipud": 1.0}, 96)(dataset, SampleKey(0, 0), np.random.default_rng(0))
     np.testing.assert_array_equal(mirrored.image, plain.image[:, ::-1])
     np.testing.assert_array_equal(upside_down.image, plain.image[::-1])
     recipe = {"mosaic": 1.0, "mixup": 1.0}
-    blended = DetectionTrainTransform(recipe, 96)(dataset, 0, np.random.default_rng(0))
-    single = DetectionTrainTransform(recipe | {"mixup": 0.0}, 96)(dataset, 0, np.random.default_rng(0))
+    blended = DetectionTrainTransform(recipe, 96)(dataset, SampleKey(0, 0), np.random.default_rng(0))
+    single = DetectionTrainTransform(recipe | {"mixup": 0.0}, 96)(dataset, SampleKey(0, 0), np.random.default_rng(0))
     assert len(blended.boxes) > len(single.boxes)
 
 
@@ -93,7 +96,7 @@ def test_the_data_sets_own_arrays_are_not_changed(painted):
     dataset.load = lambda index, long_side=None: kept
     fresh = painted([(60, 80)]).load(0, long_side=96)
     for seed in range(5):
-        DetectionTrainTransform(FULL | {"mosaic": 0.5}, 96)(dataset, 0, np.random.default_rng(seed))
+        DetectionTrainTransform(FULL | {"mosaic": 0.5}, 96)(dataset, SampleKey(0, 0), np.random.default_rng(seed))
     for name in ("image", "boxes", "classes", "keypoints", "mask"):
         np.testing.assert_array_equal(getattr(kept, name), getattr(fresh, name))
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from data.sample_key import SampleKey
 from data.transforms.segmentation import LongEdgeSampler, SegmentationTrainTransform, random_crop
 from utils.errors import ModelError
 
@@ -32,7 +33,7 @@ def test_every_sample_has_the_crops_size(painted, crop):
     dataset = painted([(60, 120), (120, 60)])
     transform = SegmentationTrainTransform({}, 128, crop)
     for seed in range(10):
-        sample = transform(dataset, seed % 2, np.random.default_rng(seed))
+        sample = transform(dataset, SampleKey(0, seed % 2), np.random.default_rng(seed))
         assert sample.image.shape == (*crop, 3) and sample.mask.shape == crop
         assert sample.image.dtype == sample.mask.dtype == np.uint8
         assert sample.placement is None
@@ -41,14 +42,14 @@ def test_every_sample_has_the_crops_size(painted, crop):
 def test_mask_image_and_box_show_the_same_rectangle(painted, bounding_box):
     transform = SegmentationTrainTransform(QUIET | {"fliplr": 0.5}, 128, (112, 144))
     for seed in range(10):
-        sample = transform(painted([(90, 120)]), 0, np.random.default_rng(seed))
+        sample = transform(painted([(90, 120)]), SampleKey(0, 0), np.random.default_rng(seed))
         np.testing.assert_array_equal(sample.mask == 1, sample.image[..., 0] == 250)
         np.testing.assert_allclose(bounding_box(sample.mask == 1), sample.boxes[0])
 
 
 def test_small_pictures_are_padded_at_the_right_and_the_bottom(painted):
     transform = SegmentationTrainTransform(QUIET | {"fliplr": 1.0}, 64, (200, 200))
-    sample = transform(painted([(50, 100)]), 0, np.random.default_rng(0))
+    sample = transform(painted([(50, 100)]), SampleKey(0, 0), np.random.default_rng(0))
     height, width = np.argwhere(sample.mask != 255).max(0) + 1
     assert height * 2 == width < 200
     assert (sample.image[height:] == 0).all() and (sample.image[:, width:] == 0).all()
@@ -76,9 +77,9 @@ def test_boxes_that_leave_the_crop_are_dropped_with_their_keypoints(painted):
 
 def test_jitter_changes_the_image_but_not_the_mask(painted):
     dataset, crop = painted([(90, 120)]), (96, 128)
-    plain = SegmentationTrainTransform(QUIET, 128, crop)(dataset, 0, np.random.default_rng(4))
+    plain = SegmentationTrainTransform(QUIET, 128, crop)(dataset, SampleKey(0, 0), np.random.default_rng(4))
     jittered = SegmentationTrainTransform(QUIET | {"seg_jitter": [0.4, 0.4, 0.4, 0.1]}, 128, crop)(
-        dataset, 0, np.random.default_rng(4)
+        dataset, SampleKey(0, 0), np.random.default_rng(4)
     )
     np.testing.assert_array_equal(plain.mask, jittered.mask)
     assert (plain.image != jittered.image).any()
