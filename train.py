@@ -1,133 +1,199 @@
 """Train every head of a model YAML in one loop: ``python train.py --cfg MODEL.yaml --data DATA.yaml``.
 
-The loop below is the whole story: batches of all tasks take turns, their gradients add up to one optimizer step, the
-averaged weights are validated after each epoch, and after each epoch the run is saved so that it can go on from there.
+The functions below are the whole story. Batches of all tasks take turns, their gradients add up to one optimizer step,
+the averaged weights are validated after each epoch. The run is saved after each epoch and now and then within one, so
+that it can go on from there as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
 
-import torch
+import numpy as np
 
-from data.config import DataConfig, load_data_config
-from models.graph import Graph
-from utils.devices import autocast_dtype, select_device
-from utils.ema import ModelEma
-from utils.errors import run_command
-from utils.host_memory import keep_freed_memory
+from utils.distributed import spoken_once, start_world
+from utils.errors import StoppedRun, run_command
 from utils.logging import start_logging
-from utils.optimizer import build_optimizer
+from utils.search.evolve import evolve
+from utils.search.trial import StopRun
+from utils.training.assembly import assemble
 from utils.training.options import parse_train_options
-from utils.training.pictures import draw_batches, draw_labels, draw_results
-from utils.training.progress import LossMeter, progress_bar, show_losses
-from utils.training.rates import Rates
-from utils.training.results import ResultsTable
-from utils.training.run_state import restore_run, save_run
-from utils.training.setup import build_graph, freeze_rows, open_run_folder, prepare_run
-from utils.training.step import Stepper
-from utils.training.tasks import build_tasks, head_values, open_datasets, rounds_per_epoch
-from utils.validation import HeadTest, build_tests, measured, validate, weighed_fitness
+from utils.training.parts import Parts
+from utils.training.pictures import draw_batches, draw_results
+from utils.training.progress import progress_bar, show_losses
+from utils.training.recovery import go_back_or_give_up
+from utils.training.run_state import Run, save_run
+from utils.training.setup import prepare_run
+from utils.training.stopping import StopRequest
+from utils.validation import measured, validate, weighed_fitness
 
 LOGGER = logging.getLogger("yolograph")
 SHOWN_METRICS = 4
 
+Row = dict[str, float]
+"""One line of ``results.csv``."""
 
-def train(options: argparse.Namespace) -> Path:
-    """Train and return the run folder."""
-    run = prepare_run(options)
-    options, hyp, progress = run.options, run.hyp, run.progress
-    device = select_device(options.device)
-    dtype = autocast_dtype(device, options.dtype)
-    torch.manual_seed(options.seed)
-    if device.type == "cpu":
-        keep_freed_memory()
 
-    data = load_data_config(options.data)
-    graph, datasets = build_graph(run, data)
-    freeze_rows(graph, options.freeze)
-    graph = graph.to(device).to(memory_format=torch.channels_last)
-    tasks = build_tasks(graph, datasets, hyp, options)
-    for task in tasks:
-        task.criterion.to(device)
-    tests = build_validation(graph, data, options)
-    fitness_weights = head_values(graph, hyp["fitness"], "fitness")
+def train(
+    options: argparse.Namespace, hyp: dict | None = None, on_epoch: Callable[[int, Row], None] | None = None
+) -> Run:
+    """Train and return the run.
 
-    rounds = rounds_per_epoch(tasks, hyp["epoch"])
-    rates = Rates(hyp, rounds, options.epochs, options.batch_size)
-    decay = hyp["weight_decay"] * options.batch_size * rates.full_accumulation / hyp["nominal_batch"]
-    optimizer = build_optimizer(graph, hyp, decay)
-    ema = ModelEma(graph, hyp["ema_decay"], hyp["ema_tau"])
-    open_run_folder(run)
-    restore_run(run, graph, ema, optimizer, tasks)
-    stepper = Stepper(graph, tasks, optimizer, ema, device, dtype, hyp["clip_norm"])
-    table = ResultsTable(run.folder / "results.csv", progress.epochs_done)
-    LOGGER.info(
-        "%s on %s in %s: %s; %d batches per epoch, results in %s",
-        graph.spec.source,
-        device,
-        dtype or torch.float32,
-        ", ".join(f"{t.name} {len(t.dataset)} images" for t in tasks),
-        rounds,
-        run.folder,
-    )
-    if not options.noplots:
-        draw_labels(tasks, run.folder)
+    Args:
+        options: what ``parse_train_options`` returned.
+        hyp: a recipe that takes the place of the one that the options name.
+        on_epoch: called after every epoch with its number and its results, by the first process; it may raise
+            ``StopRun``, which ends the run as if this had been its last epoch.
 
-    streams = {task.name: task.batches(progress.epochs_done * rounds) for task in tasks}
-    for epoch in range(progress.epochs_done + 1, options.epochs + 1):
-        started = time.perf_counter()
-        graph.train()
-        meter = LossMeter(tasks)
-        with progress_bar(rounds, epoch, options.epochs) as bar:
-            done = 0
-            while done < rounds:
-                position = (epoch - 1) * rounds + done
-                count = min(rates.accumulate(position), rounds - done)
-                rate = rates.apply(optimizer, position)
-                batches = {name: [next(stream) for _ in range(count)] for name, stream in streams.items()}
-                if epoch == 1 and done == 0 and not options.noplots:
-                    draw_batches(batches, graph.names, run.folder)
-                meter.add(stepper.step(batches))
-                done += count
-                show_losses(bar, meter, device)
-                bar.update(count)
-        trained = time.perf_counter() - started
+    Raises:
+        StoppedRun: a signal ended the run; its state is saved.
+        DivergedError: losses were not finite again and again.
+    """
+    with start_world(options.device) as world, StopRequest() as stop:
+        run = prepare_run(options, hyp, world)
+        parts = assemble(run, world)
+        try:
+            while not run.progress.is_finished:
+                epoch = run.progress.epochs_done + 1
+                train_epoch(run, parts, epoch, stop)
+                row = results_of_training(run, parts, epoch)
+                if run.validates_after(epoch):
+                    row |= validate_epoch(run, parts, epoch, stop)
+                finish_epoch(run, parts, row)
+                if on_epoch is not None and world.rank == 0:
+                    on_epoch(epoch, row)
+            say_how_it_went(run, parts)
+        except StopRun:
+            LOGGER.info("ended after epoch %d by its caller", run.progress.epochs_done)
+        finally:
+            parts.close()
+    return run
 
-        row = {"epoch": epoch, "train_seconds": trained, "lr": rate}
-        row |= {f"train/{name}_{part}": value for name, parts in meter.means().items() for part, value in parts.items()}
-        last_epoch = epoch == options.epochs
-        is_best = False
-        if last_epoch or (not options.noval and epoch % options.val_interval == 0):
-            evaluators = validate(ema.module, tests, device, dtype)
-            scores = {name: measured(evaluator.compute()) for name, evaluator in evaluators.items()}
-            row |= {f"val/{name}_{metric}": value for name, found in scores.items() for metric, value in found.items()}
-            row["val/fitness"] = weighed_fitness(evaluators, fitness_weights)
-            is_best = progress.take_fitness(epoch, row["val/fitness"])
-            # Only a validated epoch can use up the patience: the ones between had no chance to be better.
-            progress.stopped_early = not last_epoch and 0 < options.patience <= epoch - progress.best_epoch
-            LOGGER.info("%s  %s", f"epoch {epoch} val", describe(scores))
-        progress.epochs_done = epoch
-        progress.seconds += time.perf_counter() - started
-        table.add(row)
-        save_run(run, graph, ema, optimizer, tasks, is_best)
-        for task in tasks:
-            for message in task.new_skips():
-                LOGGER.warning("skipped: %s", message)
-        if progress.stopped_early:
-            LOGGER.info(
-                "stopping early: no better result since epoch %d (patience %d)", progress.best_epoch, options.patience
+
+def train_epoch(run: Run, parts: Parts, epoch: int, stop: StopRequest) -> None:
+    """Make the steps that are left of an epoch.
+
+    Raises:
+        StoppedRun: a signal came; the run is saved after the step that was under way.
+    """
+    progress, rounds = run.progress, parts.turns.rounds
+    parts.graph.train()
+    with progress_bar(progress.rounds_done, rounds, epoch, progress.epochs, parts.world.rank > 0) as bar:
+        while progress.rounds_done < rounds:
+            position = (epoch - 1) * rounds + progress.rounds_done
+            count = min(parts.rates.accumulate(position), rounds - progress.rounds_done)
+            parts.rates.apply(parts.optimizer, position)
+            batches = parts.draw(progress.rounds_done, count)
+            if position == 0 and parts.world.rank == 0 and not run.options.noplots:
+                draw_batches(batches, parts.graph.names, run.folder)
+            record, (stopping, saving) = parts.stepper.step(batches, (stop.wanted, run.is_save_due))
+            parts.meter.add(record.parts)
+            parts.health.add(record)
+            progress.rounds_done += count
+            run.take_time()
+            if parts.health.is_due:
+                parts.health.read()
+                if parts.health.is_beyond_hope:
+                    go_back_or_give_up(run, parts)
+                show_losses(bar, parts.meter, parts.device)
+            bar.update(count)
+            # Several processes have agreed on it before the step; one alone may look again.
+            stopping = stopping or (parts.world.size == 1 and stop.wanted)
+            if saving or stopping:
+                save_run(run, parts)
+            if stopping:
+                raise StoppedRun(stopped_sentence(run, epoch))
+    parts.health.read()
+
+
+def results_of_training(run: Run, parts: Parts, epoch: int) -> Row:
+    """Return what training an epoch gave: its time, the learning rate at its end, and mean losses."""
+    row = {"epoch": epoch, "train_seconds": run.progress.train_seconds, "lr": parts.rates.last_rate(epoch)}
+    for name, losses in parts.meter.means().items():
+        row |= {f"train/{name}_{part}": value for part, value in losses.items()}
+    return row
+
+
+def validate_epoch(run: Run, parts: Parts, epoch: int, stop: StopRequest) -> Row:
+    """Measure the averaged weights on the validation split of every head, all processes together.
+
+    Raises:
+        StoppedRun: a signal came; the run is saved as it was before the validation.
+    """
+    try:
+        # Several processes have to agree on when to stop, so that none waits for another's results.
+        with stop.at_once() if parts.world.size == 1 else nullcontext():
+            parts.share_statistics()
+            if run.options.precise_bn:
+                parts.make_statistics_precise(epoch, run.options.precise_bn)
+            evaluators = validate(
+                parts.ema.module, parts.tests, parts.device, parts.dtype, parts.world, lambda: stop.wanted
             )
-            break
+    except StoppedRun:
+        save_run(run, parts)
+        raise StoppedRun(stopped_sentence(run, epoch)) from None
+    # The first process has the results of all.
+    scores, fitness, precisions = parts.world.from_first_rank(lambda: summarise(evaluators, parts.fitness_weights))
+    if run.options.image_weights:
+        for task in parts.tasks:
+            if task.finds_objects:
+                task.weigh_images(precisions[task.name])
+    LOGGER.info("epoch %d val  %s", epoch, describe(scores))
+    row = {f"val/{name}_{metric}": value for name, found in scores.items() for metric, value in found.items()}
+    return row | {"val/fitness": fitness}
 
-    if not options.noplots:
+
+def finish_epoch(run: Run, parts: Parts, row: Row) -> None:
+    """Note the results of an epoch, keep the best weights, and save the run."""
+    progress, options, epoch = run.progress, run.options, int(row["epoch"])
+    is_best = "val/fitness" in row and progress.take_fitness(epoch, row["val/fitness"])
+    progress.epochs_done, progress.rounds_done, progress.train_seconds = epoch, 0, 0.0
+    if "val/fitness" in row and epoch < progress.epochs:
+        # Only a validated epoch can use up the patience: the ones between had no chance to be better.
+        progress.stopped_early = 0 < options.patience <= epoch - progress.best_epoch
+    parts.meter.reset()
+    run.take_time()
+    if options.time is not None:
+        fit_into_time(run, parts)
+    if parts.world.rank == 0:
+        parts.table.add(row)
+        parts.loggers.log(row, epoch)
+    save_run(run, parts, is_best, options.save_period > 0 and epoch % options.save_period == 0)
+    for task in parts.tasks:
+        for message in task.new_skips():
+            LOGGER.warning("skipped: %s", message)
+    if progress.stopped_early:
+        LOGGER.info(
+            "stopping early: no better result since epoch %d (patience %d)", progress.best_epoch, options.patience
+        )
+
+
+def fit_into_time(run: Run, parts: Parts) -> None:
+    """Let the number of epochs, and with it the learning rate, follow from the time that is left."""
+    before = run.progress.epochs
+    # By the first process's clock, because all have to come to the same number.
+    length = parts.world.from_first_rank(lambda: run.length_within(run.options.time))
+    run.progress.length, run.progress.epochs = length.state(), length.epochs
+    parts.rates.length = length
+    if length.epochs != before:
+        LOGGER.info("%d epochs fit into %g hours", length.epochs, run.options.time)
+
+
+def say_how_it_went(run: Run, parts: Parts) -> None:
+    """Draw the curves of a finished run and tell its result."""
+    if parts.world.rank > 0:
+        return
+    if not run.options.noplots:
         draw_results(run.folder)
-    if stepper.skipped_steps:
-        LOGGER.warning("%d steps were left out because their gradients were not finite", stepper.skipped_steps)
+        parts.loggers.picture("results", run.folder / "results.png")
+    if parts.health.bad_total:
+        LOGGER.warning("%d steps were left out because their gradients were not finite", parts.health.bad_total)
+    progress = run.progress
+    parts.loggers.finish({"best_fitness": progress.best_fitness, "best_epoch": progress.best_epoch})
     LOGGER.info(
         "%d epochs in %.1f minutes, best fitness %.4f in epoch %d; weights in %s",
         progress.epochs_done,
@@ -136,14 +202,26 @@ def train(options: argparse.Namespace) -> Path:
         progress.best_epoch,
         run.weights_folder,
     )
-    return run.folder
 
 
-def build_validation(graph: Graph, data: DataConfig, options: argparse.Namespace) -> dict[str, HeadTest]:
-    """Return the validation of every head, at the sizes and batch size that the options give."""
-    size = options.img_size[-1]
-    datasets = open_datasets(graph, data, "val", options.cache)
-    return build_tests(graph, datasets, size, options.base_size or size, options.batch_size, options.workers)
+def stopped_sentence(run: Run, epoch: int) -> str:
+    """Return what a user is told whose run was stopped by a signal."""
+    return (
+        f"stopped in epoch {epoch} after step {run.progress.steps}, and saved; "
+        f"go on with: python train.py --resume {run.folder}"
+    )
+
+
+def summarise(
+    evaluators: dict[str, Any], weights: dict[str, float]
+) -> tuple[dict[str, dict[str, float]], float, dict[str, np.ndarray]]:
+    """Return the metrics of every head, the fitness of the model, and AP per class where a head finds objects."""
+    scores = {name: measured(evaluator.compute()) for name, evaluator in evaluators.items()}
+    precisions = {
+        name: np.array([entry.get("AP", 0.0) for entry in evaluator.per_class()])
+        for name, evaluator in evaluators.items()
+    }
+    return scores, weighed_fitness(evaluators, weights), precisions
 
 
 def describe(scores: dict[str, dict[str, float]]) -> str:
@@ -155,7 +233,12 @@ def describe(scores: dict[str, dict[str, float]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; ``arguments`` stand in for the command line."""
     start_logging()
-    train(parse_train_options(arguments))
+    with spoken_once():
+        options = parse_train_options(arguments)
+    if options.evolve is not None:
+        evolve(options, train)
+    else:
+        train(options)
 
 
 if __name__ == "__main__":

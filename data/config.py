@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from utils.yaml_text import read_yaml
 
 TASKS = ("detect", "segment", "pose")
 SPLITS = ("train", "val", "test")
+SINGLE_CLASS = "item"
 _log = logging.getLogger("yolograph")
 CONFIG_FOLDER = Path(__file__).parent / "configs"
 PREPARE_FOLDER = Path(__file__).parent / "prepare"
@@ -57,6 +58,7 @@ class TaskData:
         keypoints: number of keypoints per object.
         options: ``ignore``: the file's own values that are ignored; ``labels``: name of the folder of labels, and what
             the YAML gives under ``options``.
+        merged_classes: number of classes in the label files where all of them are read as one; else 0.
         root: where relative lines of list files may start as well.
         source: the YAML, for messages.
     """
@@ -70,8 +72,20 @@ class TaskData:
     ignore_index: int = 255
     keypoints: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    merged_classes: int = 0
     root: Path = Path()
     source: str = "data YAML"
+
+    @property
+    def label_classes(self) -> int:
+        """The number of classes that label files may name."""
+        return self.merged_classes or len(self.names)
+
+    def single_class(self) -> TaskData:
+        """Return the task with all its classes of objects made one, named ``item``; a single class keeps its name."""
+        if self.task == "segment" or len(self.names) == 1:
+            return self
+        return replace(self, names=[SINGLE_CLASS], merged_classes=len(self.names))
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,10 @@ class DataConfig:
 
     path: Path
     tasks: dict[str, TaskData]
+
+    def single_class(self) -> DataConfig:
+        """Return the data with one class of objects per task; classes of masks stay (``--single-cls``)."""
+        return replace(self, tasks={key: task.single_class() for key, task in self.tasks.items()})
 
     def for_head(self, name: str, task: str) -> TaskData:
         """Return the data of a head: the block of its name, else the block of its task.

@@ -10,17 +10,17 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from data.config import TaskData
+from data.decoded_images import DecodedImages, DecodedSize, make_recent
 from data.formats.cityscapes import CityscapesMaskFinder, holds_label_ids, label_ids_to_train_ids
 from data.formats.mask_png import MaskFinder, ignore_values, read_mask
 from data.formats.yolo_txt import label_path
-from data.image_cache import DiskCache, MemoryCache
+from data.image_cache import StoreName, files_key, open_store
 from data.image_list import list_images
-from data.images import read_image, reduction_for, resize_image
-from data.label_cache import cache_file, cache_folder, content_key, load_index, save_index
+from data.label_cache import cache_file, cache_folder, content_key, load_index, save_index, set_name
+from data.picture_store import PictureStore
 from data.report import DataReport
 from data.samples import Sample
 from data.scan import LabelIndex, ignored_values, scan_split
-from utils.boxes import plan_letterbox
 from utils.errors import DataError, UsageError
 
 __all__ = ["DataReport", "TaskDataset"]
@@ -34,8 +34,8 @@ class TaskDataset(Dataset):
     Args:
         data: the task.
         split: train, val or test.
-        cache_images: None; ``ram`` keeps decoded pictures in memory, at the size they are asked in, or at their native
-            size once they are asked in several sizes; ``disk`` keeps them in files at their native size.
+        cache_images: ``ram`` keeps decoded pictures and masks in memory that all processes of the machine share,
+            ``disk`` in a file beside the labels; None keeps none. See ``reserve_memory``.
 
     Attributes:
         names: class names.
@@ -72,9 +72,9 @@ class TaskDataset(Dataset):
         self._masks = [str(labels[i]) for i in index.kept] if self.task == "segment" else []
         self._ignored = ignored_values(data)
         self._cache_images = cache_images
-        self._disk = DiskCache(self._folder / "images") if cache_images == "disk" else None
-        self._memory: MemoryCache | None = None
-        self._memory_size: int | None = None
+        self._set_name = set_name(data, split)
+        self._images = DecodedImages(self.ids, self.sizes)
+        self._mask_store: PictureStore | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -87,16 +87,16 @@ class TaskDataset(Dataset):
 
         Args:
             index: 0 .. len - 1.
-            long_side: pixels of the image's longer side (averaging areas when it shrinks, linear when it grows); None
-                gives the native size.
+            long_side: pixels of the image's longer side (interpolated linearly); None gives the native size.
 
         Returns:
-            A sample whose boxes, keypoints and mask fit its image; its arrays belong to the caller.
+            A sample whose boxes, keypoints and mask fit its image. The labels belong to the caller; the image may be
+            a read-only view of a cache.
 
         Raises:
             DataError: the image or its mask can no longer be read.
         """
-        image = self._image(index, long_side)
+        image = self._images.get(index, long_side)
         height, width = image.shape[:2]
         own = slice(self.offsets[index], self.offsets[index + 1])
         sample = Sample(image=image, id=self.ids[index])
@@ -109,60 +109,47 @@ class TaskDataset(Dataset):
             sample.keypoints = self.keypoints[own] * np.array([width, height, 1], np.float32)
         return sample
 
-    def reserve_memory(self, long_side: int | None) -> None:
-        """Make the cache in memory now, for images of this size, so that workers forked later share it.
+    def reserve_memory(self, long_side: int | None, largest: int | None = None) -> None:
+        """Say in which sizes images will be asked, and open the caches, so that workers forked later share them.
 
-        Without this call every process makes its own when it first loads an image.
+        Where one size is asked and no other cache holds them, the pictures decoded last are kept in a bounded piece of
+        memory. Without this call nothing is kept.
 
         Args:
             long_side: the size in which images will be asked; None when sizes vary.
+            largest: the largest of the sizes where they vary: large JPEGs are then decoded and kept at a part of their
+                size. None also allows the native size. Images in other sizes are decoded without any cache.
         """
-        if self._cache_images == "ram":
-            shapes = [(*self._loaded_size(i, long_side), 3) for i in range(len(self))]
-            self._memory, self._memory_size = MemoryCache(np.array(shapes)), long_side
-
-    def _loaded_size(self, index: int, long_side: int | None) -> tuple[int, int]:
-        size = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
-        return size if long_side is None else plan_letterbox(size, (long_side, long_side)).resized
-
-    def _image(self, index: int, long_side: int | None) -> np.ndarray:
-        if self._cache_images == "ram":
-            return self._image_by_memory(index, long_side)
-        if self._disk is None:
-            return self._decode(index, long_side)
-        image = self._disk.get(Path(self.ids[index]))
-        if image is None:
-            image = self._decode(index, None)
-            self._disk.put(Path(self.ids[index]), image)
-        return resize_image(image, self._loaded_size(index, long_side))
-
-    def _image_by_memory(self, index: int, long_side: int | None) -> np.ndarray:
-        if self._memory is None:
-            self.reserve_memory(long_side)
-        elif self._memory_size is not None and self._memory_size != long_side:
-            # Asked in several sizes: only the native one serves them all.
-            self.reserve_memory(None)
-        image = self._memory.get(index)
-        if image is None:
-            image = self._decode(index, self._memory_size)
-            self._memory.put(index, image)
-        return resize_image(image, self._loaded_size(index, long_side))
-
-    def _decode(self, index: int, long_side: int | None) -> np.ndarray:
-        size = (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
-        image = read_image(self.ids[index], reduction_for(size, long_side))
-        return resize_image(image, self._loaded_size(index, long_side))
+        images = DecodedImages(self.ids, self.sizes, DecodedSize(long_side, largest))
+        shapes = images.shapes()
+        if self._cache_images is not None:
+            name = StoreName(self._set_name, files_key(self.ids), str(images.decoded))
+            images.store = open_store(self._cache_images, self._folder, name, shapes)
+            if self._masks:
+                how = f"{self.data.format} {self._ignored}"
+                name = StoreName(self._set_name, files_key(self._masks, how), "native", "masks")
+                self._mask_store = open_store(self._cache_images, self._folder, name, self.sizes)
+        if images.store is None and long_side is not None:
+            images.recent = make_recent(shapes)
+        self._images = images
 
     def _mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        mask = self._mask_store.get(index) if self._mask_store is not None else None
+        if mask is None:
+            mask = self._read_mask(index)
+            if self._mask_store is not None:
+                self._mask_store.put(index, mask)
+        if mask.shape != size:
+            return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+        return mask if mask.flags.writeable else mask.copy()
+
+    def _read_mask(self, index: int) -> np.ndarray:
+        """Return a mask at its native size, (H, W) uint8, with 255 for every pixel that does not count."""
         path = self._masks[index]
         mask = read_mask(path)
         if self.data.format == "cityscapes" and holds_label_ids(Path(path)):
-            mask = label_ids_to_train_ids(mask)
-        else:
-            mask = ignore_values(mask, self._ignored)
-        if mask.shape != size:
-            mask = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
-        return mask
+            return label_ids_to_train_ids(mask)
+        return ignore_values(mask, self._ignored)
 
 
 def _find_labels(data: TaskData, split: str, images: list[Path]) -> tuple[list[Path | None], Path]:

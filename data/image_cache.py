@@ -1,101 +1,136 @@
-"""Caches of decoded pictures: in memory, or in files beside the labels."""
+"""Where decoded pictures are kept: in a file beside the labels, or in memory that all processes of a machine share."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import mmap
 import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from utils.files import atomic_writer
+from data.label_cache import file_stamp
+from data.picture_store import PictureStore, remove_unused, stored_bytes
+
+VERSION = 1
+SHARED_MEMORY = Path("/dev/shm")
 
 _MOST_OF_MEMORY = 0.8
 _log = logging.getLogger("yolograph")
 
 
-class MemoryCache:
-    """Decoded pictures in one anonymous shared block of memory.
+@dataclass(frozen=True)
+class StoreName:
+    """What a store is called: ``SET-KEY-SIZE.KIND``.
 
-    A block that was made before worker processes are forked is one block for all of them; pages are taken from the
-    system when a picture is stored. A cache that would not fit into the free memory warns and keeps nothing.
-
-    Args:
-        shapes: (n, 2) or (n, 3) shapes of the pictures.
+    Attributes:
+        data_set: the data set and its split.
+        key: digest of the content, from ``files_key``; stores of the set and kind with another key are out of date.
+        size: of the decoded pictures.
+        kind: pictures or masks.
     """
 
-    def __init__(self, shapes: np.ndarray):
-        lengths = shapes.astype(np.int64).prod(axis=1)
-        self.shapes, self.offsets = shapes, np.concatenate([[0], np.cumsum(lengths)])
-        self._make()
+    data_set: str
+    key: str
+    size: str
+    kind: str = "pictures"
 
-    def _make(self) -> None:
-        total, free = int(self.offsets[-1]), _free_memory()
-        self.usable = free is None or total <= _MOST_OF_MEMORY * free
-        if not self.usable:
-            _log.warning("images need %.1f GB, %.1f GB are free: not cached in memory", total / 1e9, free / 1e9)
-            total = 0
-        self.pixels = np.frombuffer(mmap.mmap(-1, max(1, total)), np.uint8)
-        self.filled = np.frombuffer(mmap.mmap(-1, max(1, len(self.shapes))), np.uint8)
+    def __str__(self) -> str:
+        return f"{self.data_set}-{self.key}-{self.size}.{self.kind}"
 
-    def get(self, index: int) -> np.ndarray | None:
-        """Return a copy of picture ``index``, or None if it is not stored."""
-        if not self.usable or not self.filled[index]:
-            return None
-        part = self.pixels[self.offsets[index] : self.offsets[index + 1]]
-        return part.reshape(self.shapes[index]).copy()
-
-    def put(self, index: int, picture: np.ndarray) -> None:
-        """Store picture ``index``; one of an unexpected shape (the file has changed) is left out."""
-        if not self.usable or picture.shape != tuple(self.shapes[index]):
-            return
-        self.pixels[self.offsets[index] : self.offsets[index + 1]] = picture.reshape(-1)
-        self.filled[index] = 1
-
-    def __getstate__(self) -> dict:
-        # Memory cannot travel to a spawned process: it starts with an empty cache of its own.
-        return {"shapes": self.shapes, "offsets": self.offsets}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self._make()
+    def outdated(self, folder: Path) -> list[Path]:
+        """Return the stores of this set and kind in a folder that were made of other files."""
+        found = folder.glob(f"{self.data_set}-*.{self.kind}")
+        return [path for path in found if not path.name.startswith(f"{self.data_set}-{self.key}-")]
 
 
-class DiskCache:
-    """Decoded pictures as ``.npy`` files, named by the source's path, size and time of change.
+def files_key(files: list[str], how: str = "") -> str:
+    """Return a digest that changes with the path, size or time of change of a file, and with how files are read."""
+    stamps = "\n".join(file_stamp(Path(file)) for file in files)
+    facts = f"{VERSION} {cv2.__version__} {how}\n{stamps}"
+    return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:20]
+
+
+def open_store(where: str, folder: Path, name: StoreName, shapes: np.ndarray) -> PictureStore | None:
+    """Open the store of a data set.
 
     Args:
-        folder: for the files; made if absent. Where nothing can be written, the cache warns once and keeps nothing.
+        where: ``disk`` or ``ram``.
+        folder: for files on the disk.
+        name: of the store.
+        shapes: (n, 2) or (n, 3) shapes of the decoded pictures.
+
+    Returns:
+        The store; None, with a warning, where it cannot be made.
     """
+    return open_disk_store(folder, name, shapes) if where == "disk" else open_memory_store(name, shapes)
 
-    def __init__(self, folder: Path):
-        self.folder, self.writable = folder, True
 
-    def get(self, source: Path) -> np.ndarray | None:
-        """Return the picture decoded from ``source``, or None if it is not stored."""
-        try:
-            return np.load(self._file(source), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+def open_disk_store(folder: Path, name: StoreName, shapes: np.ndarray) -> PictureStore | None:
+    """Open the store of a data set in a file; files of the same set that are out of date are removed.
+
+    Args:
+        folder: for the file; made if absent.
+        name: of the store.
+        shapes: (n, 2) or (n, 3) shapes of the decoded pictures.
+
+    Returns:
+        The store; None, with a warning, where the disk has no room for it or nothing can be written.
+    """
+    path = folder / str(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_unused(name.outdated(folder))
+        if not _has_room(shutil.disk_usage(folder).free, shapes, path, f"the disk of {folder}"):
             return None
+        return PictureStore(shapes, path)
+    except OSError as error:
+        _log.warning("%s: pictures are not cached (%s); they are decoded each time", folder, error.strerror)
+        return None
 
-    def put(self, source: Path, picture: np.ndarray) -> None:
-        """Store the picture decoded from ``source``."""
-        if not self.writable:
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with atomic_writer(self._file(source)) as file:
-                np.save(file, picture, allow_pickle=False)
-        except OSError as error:
-            self.writable = False
-            _log.warning("%s: images are not cached (%s)", self.folder, error.strerror)
 
-    def _file(self, source: Path) -> Path:
-        status = os.stat(source)
-        text = f"{source.absolute()}\0{status.st_size}\0{status.st_mtime_ns}"
-        return self.folder / f"{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.npy"
+def open_memory_store(name: StoreName, shapes: np.ndarray) -> PictureStore | None:
+    """Open the store of a data set in memory; every process of this user on this machine that asks gets the same one.
+
+    It goes with the last process that uses it. What a killed run left is taken up again, or removed if it is of other
+    pictures. Where the system offers no shared memory with names, or too little, only forked workers share the store.
+
+    Args:
+        name: of the store.
+        shapes: (n, 2) or (n, 3) shapes of the decoded pictures.
+
+    Returns:
+        The store; None, with a warning, where the pictures do not fit into memory.
+    """
+    mine = f"yolograph-{os.getuid() if hasattr(os, 'getuid') else 0}-"
+    path = SHARED_MEMORY / f"{mine}{name}"
+    try:
+        remove_unused([old for old in SHARED_MEMORY.glob(f"{mine}*") if old != path])
+        free = _free_memory()
+        if free is not None and not _has_room(int(_MOST_OF_MEMORY * free), shapes, path, "memory"):
+            return None
+        total, filled = stored_bytes(shapes, path)
+        has_names = SHARED_MEMORY.is_dir() and total - filled <= shutil.disk_usage(SHARED_MEMORY).free
+        return PictureStore(shapes, path, remove_at_end=True) if has_names else PictureStore(shapes)
+    except OSError as error:
+        _log.warning("pictures are not cached in memory (%s); they are decoded each time", error.strerror)
+        return None
+
+
+def _has_room(free: int, shapes: np.ndarray, path: Path, where: str) -> bool:
+    total, filled = stored_bytes(shapes, path)
+    if total - filled <= free:
+        return True
+    _log.warning(
+        "the decoded pictures need %.1f GB and %s has %.1f GB to spare: they are not cached but decoded each time",
+        (total - filled) / 1e9,
+        where,
+        free / 1e9,
+    )
+    return False
 
 
 def _free_memory() -> int | None:

@@ -10,7 +10,8 @@ from PIL import Image, UnidentifiedImageError
 
 from utils.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"})
+JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
+IMAGE_SUFFIXES = JPEG_SUFFIXES | {".bmp", ".png", ".tif", ".tiff", ".webp"}
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"

@@ -42,11 +42,18 @@ def cache_file(folder: Path, data: TaskData, split: str) -> Path:
     return folder / f"{split}-{data.task}-{_digest(json.dumps(facts))[:12]}.npz"
 
 
+def set_name(data: TaskData, split: str) -> str:
+    """Return a name for the images of one split of one task, whatever its classes are called."""
+    facts = [data.key, [str(entry.absolute()) for entry in data.splits[split]]]
+    return f"{split}-{data.task}-{_digest(json.dumps(facts))[:12]}"
+
+
 def content_key(data: TaskData, images: Sequence[Path], labels: Sequence[Path | None]) -> str:
     """Return a digest that changes when an image or label is added, removed, renamed, edited or read differently."""
-    lines = [json.dumps([VERSION, data.task, data.format, len(data.names), data.keypoints, data.options], default=str)]
-    lines += [_stamp(path) for path in images]
-    lines += ["-" if path is None else _stamp(path) for path in labels]
+    classes = [len(data.names), data.merged_classes]
+    lines = [json.dumps([VERSION, data.task, data.format, classes, data.keypoints, data.options], default=str)]
+    lines += [file_stamp(path) for path in images]
+    lines += ["-" if path is None else file_stamp(path) for path in labels]
     return _digest("\n".join(lines))
 
 
@@ -75,7 +82,8 @@ def save_index(file: Path, key: str, index: LabelIndex) -> None:
         _log.warning("%s: no label cache (%s); the labels are scanned anew each time", file.parent, error.strerror)
 
 
-def _stamp(path: Path) -> str:
+def file_stamp(path: Path) -> str:
+    """Return a text that changes when a file is edited, replaced or removed."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,51 +1,53 @@
-"""Loaders: worker processes make samples, the main process gets batches, and every failure keeps its own sentence."""
+"""Loaders: batches by their place in the run, made by worker processes; every failure keeps its own sentence."""
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
 
-import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
-from data.sample_key import SampleKey
+from data.deliveries import Delivery, TestBatchMaker, TrainBatchMaker, TrainTransform
 from data.sample_source import SampleSource, TaskSource
-from data.sampler import EpochBatchSampler, ShapedBatch, rectangular_batches, square_batches
-from data.samples import Batch, Sample, collate
-from data.skipping import SkippingDataset
-from data.transforms.testing import TestTransform
-from utils.errors import DataError, RunError, YolographError
-
-WORKER_NICENESS = 10
-TrainTransform = Callable[[SampleSource, SampleKey, np.random.Generator], Sample]
-"""``transform(dataset, key, rng) -> Sample``"""
-TestKey = tuple[int, tuple[int, int]]
-"""Index of a sample, and the (height, width) of its batch's input."""
+from data.sampler import ShapedBatch, TrainOrder, aspect_batches, rectangular_batches, square_batches
+from data.samples import Batch
+from data.shares import share_of_batches
+from data.workers import WorkerPool
+from utils.errors import DataError
 
 
 def build_train_loader(
-    dataset: TaskSource, transform: TrainTransform, batch_size: int, workers: int, seed: int
+    dataset: TaskSource,
+    transform: TrainTransform,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    *,
+    share: tuple[int, int] = (0, 1),
+    closing_batch: int | None = None,
+    rect: tuple[int, int] | None = None,
 ) -> TrainLoader:
     """Return a loader of shuffled, augmented batches.
 
     Args:
         dataset: the samples.
         transform: makes the sample of a key out of the data set with a given generator.
-        batch_size: samples per batch; the last batch of an epoch may hold fewer.
-        workers: worker processes, at most one per core; 0 works in the main process. The content of the batches does
-            not depend on it.
+        batch_size: samples per batch of all processes together; the last batch of a pass may hold fewer.
+        workers: worker processes of this process, at most one per core; 0 works in the main process. The content of
+            the batches does not depend on it.
         seed: of shuffling and augmentation, at least 0.
+        share: (rank, size): this process gets part ``rank`` of ``size`` parts of every batch, equal to within one
+            sample. Where its part is empty, in the last batch of a pass, it gets a batch with N = 0.
+        closing_batch: number of the first batch of the run without mosaic and mixup; None never closes it.
+        rect: (img_size, stride): rectangular batches of images of similar aspect, without mosaic. None gives every
+            sample the transform's own size.
 
     Raises:
         DataError: the data set is empty.
     """
     _require_samples(dataset)
-    return TrainLoader(dataset, transform, batch_size, workers, seed)
+    rectangles = None if rect is None else aspect_batches(dataset.sizes, batch_size, *rect)
+    order = TrainOrder(len(dataset), batch_size, seed, share, closing_batch, rectangles)
+    return TrainLoader(dataset, transform, order, workers)
 
 
 def build_test_loader(
@@ -56,6 +58,7 @@ def build_test_loader(
     workers: int,
     rect: bool = True,
     pad: float = 0.0,
+    share: tuple[int, int] = (0, 1),
 ) -> TestLoader:
     """Return a loader of letterboxed batches with placements and native masks; every sample comes exactly once.
 
@@ -68,6 +71,8 @@ def build_test_loader(
         rect: batches of images that need the same rectangular input (the ids tell which image is which) instead of
             square inputs in the data set's own order.
         pad: strides of extra padding of rectangular inputs.
+        share: (rank, size): this process gets its share of the batches, which are the same however many processes
+            there are. Its share may be empty.
 
     Raises:
         DataError: the data set is empty.
@@ -77,38 +82,106 @@ def build_test_loader(
         batches = rectangular_batches(dataset.sizes, batch_size, img_size, stride, pad)
     else:
         batches = square_batches(len(dataset), batch_size, img_size, stride)
-    return TestLoader(dataset, batches, img_size, stride, workers)
+    return TestLoader(dataset, share_of_batches(batches, share), img_size, stride, workers, is_share=share[1] > 1)
 
 
 class TrainLoader:
-    """Batches by (epoch, position); the workers live on from epoch to epoch. See ``build_train_loader``.
+    """Batches by their number in the run; workers live, and work ahead, across passes. See ``build_train_loader``.
+
+    A loader serves one iterator at a time: a new one takes over, and an earlier one refuses to go on.
 
     Attributes:
-        skipped: messages of unreadable images met since ``batches`` was last called, each once; every one of them was
-            replaced by the next readable sample.
+        skipped: messages of unreadable images met so far, each once; every one of them was replaced by the next
+            readable sample.
     """
 
-    def __init__(self, dataset: SampleSource, transform: TrainTransform, batch_size: int, workers: int, seed: int):
+    def __init__(self, dataset: SampleSource, transform: TrainTransform, order: TrainOrder, workers: int):
         self.skipped: list[str] = []
-        self._sampler = EpochBatchSampler(len(dataset), batch_size, seed)
-        self._loader = _torch_loader(TrainItems(dataset, transform, seed), self._sampler, workers)
+        self._order = order
+        self._known: set[str] = set()
+        self._pool = WorkerPool(TrainBatchMaker(dataset, transform, order.seed), workers)
+        self._next_pass = 0
+        self._endless = False
 
     def __len__(self) -> int:
-        """Return the number of batches of an epoch."""
-        return len(self._sampler)
+        """Return the number of batches of a pass."""
+        return len(self._order)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Start the workers on an epoch, from batch ``start`` on, and return its batches.
+    @property
+    def image_weights(self) -> dict[int, np.ndarray]:
+        """The weights that the pass under way and later ones need, by the first pass that they hold for.
 
-        A loader serves one iterator at a time: a new one takes over, and an earlier one must not be used any more.
+        They are part of a run's state: one that is resumed assigns what it has saved before it streams.
+
+        Raises:
+            ValueError: see ``set_image_weights``.
+        """
+        return dict(self._order.weights)
+
+    @image_weights.setter
+    def image_weights(self, weights: Mapping[int, np.ndarray]) -> None:
+        self._order.weights = {}
+        for first_pass, values in weights.items():
+            self.set_image_weights(values, first_pass)
+
+    def set_image_weights(self, weights: np.ndarray, first_pass: int | None = None) -> None:
+        """Draw samples with replacement, in proportion to weights, from one pass on.
+
+        Weights must be set before the first stream begins; from then on the workers do not work ahead beyond the end of
+        a pass, because the next one may get other weights.
+
+        Args:
+            weights: (n,) one per sample, finite and at least 0; all 0 draws every sample equally.
+            first_pass: the first pass that they hold for; None is the next one that has not begun.
+
+        Raises:
+            ValueError: the weights do not fit the data set, batches are rectangular, or the workers already work ahead
+                without weights.
+        """
+        if self._endless:
+            raise ValueError("image weights must be set before the first stream begins")
+        self._order.set_weights(weights, self._next_pass if first_pass is None else first_pass)
+
+    def stream(self, first_batch: int = 0) -> Iterator[Batch]:
+        """Start the workers at batch ``first_batch`` of the run, and return the batches from there on, for ever.
 
         Raises:
             YolographError: what a transform or the data set raised, in its own words.
-            RunError: a worker process died.
+            RunError: workers were ended by the system too often, or hang.
         """
-        self._sampler.set_position(epoch, start)
-        self.skipped = []
-        return _receive(iter(self._loader), self.skipped)
+        if self._order.weights:
+            number, start = divmod(first_batch, len(self))
+            return self._pass_by_pass(number, self.batches(number, start))
+        self._endless = True
+        return self._receive(self._pool.run(self._order.keys, first_batch))
+
+    def batches(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Start the workers on one pass, from its batch ``start`` on, and return its batches.
+
+        Raises:
+            YolographError: what a transform or the data set raised, in its own words.
+            RunError: workers were ended by the system too often, or hang.
+        """
+        self._next_pass = number + 1
+        self._order.forget_weights_before(number)
+        end = (number + 1) * len(self)
+        return self._receive(self._pool.run(lambda first: self._order.keys(first, end), number * len(self) + start))
+
+    def close(self) -> None:
+        """End the workers at once."""
+        self._pool.close()
+
+    def _pass_by_pass(self, number: int, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            yield from batches
+            number += 1
+            batches = self.batches(number)
+
+    def _receive(self, deliveries: Iterator[Delivery]) -> Iterator[Batch]:
+        for delivery in deliveries:
+            batch = _open(delivery, self._known, self.skipped)
+            if batch is not None:
+                yield batch
 
 
 class TestLoader:
@@ -120,141 +193,40 @@ class TestLoader:
 
     __test__ = False  # pytest would otherwise take the name for a test case
 
-    def __init__(self, dataset: SampleSource, batches: list[ShapedBatch], img_size: int, stride: int, workers: int):
+    def __init__(
+        self,
+        dataset: SampleSource,
+        batches: list[ShapedBatch],
+        img_size: int,
+        stride: int,
+        workers: int,
+        is_share: bool = False,
+    ):
         self.skipped: list[str] = []
-        keys = [[(index, shape) for index in indices] for indices, shape in batches]
-        self._loader = _torch_loader(TestItems(dataset, img_size, stride), keys, workers)
+        self._batches, self._is_share = batches, is_share
+        self._pool = WorkerPool(TestBatchMaker(dataset, img_size, stride), min(workers, len(batches)))
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return len(self._loader)
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield all batches.
 
         Raises:
-            DataError: not one image could be read.
-            RunError: a worker process died.
+            DataError: not one image could be read; of a share in a run of several processes that is no error.
+            RunError: workers were ended by the system too often, or hang.
         """
-        self.skipped = skipped = []
+        self.skipped, known = [], set()
+        skipped = self.skipped
         empty = True
-        for batch in _receive(iter(self._loader), skipped):
-            empty = False
-            yield batch
-        if empty:
+        for delivery in self._pool.run(lambda first: iter(self._batches[first:])):
+            batch = _open(delivery, known, skipped)
+            if batch is not None:
+                empty = False
+                yield batch
+        if empty and not self._is_share:
             raise DataError(skipped[0])
-
-
-Failure = tuple[type[YolographError], str]
-"""An error as plain values: a kept exception would keep its traceback, and that the iterator and its workers."""
-
-
-@dataclass
-class Made:
-    """What became of one item: a sample, or what failed.
-
-    Attributes:
-        sample: None where there is none.
-        skipped: messages of unreadable images met on the way.
-        failure: kind and message of an error that has to stop the run.
-    """
-
-    sample: Sample | None = None
-    skipped: list[str] | tuple[()] = ()
-    failure: Failure | None = None
-
-
-class TrainItems(Dataset):
-    """Augmented samples by key, a pure function of (seed, epoch, index)."""
-
-    def __init__(self, dataset: SampleSource, transform: TrainTransform, seed: int):
-        self.dataset = dataset
-        self.transform = transform
-        self.seed = seed
-
-    def __getitem__(self, key: SampleKey) -> Made:
-        source = SkippingDataset(self.dataset)
-        try:
-            sample = self.transform(source, key, np.random.default_rng((self.seed, key.epoch, key.index)))
-        except YolographError as error:
-            return Made(skipped=source.skipped, failure=(type(error), str(error)))
-        return Made(sample, source.skipped)
-
-
-class TestItems(Dataset):
-    """Letterboxed samples by (index, input shape) key."""
-
-    __test__ = False
-
-    def __init__(self, dataset: SampleSource, img_size: int, stride: int):
-        self.dataset = dataset
-        self.img_size = img_size
-        self.stride = stride
-
-    def __getitem__(self, key: TestKey) -> Made:
-        index, shape = key
-        try:
-            return Made(TestTransform(self.img_size, self.stride, shape)(self.dataset, index))
-        except DataError as error:
-            return Made(skipped=[str(error)])
-        except YolographError as error:
-            return Made(failure=(type(error), str(error)))
-
-
-@dataclass
-class Delivery:
-    """What travels from a worker to the main process.
-
-    Native masks travel as one flat tensor: one shared-memory file per batch instead of one per image, of which a
-    process may hold only so many.
-
-    Attributes:
-        batch: without native masks; None where every sample failed.
-        skipped: messages of unreadable images.
-        failure: kind and message of the first error that has to stop the run.
-        flat_masks: (sum of h * w,) uint8, or None.
-        mask_shapes: (h, w) per image.
-    """
-
-    batch: Batch | None
-    skipped: list[str]
-    failure: Failure | None
-    flat_masks: Tensor | None = None
-    mask_shapes: list[tuple[int, int]] | tuple[()] = ()
-
-    def pin_memory(self) -> Delivery:
-        """Return the delivery with its batch in page-locked memory; DataLoader calls this."""
-        return replace(self, batch=None if self.batch is None else self.batch.pin_memory())
-
-    def open(self) -> Batch | None:
-        """Return the batch with its native masks back in place.
-
-        Raises:
-            YolographError: the failure, if there is one.
-        """
-        if self.failure is not None:
-            kind, message = self.failure
-            raise kind(message)
-        if self.batch is None or self.flat_masks is None:
-            return self.batch
-        flat = self.flat_masks.split([height * width for height, width in self.mask_shapes])
-        masks = [mask.view(shape) for mask, shape in zip(flat, self.mask_shapes, strict=True)]
-        return replace(self.batch, native_masks=masks)
-
-
-def pack(items: list[Made]) -> Delivery:
-    """Collate what became of a batch's items; samples that failed are left out."""
-    skipped = [message for item in items for message in item.skipped]
-    failure = next((item.failure for item in items if item.failure is not None), None)
-    samples = [item.sample for item in items if item.sample is not None]
-    if failure is not None or not samples:
-        return Delivery(None, skipped, failure)
-    batch = collate(samples)
-    if batch.native_masks is None:
-        return Delivery(batch, skipped, None)
-    flat = torch.cat([mask.flatten() for mask in batch.native_masks])
-    shapes = [tuple(mask.shape) for mask in batch.native_masks]
-    return Delivery(replace(batch, native_masks=None), skipped, None, flat, shapes)
 
 
 def _require_samples(dataset: TaskSource) -> None:
@@ -262,52 +234,9 @@ def _require_samples(dataset: TaskSource) -> None:
         raise DataError(f"the data set for the task '{dataset.task}' is empty; check the folders its data YAML names")
 
 
-def _torch_loader(
-    items: Dataset, batch_sampler: Sampler[list[SampleKey]] | list[list[TestKey]], workers: int
-) -> DataLoader:
-    workers = min(workers, os.cpu_count() or 1, len(batch_sampler))
-    return DataLoader(
-        items,
-        batch_sampler=batch_sampler,
-        num_workers=workers,
-        collate_fn=pack,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        worker_init_fn=_start_worker,
-        # Its own generator: DataLoader draws a number per iteration, which must not move the run's global one.
-        generator=torch.Generator(),
-    )
-
-
-def _start_worker(_: int) -> None:
-    # One thread per worker: the workers are the parallelism, and OpenCV's threads do not survive a fork.
-    cv2.setNumThreads(0)
-    # Where the model computes on the same cores, its threads wait for each other at every step of the arithmetic: one
-    # that a worker pushed aside would hold up all. Workers run ahead in batches and can wait.
-    if not torch.cuda.is_available() and hasattr(os, "nice"):
-        os.nice(WORKER_NICENESS)
-    # Ctrl-C reaches every process of the terminal; the main one ends its workers without a traceback from each.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _receive(deliveries: Iterator[Delivery], skipped: list[str]) -> Iterator[Batch]:
-    """Open deliveries one by one; new messages go to ``skipped``."""
-    known = set()
-    while True:
-        try:
-            delivery = next(deliveries)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error) or "Caught" in str(error):
-                raise
-            raise RunError(
-                "a data worker process was ended by the system, most likely for want of memory; "
-                "use fewer --workers, a smaller --batch-size or no image cache"
-            ) from error
-        fresh = [message for message in dict.fromkeys(delivery.skipped) if message not in known]
-        known.update(fresh)
-        skipped.extend(fresh)
-        batch = delivery.open()
-        if batch is not None:
-            yield batch
+def _open(delivery: Delivery, known: set[str], skipped: list[str]) -> Batch | None:
+    """Return the batch of a delivery; messages that are not ``known`` go to ``skipped``."""
+    fresh = [message for message in dict.fromkeys(delivery.skipped) if message not in known]
+    known.update(fresh)
+    skipped.extend(fresh)
+    return delivery.open()

@@ -4,51 +4,181 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
-from torch.utils.data import Sampler
 
-from data.sample_key import SampleKey
+from data.sample_key import BatchKey, SampleKey
 from utils.image_size import round_up_to_stride
 
-
-class EpochBatchSampler(Sampler[list[SampleKey]]):
-    """Batches of sample keys in an order shuffled by (seed, epoch); the last batch may hold fewer.
-
-    The position is set from outside before each iteration, in the main process, so workers can live on from epoch to
-    epoch and a run can go on at any batch.
-
-    Args:
-        count: samples in the data set.
-        batch_size: samples per batch.
-        seed: of the shuffling, at least 0.
-    """
-
-    def __init__(self, count: int, batch_size: int, seed: int):
-        self.count = count
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-        self.start = 0
-
-    def set_position(self, epoch: int, start: int) -> None:
-        """Make the next iteration begin at batch ``start`` of an epoch."""
-        self.epoch, self.start = epoch, start
-
-    def __len__(self) -> int:
-        """Return the number of batches of a whole epoch."""
-        return math.ceil(self.count / self.batch_size)
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        epoch, size = self.epoch, self.batch_size
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.count).tolist()
-        firsts = range(self.start * size, self.count, size)
-        # An expression, not a generator method: the position is read now, whenever the first batch is asked for.
-        return ([SampleKey(epoch, index) for index in order[first : first + size]] for first in firsts)
-
+PARTNER_WINDOW = 256
+"""Mosaic and mixup take their other pictures from about as many neighbours in the order of a pass. The pictures of a
+window are asked for again and again within a short time and then no more in that pass, so that a small cache decodes
+each of them about once per pass; the window is wide enough for partners to look drawn at random."""
 
 ShapedBatch = tuple[list[int], tuple[int, int]]
 """Indices of a batch, and the (height, width) of the input that suits all of them."""
+
+
+class _Pass(NamedTuple):
+    """The order of one pass.
+
+    Attributes:
+        indices: (count,) int64, of samples.
+        repeats: (count,) int64, how often each index came before; None where each comes once.
+        cuts: (batches + 1,) int64, batch b holds the places cuts[b] .. cuts[b + 1] - 1.
+        shapes: (height, width) of each batch, or None.
+    """
+
+    indices: np.ndarray
+    repeats: np.ndarray | None
+    cuts: np.ndarray
+    shapes: list[tuple[int, int]] | None
+
+
+class TrainOrder:
+    """The batches of a whole run: pass after pass over the data, each in an order of its own.
+
+    Batches are counted over the whole run, and every one is a pure function of its number, the seed and the image
+    weights: a run goes on at any batch. A pass is shuffled by (seed, pass); its last batch may hold fewer samples.
+
+    Args:
+        count: samples in the data set.
+        batch_size: samples per batch of all processes together.
+        seed: of the shuffling, at least 0.
+        share: (rank, size): this process gets part ``rank`` of ``size`` parts of every batch. The parts are equal to
+            within one sample, and one after the other they are the whole batch.
+        closing_batch: number of the first batch without mosaic; None never closes it.
+        rectangles: batches of images of similar aspect, as ``aspect_batches`` makes them; a pass then shuffles whole
+            batches, and there is no mosaic. None shuffles samples.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        share: tuple[int, int] = (0, 1),
+        closing_batch: int | None = None,
+        rectangles: list[ShapedBatch] | None = None,
+    ):
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.share, self.closing_batch, self.rectangles = share, closing_batch, rectangles
+        self.weights: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        """Return the number of batches of a pass."""
+        return math.ceil(self.count / self.batch_size)
+
+    def set_weights(self, weights: np.ndarray, first_pass: int) -> None:
+        """Draw the samples of a pass with replacement, in proportion to weights, from one pass on.
+
+        Args:
+            weights: (count,) at least 0; all 0 draws every sample equally.
+            first_pass: the first pass that they hold for; those set for earlier passes stay.
+
+        Raises:
+            ValueError: weights of another number, below 0 or not finite, or batches are rectangular.
+        """
+        weights = np.array(weights, np.float64)
+        if self.rectangles is not None:
+            raise ValueError("image weights and rectangular batches exclude each other")
+        if weights.shape != (self.count,) or not np.isfinite(weights).all() or (weights < 0).any():
+            raise ValueError(f"image weights must be {self.count} finite numbers of at least 0")
+        self.weights[first_pass] = weights if weights.any() else np.ones(self.count)
+
+    def forget_weights_before(self, number: int) -> None:
+        """Drop weights that pass ``number`` and all later ones do not need."""
+        used = max((first for first in self.weights if first <= number), default=number)
+        self.weights = {first: weights for first, weights in self.weights.items() if first >= used}
+
+    def keys(self, first: int, last: int | None = None) -> Iterator[BatchKey]:
+        """Yield this process's share of the batches ``first`` to ``last - 1`` of the run; for ever without ``last``."""
+        number, current, order = first, -1, None
+        while last is None or number < last:
+            at, position = divmod(number, len(self))
+            if order is None or at != current:
+                current, order = at, self._order(at)
+            yield self._batch(number, at, position, order)
+            number += 1
+
+    def _order(self, number: int) -> _Pass:
+        rng = np.random.default_rng((self.seed, number))
+        if self.rectangles is not None:
+            batches = [self.rectangles[i] for i in rng.permutation(len(self.rectangles))]
+            indices = np.array([index for members, _ in batches for index in members], np.int64)
+            cuts = np.cumsum([0] + [len(members) for members, _ in batches])
+            return _Pass(indices, None, cuts, [shape for _, shape in batches])
+        cuts = np.minimum(np.arange(len(self) + 1) * self.batch_size, self.count)
+        first = max((first for first in self.weights if first <= number), default=None)
+        if first is None:
+            return _Pass(rng.permutation(self.count), None, cuts, None)
+        weights = self.weights[first]
+        indices = rng.choice(self.count, size=self.count, p=weights / weights.sum())
+        return _Pass(indices, _occurrences(indices), cuts, None)
+
+    def _batch(self, number: int, at: int, position: int, order: _Pass) -> BatchKey:
+        start, end = order.cuts[position : position + 2].tolist()
+        rank, size = self.share
+        low, high = (start + (end - start) * part // size for part in (rank, rank + 1))
+        empty = low == high
+        places = slice(start, start + 1) if empty else slice(low, high)
+        shape = None if order.shapes is None else order.shapes[position]
+        mosaic = shape is None and (self.closing_batch is None or number < self.closing_batch)
+        partners = self._partners(order, end) if mosaic else ()
+        indices = order.indices[places].tolist()
+        repeats = [0] * len(indices) if order.repeats is None else order.repeats[places].tolist()
+        samples = [
+            SampleKey(at, index, mosaic, shape, partners, repeat)
+            for index, repeat in zip(indices, repeats, strict=True)
+        ]
+        return BatchKey(number, tuple(samples), empty)
+
+    def _partners(self, order: _Pass, end: int) -> tuple[int, ...]:
+        """Return the window of a whole batch that ends at place ``end``; at the start of a pass, its first places."""
+        window = max(PARTNER_WINDOW, self.batch_size)
+        if window >= self.count:
+            # Weights hold for partners too: then the drawn samples are the set.
+            return () if order.repeats is None else tuple(order.indices.tolist())
+        last = max(end, window)
+        return tuple(order.indices[last - window : last].tolist())
+
+
+def _occurrences(values: np.ndarray) -> np.ndarray:
+    """Return for every entry how many equal ones come before it."""
+    by_value = np.argsort(values, kind="stable")
+    ordered = values[by_value]
+    places = np.arange(len(values))
+    starts = np.maximum.accumulate(np.where(np.diff(ordered, prepend=ordered[:1] - 1) != 0, places, 0))
+    found = np.empty_like(places)
+    found[by_value] = places - starts
+    return found
+
+
+def aspect_batches(
+    sizes: np.ndarray, batch_size: int, img_size: int, stride: int, pad: float = 0.0
+) -> list[ShapedBatch]:
+    """Cut a data set, sorted by aspect, into batches whose input is the smallest rectangle that suits all images.
+
+    Args:
+        sizes: (n, 2) int, native height and width.
+        batch_size: samples per batch; the last batch, of the tallest images, may hold fewer.
+        img_size: longer side of a picture within the input, pixels.
+        stride: sides of an input are multiples of it, pixels.
+        pad: strides that are added to both sides before rounding up.
+    """
+    sizes = np.asarray(sizes, np.float64)
+    aspects = sizes[:, 0] / sizes[:, 1]
+    order = np.argsort(aspects, kind="stable")
+    batches: list[ShapedBatch] = []
+    for first in range(0, len(order), batch_size):
+        members = order[first : first + batch_size]
+        least, most = aspects[members].min(), aspects[members].max()
+        sides = (most, 1.0) if most < 1 else (1.0, 1 / least) if least > 1 else (1.0, 1.0)
+        # Rounded first: 1 / (4 / 3) is a hair above 3/4 and would cost a whole stride.
+        height, width = (math.ceil(round(side * img_size / stride + pad, 6)) * stride for side in sides)
+        batches.append((members.tolist(), (height, width)))
+    return batches
 
 
 def square_batches(count: int, batch_size: int, img_size: int, stride: int) -> list[ShapedBatch]:

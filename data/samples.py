@@ -6,6 +6,7 @@ Shape suffixes: N images, M objects (padded), K keypoints, H rows, W columns.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -103,6 +104,54 @@ class Batch:
             for value in [getattr(self, entry.name)]
         }
         return Batch(**moved)
+
+    def without_samples(self) -> Batch:
+        """Return a batch of no images at all (N = 0) whose tensors keep their other sizes, types and strides."""
+        return Batch(
+            images=self.images[:0],
+            boxes=self.boxes[:0],
+            classes=self.classes[:0],
+            valid=self.valid[:0],
+            keypoints=None if self.keypoints is None else self.keypoints[:0],
+            masks=None if self.masks is None else self.masks[:0],
+            native_masks=None if self.native_masks is None else [],
+            placements=None if self.placements is None else [],
+        )
+
+    def cut(self, pieces: int) -> list[Batch]:
+        """Return the batch as several smaller ones, in order, whose sizes differ by one image at most.
+
+        On the CPU rows of padding that no image of a piece needs are left out. On another device that would have to be
+        waited for.
+
+        Args:
+            pieces: how many; with fewer images there are fewer pieces, but always one.
+        """
+        count = len(self)
+        pieces = max(1, min(pieces, count))
+        if pieces == 1:
+            return [self]
+        edges = [round(count * i / pieces) for i in range(pieces + 1)]
+        return [self._images_from(first, last) for first, last in pairwise(edges)]
+
+    def _images_from(self, first: int, last: int) -> Batch:
+        """Return a batch of the images from ``first`` to before ``last``."""
+        part = slice(first, last)
+        valid = self.valid[part]
+        most = valid.shape[1]
+        if valid.device.type == "cpu":
+            most = int(valid.any(0).nonzero().max()) + 1 if bool(valid.any()) else 0
+        return Batch(
+            images=self.images[part],
+            boxes=self.boxes[part, :most],
+            classes=self.classes[part, :most],
+            valid=valid[:, :most],
+            keypoints=None if self.keypoints is None else self.keypoints[part, :most],
+            masks=None if self.masks is None else self.masks[part],
+            native_masks=None if self.native_masks is None else self.native_masks[part],
+            ids=self.ids[part],
+            placements=None if self.placements is None else self.placements[part],
+        )
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory; DataLoader calls this when ``pin_memory`` is on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +86,11 @@ def _scan_labels(data: TaskData, image: Path, label: Path) -> _Scanned:
     except DataError as error:
         return _Scanned(fault=str(error))
     if not label.is_file():
-        return _Scanned(size, parse_labels("", len(data.names), data.keypoints))
-    return _Scanned(size, read_labels(label, len(data.names), data.keypoints))
+        return _Scanned(size, parse_labels("", data.label_classes, data.keypoints))
+    labels = read_labels(label, data.label_classes, data.keypoints)
+    if data.merged_classes:
+        labels = replace(labels, classes=np.zeros_like(labels.classes))
+    return _Scanned(size, labels)
 
 
 def _scan_mask(data: TaskData, image: Path, mask_path: Path | None) -> _Scanned:

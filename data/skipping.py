@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from data.sample_source import SampleSource
 from data.samples import Sample
 from utils.errors import DataError
@@ -14,13 +16,15 @@ class SkippingDataset:
 
     Args:
         dataset: what to wrap.
+        before_reading: called with the index of every sample before it is read.
 
     Attributes:
         skipped: one message per failed reading so far.
     """
 
-    def __init__(self, dataset: SampleSource):
+    def __init__(self, dataset: SampleSource, before_reading: Callable[[int], None] | None = None):
         self.dataset = dataset
+        self.before_reading = before_reading
         self.skipped: list[str] = []
 
     def __len__(self) -> int:
@@ -34,8 +38,11 @@ class SkippingDataset:
         """
         first_error = None
         for step in range(min(len(self.dataset), MOST_IN_A_ROW)):
+            place = (index + step) % len(self.dataset)
+            if self.before_reading is not None:
+                self.before_reading(place)
             try:
-                return self.dataset.load((index + step) % len(self.dataset), long_side=long_side)
+                return self.dataset.load(place, long_side=long_side)
             except DataError as error:
                 first_error = first_error or error
                 self.skipped.append(str(error))

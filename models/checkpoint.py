@@ -2,7 +2,8 @@
 
 ``python -m models.checkpoint info FILE`` says what is in a file, ours or official.
 
-Tensor names: ``model/NAME``, ``ema/NAME``, ``optimizer/KEY/NAME``, ``criterion/HEAD/NAME``, ``rng/torch``.
+Tensor names: ``model/NAME``, ``ema/NAME``, ``optimizer/KEY/NAME``, ``criterion/HEAD/NAME``, ``balance/NAME``, ``update/NAME``,
+``meter/HEAD``, ``rng/RANK/GENERATOR``.
 """
 
 from __future__ import annotations
@@ -83,7 +84,31 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         ModelError: the file is missing, damaged, or not one of ours.
     """
-    path = Path(path)
+    header, flat = _read(Path(path), with_tensors=True)
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in flat.items():
+        group, _, rest = name.partition("/")
+        tensors.setdefault(group, {})[rest] = tensor
+    if not tensors.get("ema") and not tensors.get("model"):
+        raise ModelError(f"{path}: holds no weights; copy the file again")
+    return Checkpoint(header["source"], header["graph"], header["names"], tensors, header["progress"])
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """Read the plain values of a checkpoint without its tensors: source, graph, names, progress.
+
+    Raises:
+        ModelError: the file is missing, damaged, or not one of ours.
+    """
+    return _read(Path(path), with_tensors=False)[0]
+
+
+def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the checked header, and the tensors by their names in the file where they are wanted.
+
+    Raises:
+        ModelError: the file is missing, damaged, or not one of ours.
+    """
     if not path.is_file():
         raise ModelError(
             f"{path}: there is no such checkpoint; train one first or give the path of a .safetensors file"
@@ -91,7 +116,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER_KEY, "null"))
-            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            names = file.keys() if with_tensors else ()
+            flat = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, ValueError, OSError, RecursionError) as error:
         raise ModelError(f"{path}: is damaged or not a safetensors file ({error}); copy or download it again") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT_VERSION:
@@ -106,13 +132,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise ModelError(
                 f"{path}: the class names of the head '{head[:100]}' are no list of texts; copy the file again"
             )
-    tensors: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in flat.items():
-        group, _, rest = name.partition("/")
-        tensors.setdefault(group, {})[rest] = tensor
-    if not tensors.get("ema") and not tensors.get("model"):
-        raise ModelError(f"{path}: holds no weights; copy the file again")
-    return Checkpoint(header["source"], header["graph"], header["names"], tensors, header["progress"])
+    return header, flat
 
 
 if __name__ == "__main__":

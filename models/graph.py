@@ -17,8 +17,11 @@ from torch import Tensor, nn
 import models.zoo_modules  # noqa: F401 - fills the registry
 from models.heads.base import Head
 from models.layers.activations import using_activation
+from models.layers.per_head import selection_of, split_norms
+from models.recompute import run_with_recomputation
 from models.registry import Built, lookup
-from models.spec import ModelSpec, RowSpec, load_spec
+from models.row_use import needed_rows, users_of_rows
+from models.spec import PER_TASK, ModelSpec, RowSpec, load_spec
 from models.trace import RowTrace, trace_rows
 from utils.errors import ModelError, did_you_mean
 
@@ -56,6 +59,9 @@ def build_rows(spec: ModelSpec) -> list[Built]:
             raise ModelError(f"{spec.where(row)}: {error}{_symbol_hint(spec, row, str(error))}") from None
         channels[row.index] = made.out_channels
         built.append(made)
+    if spec.values.get("bn") == PER_TASK:
+        modules = split_norms([made.module for made in built], users_of_rows(spec, name_heads(spec, built)))
+        return [Built(module, made.out_channels) for module, made in zip(modules, built, strict=True)]
     return built
 
 
@@ -108,6 +114,9 @@ class Graph(nn.Module):
         head_rows: row index of every head.
         trace: output shape, stride, parameters and operations of every row.
         stride: largest stride of any row; network inputs are multiples of it.
+        selection: the head being run, where rows have a norm for every head; None where all norms are shared.
+        norms_frozen: whether BatchNorms stay as they are in training, see ``freeze_norms``.
+        recompute: whether rows keep less for the backward pass and run again in it, see ``models.recompute``.
 
     Raises:
         ModelError: the YAML does not describe a model; the sentence names the row and the mend.
@@ -123,6 +132,9 @@ class Graph(nn.Module):
         self.stride = max(32, *(row.stride for row in self.trace))
         self.model = self._allocate()
         self.names = {name: [str(i) for i in range(head.num_classes)] for name, head in self.heads.items()}
+        self.selection = selection_of(self.model)
+        self.norms_frozen = False
+        self.recompute = False
         self._plans: dict[tuple[str, ...], list[Step]] = {}
         for index in self.head_rows.values():
             self.model[index].set_strides([self.trace[source].stride for source in spec.rows[index].sources])
@@ -167,14 +179,7 @@ class Graph(nn.Module):
                     f"{self.spec.source}: there is no head '{name}', only {', '.join(self.head_rows)}."
                     f"{did_you_mean(name, self.head_rows)}"
                 )
-        needed: set[int] = set()
-        waiting = [self.head_rows[name] for name in asked]
-        while waiting:
-            index = waiting.pop()
-            if index >= 0 and index not in needed:
-                needed.add(index)
-                waiting += self.spec.rows[index].sources
-        order = sorted(needed)
+        order = sorted(needed_rows(self.spec, [self.head_rows[name] for name in asked]))
         last_use = {source: index for index in order for source in self.spec.rows[index].sources}
         steps = [Step(i, tuple(sorted(source for source, user in last_use.items() if user == i))) for i in order]
         self._plans[asked] = steps
@@ -195,6 +200,9 @@ class Graph(nn.Module):
     def forward(self, images: Tensor, heads: Iterable[str] | None = None) -> dict[str, Any]:
         """Run the rows that the asked heads depend on.
 
+        Where shared rows have a norm for every head (``bn: per-task``), their outputs differ from head to head, so they
+        run once for every asked head.
+
         Args:
             images: (B, 3, H, W) uint8 RGB, or floats already preprocessed; H and W multiples of ``stride``.
             heads: names of the heads to run; None runs all.
@@ -202,21 +210,54 @@ class Graph(nn.Module):
         Returns:
             Raw output of every asked head.
         """
-        kept: dict[int, Tensor] = {-1: self.preprocess(images)}
+        x = self.preprocess(images)
+        asked = tuple(self.head_rows if heads is None else heads)
+        if self.selection is None:
+            return self._run(x, asked)
+        return {name: self._run(x, (name,), name)[name] for name in asked}
+
+    def _run(self, x: Tensor, heads: tuple[str, ...], selected: str = "") -> dict[str, Any]:
+        """Run the rows of ``heads`` on preprocessed images, with the norms of the head ``selected``."""
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return run_with_recomputation(self, x, heads, selected)
+        kept: dict[int, Tensor] = {-1: x}
         names = {index: name for name, index in self.head_rows.items()}
         outputs: dict[str, Any] = {}
-        for step in self.plan(self.head_rows if heads is None else heads):
-            row = self.spec.rows[step.row]
-            module = self.model[step.row]
+        for step in self.plan(heads):
+            result = self._run_row(step.row, [kept[source] for source in self.spec.rows[step.row].sources], selected)
             if step.row in names:
-                outputs[names[step.row]] = module([kept[source] for source in row.sources])
-            elif (row.listed and len(row.sources) > 1) or getattr(module, "same_size_inputs", False):
-                kept[step.row] = module([kept[source] for source in row.sources])
+                outputs[names[step.row]] = result
             else:
-                kept[step.row] = module(kept[row.sources[0]])
+                kept[step.row] = result
             for source in step.release:
                 del kept[source]
         return outputs
+
+    def _run_row(self, index: int, inputs: list[Tensor], selected: str = "") -> Any:
+        """Run one row; whoever runs it again for a backward pass calls this, so that it finds the same norms."""
+        if self.selection is not None:
+            self.selection.name = selected
+        row, module = self.spec.rows[index], self.model[index]
+        listed = (row.listed and len(row.sources) > 1) or getattr(module, "same_size_inputs", False)
+        return module(inputs if listed or isinstance(module, Head) else inputs[0])
+
+    def freeze_norms(self) -> None:
+        """Keep statistics, scales and shifts of every BatchNorm as they are from now on, in training too."""
+        self.norms_frozen = True
+        for module in self._batch_norms():
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Graph:
+        """Set training mode, of BatchNorms only while they are not frozen."""
+        super().train(mode)
+        if self.norms_frozen:
+            for module in self._batch_norms():
+                module.eval()
+        return self
+
+    def _batch_norms(self) -> list[nn.Module]:
+        return [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def load_graph(

@@ -30,10 +30,14 @@ KNOWN_KEYS = (
     "input",
     "recipe",
     "inplace",
+    "bn",
     *SECTIONS,
 )
 LITERALS = {"None": None, "none": None, "True": True, "False": False}
 INPUT_KEYS = ("scale", "mean", "std")
+SHARED, PER_TASK = "shared", "per-task"
+NORM_KINDS = (SHARED, PER_TASK)
+"""What the key ``bn`` may say: rows that several heads use have one BatchNorm for all of them, or one for each."""
 MOST_ROWS = 1_000
 MOST_REPEATS = 1_000
 MOST_REPEATS_TOGETHER = 5_000
@@ -221,6 +225,11 @@ def _check_keys(values: Mapping[str, Any], rows: list[Any], source: str) -> None
             raise ModelError(f"{source}: there is no key '{key}' and no row uses it.{near}")
     if values.get("input") is not None:
         _check_input(values, source)
+    if values.get("bn") is not None and values["bn"] not in NORM_KINDS:
+        raise ModelError(
+            f"{source}: 'bn' must be {' or '.join(NORM_KINDS)}, but it is {values['bn']!r}."
+            f"{did_you_mean(str(values['bn']), NORM_KINDS)}"
+        )
     if values.get("activation") is not None:
         try:
             make_activation(values["activation"])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.heads.base import Head
+from models.row_use import runs_of_rows
 from models.spec import ModelSpec, RowSpec
 from utils.errors import ModelError
 
@@ -31,8 +32,9 @@ class RowTrace:
         shapes: shapes of its outputs at the traced size; several for a head.
         stride: input pixels per output pixel along y; for a head its largest source stride.
         parameters: trainable parameters.
-        flops: floating-point operations per image at the traced size, a multiply-add counting as two; a head's decoding
-            is counted with it.
+        flops: floating-point operations per image at the traced size when all heads are asked for, a multiply-add
+            counting as two; a head's decoding is counted with it, and under ``bn: per-task`` a shared row once for
+            every head that uses it.
     """
 
     shapes: list[tuple[int, ...]]
@@ -59,6 +61,7 @@ def trace_rows(
     outputs: dict[int, Any] = {-1: image}
     strides: dict[int, int] = {-1: 1}
     traces: list[RowTrace] = []
+    runs = runs_of_rows(spec, {str(i): i for i, module in enumerate(modules) if isinstance(module, Head)})
     for row, module in zip(spec.rows, modules, strict=True):
         module.eval()
         inputs = [outputs[source] for source in row.sources]
@@ -81,7 +84,7 @@ def trace_rows(
         stride = max(strides[source] for source in row.sources) if is_head else round(height / result.shape[2])
         outputs[row.index], strides[row.index] = result, stride
         parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
-        traces.append(RowTrace(shapes, stride, parameters, counted[0]))
+        traces.append(RowTrace(shapes, stride, parameters, counted[0] * runs[row.index]))
     return traces
 
 

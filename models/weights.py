@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.convert.official import read_official
 from models.graph import Graph, build_rows, with_classes
+from models.layers.per_head import PREFIX
+from models.row_use import users_of_rows
 from models.spec import ModelSpec, parse_spec
 from utils.errors import ModelError
 from utils.yaml_text import parse_yaml
@@ -171,6 +173,9 @@ def transfer_weights(graph: Graph, checkpoint: Checkpoint) -> Transfer:
     Tensors find each other by name, that is by row. A head finds the head of its name and class, wherever its row is,
     so that a row put in before it does not cost its weights.
 
+    Norms that one of the two keeps per head (``bn: per-task``) and the other one does not find each other, too: a
+    shared norm goes to every head, and a model with one norm takes that of the first head that uses it there.
+
     Args:
         graph: the model to fill.
         checkpoint: the weights.
@@ -181,20 +186,53 @@ def transfer_weights(graph: Graph, checkpoint: Checkpoint) -> Transfer:
     weights, unused = _by_our_names(checkpoint, graph)
     own = graph.state_dict()
     derived = _derived_names(graph)
-    result = Transfer(unused=unused + [name for name in weights if name not in own])
+    sources = _sources(graph, weights)
+    taken = {*own, *sources.values()}
+    result = Transfer(unused=unused + [name for name in weights if name not in taken])
     fitting: dict[str, Tensor] = {}
     for name, value in own.items():
         if name in derived:
             result.derived.append(name)
-        elif name not in weights:
+        elif name not in sources:
             result.fresh.append(name)
-        elif weights[name].shape != value.shape:
-            result.other_shape.append((name, tuple(weights[name].shape), tuple(value.shape)))
+        elif (found := weights[sources[name]]).shape != value.shape:
+            result.other_shape.append((name, tuple(found.shape), tuple(value.shape)))
         else:
-            fitting[name] = weights[name]
+            fitting[name] = found
     graph.load_state_dict(fitting, strict=False)
     result.copied = list(fitting)
     return result
+
+
+def _sources(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return for every tensor of the graph the name of the weight that it takes, where there is one.
+
+    That is the one of its own name. Norms of single heads and shared ones stand in for each other, see
+    ``transfer_weights``; a head that the weights do not know takes the norm of the first that they do.
+    """
+    per_head: dict[str, dict[str, str]] = {}
+    for name in weights:
+        plain, head = _without_head(name)
+        if head:
+            per_head.setdefault(plain, {})[head] = name
+    users = users_of_rows(graph.spec, graph.head_rows)
+    found: dict[str, str] = {}
+    for name in graph.state_dict():
+        plain, head = _without_head(name)
+        copies = per_head.get(plain, {})
+        wanted = [head] if head else users[int(name.split(".")[1])]
+        candidates = [name, plain, *(copies[user] for user in wanted if user in copies), *copies.values()]
+        source = next((candidate for candidate in candidates if candidate in weights), None)
+        if source is not None:
+            found[name] = source
+    return found
+
+
+def _without_head(name: str) -> tuple[str, str]:
+    """Return a tensor's name without the part that says for which head it is, and that head or nothing."""
+    parts = name.split(".")
+    heads = [part for part in parts if part.startswith(PREFIX)]
+    return ".".join(part for part in parts if part not in heads), heads[0].removeprefix(PREFIX) if heads else ""
 
 
 def _derived_names(graph: Graph) -> set[str]:

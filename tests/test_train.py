@@ -6,11 +6,14 @@ import contextlib
 import csv
 import errno
 import io
+import multiprocessing
 import os
+import random
+import shutil
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +24,9 @@ import train
 from models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from models.graph import load_graph
 from models.weights import load_model
-from tests.conftest import REPO, TINY_MODEL
+from tests.conftest import TINY_MODEL
 from utils.errors import run_command
+from utils.training.results import ResultsTable
 
 SMALL = ["--img-size", "96", "--batch-size", "4", "--workers", "0", "--noplots", "--dtype", "float32"]
 
@@ -101,30 +105,89 @@ def test_a_single_task_trains_from_the_same_file(
     assert not any(other in name for name in columns)
 
 
-def test_a_killed_run_resumes_with_the_same_losses_and_weights(
-    tiny_model: Path, tiny_data: Path, tmp_path: Path
+def same_state(one: Path, two: Path) -> None:
+    """Hold everything that two runs keep of their models against each other, byte for byte."""
+    first, second = (load_checkpoint(run / "weights/last.safetensors").tensors for run in (one, two))
+    for group in ("model", "ema", "optimizer", "criterion", "rng"):
+        assert first.get(group, {}).keys() == second.get(group, {}).keys()
+        for name, tensor in first.get(group, {}).items():
+            assert torch.equal(tensor, second[group][name]), f"{group}/{name}"
+
+
+def start_train(*arguments: str, cwd: Path) -> multiprocessing.Process:
+    """Run the command in a process that can be killed; forked, because importing PyTorch takes longer than the run."""
+
+    def work() -> None:
+        # A session of its own, so that its workers can be found and nobody else is hit.
+        os.setsid()
+        run_train(*arguments, cwd=cwd)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    return process
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(
+    workers: str, tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "6", *SMALL]
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "26", *SMALL, "--workers", workers]
+    recipe = tmp_path / "short_steps.yaml"
+    recipe.write_text("nominal_batch: 4\n")
+    arguments += ["--val-interval", "10", "--batch-size", "2", "--save-minutes", "0", "--hyp", str(recipe)]
     run_train(*arguments, "--name", "whole", cwd=tmp_path)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
-    command = [sys.executable, str(REPO / "train.py"), *arguments, "--name", "killed"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    rng = random.Random(0)
     last = tmp_path / "runs/train/killed/weights/last.safetensors"
-    deadline = time.monotonic() + 60
-    while not last.is_file() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(results_of(tmp_path / "runs/train/killed")) < 6, "the run ended before it could be killed"
-    run_train("--resume", "runs/train/killed", cwd=tmp_path)
-    whole, resumed = tmp_path / "runs/train/whole", tmp_path / "runs/train/killed"
-    assert losses_of(resumed) == losses_of(whole)
-    one, two = (load_checkpoint(run / "weights/last.safetensors").tensors for run in (whole, resumed))
-    for group in ("model", "ema", "optimizer"):
-        assert one[group].keys() == two[group].keys()
-        assert all(torch.equal(one[group][name], two[group][name]) for name in one[group])
+    command, kills, within_epochs = [*arguments, "--name", "killed"], 0, 0
+    while kills < 10:
+        process = start_train(*command, cwd=tmp_path)
+        saves, stamp = rng.randint(1, 4), last.stat().st_mtime_ns if last.is_file() else 0
+        while saves and process.is_alive():
+            time.sleep(0.002)
+            found = last.stat().st_mtime_ns if last.is_file() else 0
+            saves, stamp = saves - (found != stamp), found
+        time.sleep(rng.random() * 0.04)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "the run ended before it could be killed"
+        kills += 1
+        within_epochs += load_checkpoint(last).progress["progress"]["rounds_done"] > 0
+        command = ["--resume", "runs/train/killed", "--workers", workers]
+    assert within_epochs >= 3
+    run_train(*command, cwd=tmp_path)
+    whole, killed = tmp_path / "runs/train/whole", tmp_path / "runs/train/killed"
+    assert losses_of(killed) == losses_of(whole)
+    same_state(whole, killed)
+    assert not list(tmp_path.rglob("*.safetensors.*")), "half a file was left"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_and_saves(
+    number: signal.Signals, tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "every_batch.yaml"
+    recipe.write_text("nominal_batch: 2\n")
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "3", *SMALL, "--batch-size", "2"]
+    arguments += ["--noval", "--hyp", str(recipe)]
+    run_train(*arguments, "--name", "whole", cwd=tmp_path)
+    draw, draws = train.Parts.draw, []
+
+    def draw_and_signal(self: train.Parts, first: int, count: int) -> dict:
+        draws.append(first)
+        if len(draws) == 8:
+            os.kill(os.getpid(), number)
+        return draw(self, first, count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Parts, "draw", draw_and_signal)
+        done = run_train(*arguments, "--name", "stopped", cwd=tmp_path, check=False)
+    assert done.returncode == 130
+    assert "stopped in epoch 2 after step 8, and saved; go on with: python train.py --resume" in done.stderr
+    stopped = tmp_path / "runs/train/stopped"
+    stored = load_checkpoint(stopped / "weights/last.safetensors").progress["progress"]
+    assert (stored["epochs_done"], stored["rounds_done"], stored["steps"]) == (1, 2, 8)
+    run_train("--resume", str(stopped), cwd=tmp_path)
+    same_state(tmp_path / "runs/train/whole", stopped)
 
 
 def test_resume_of_a_finished_run_is_refused(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -206,7 +269,7 @@ def test_exist_ok_leaves_nothing_of_the_run_before(tiny_model: Path, tiny_data: 
     done = run_train(*arguments, "--epochs", "1", "--nosave", cwd=tmp_path)
     assert "of the run before are replaced" in done.stdout
     run = tmp_path / "runs/train/exp"
-    assert [path.name for path in (run / "weights").iterdir()] == ["last.safetensors"]
+    assert {path.name for path in (run / "weights").iterdir()} == {"last.safetensors", "previous.safetensors"}
     assert [row["epoch"] for row in results_of(run)] == ["1"]
 
 
@@ -214,15 +277,15 @@ def test_exist_ok_leaves_nothing_of_the_run_before(tiny_model: Path, tiny_data: 
 def unfinished(tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a run of three epochs that was interrupted in its second one."""
     arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "3", *SMALL]
-    table = train.ResultsTable.add
+    table = ResultsTable.add
 
-    def interrupt(self: train.ResultsTable, row: dict[str, float]) -> None:
+    def interrupt(self: ResultsTable, row: dict[str, float]) -> None:
         if row["epoch"] == 2:
             raise KeyboardInterrupt
         table(self, row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.ResultsTable, "add", interrupt)
+        patch.setattr(ResultsTable, "add", interrupt)
         done = run_train(*arguments, cwd=tmp_path, check=False)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "interrupted")
     return tmp_path / "runs/train/exp"
@@ -259,6 +322,51 @@ def test_a_full_disk_is_one_sentence(
     assert done.returncode == 1
     assert "free some space" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of six megabytes."""
+    folder = tmp_path / "small_disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_loses_no_earlier_checkpoint(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, small_disk: Path
+) -> None:
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "3", *SMALL]
+    run_train(*arguments, "--name", "whole", cwd=tmp_path)
+    ballast = small_disk / "ballast"
+    draw, draws = train.Parts.draw, []
+
+    def draw_and_fill(self: train.Parts, first: int, count: int) -> dict:
+        draws.append(first)
+        if draws.count(0) == 2 and not ballast.exists():
+            with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+        return draw(self, first, count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Parts, "draw", draw_and_fill)
+        done = run_train(*arguments, "--project", str(small_disk), cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "No space left on device; free some space" in done.stderr.splitlines()[-1]
+    run = small_disk / "exp"
+    for name in ("last", "previous"):
+        load_checkpoint(run / f"weights/{name}.safetensors")
+    assert load_checkpoint(run / "weights/last.safetensors").progress["progress"]["epochs_done"] == 1
+    assert not list(small_disk.rglob("*.tmp"))
+    ballast.unlink()
+    run_train("--resume", str(run), cwd=tmp_path)
+    same_state(tmp_path / "runs/train/whole", run)
 
 
 def test_weights_of_which_nothing_fits_are_refused(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:

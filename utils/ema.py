@@ -15,7 +15,7 @@ class ModelEma:
     """Keeps an averaged copy of a model.
 
     Args:
-        model: the model being trained.
+        model: the model being trained, where it is going to be trained.
         decay: weight of the past in the long run.
         tau: updates after which the weight of the past has risen to 63 % of ``decay``.
     """
@@ -23,23 +23,77 @@ class ModelEma:
     def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0) -> None:
         self.module = copy.deepcopy(model).float().eval().requires_grad_(False)
         self.decay, self.tau = decay, tau
-        self.updates = 0
         averaged, live = self.module.state_dict(), model.state_dict()
+        weights = {name for name, _ in self.module.named_parameters() if name in averaged}
         floating = [name for name, tensor in averaged.items() if tensor.is_floating_point()]
+        # Weights first: they alone are sure to be finite after a step that was left out.
+        floating.sort(key=lambda name: name not in weights)
+        self._weights = sum(name in weights for name in floating)
         self._averaged = [averaged[name] for name in floating]
         self._live = [live[name] for name in floating]
-        self._copied = [(averaged[n], live[n]) for n in averaged if n not in set(floating)]
+        self._copied = [averaged[name] for name in averaged if name not in set(floating)]
+        self._source = [live[name] for name in averaged if name not in set(floating)]
+        device = next(iter(averaged.values()), torch.empty(0)).device
+        self._count = torch.zeros((), dtype=torch.int64, device=device)
+
+    @property
+    def updates(self) -> int:
+        """How often the average was updated; reading it waits for the device."""
+        return int(self._count)
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Move the average towards the model's present state."""
-        self.updates += 1
-        weight = 1.0 - ema_decay(self.updates, self.decay, self.tau)
+    def update(self, skip: Tensor | None = None) -> None:
+        """Move the average towards the model's present state.
+
+        Args:
+            skip: 0-dim tensor on the model's device, 1 for a step that was left out: then nothing changes at all, also
+                where the model's statistics are not finite. None is the same as 0.
+        """
+        if self._count.device.type != "cpu":
+            self._update_on_device(torch.zeros((), device=self._count.device) if skip is None else skip)
+            return
+        # On the CPU there is nothing to wait for, so that the flag and the count can be read.
+        if skip is not None and bool(skip):
+            return
+        self._count += 1
+        weight = 1.0 - ema_decay(int(self._count), self.decay, self.tau)
         torch._foreach_lerp_(self._averaged, [tensor.float() for tensor in self._live], weight)
-        for averaged, live in self._copied:
-            averaged.copy_(live)
+        if self._copied:
+            torch._foreach_copy_(self._copied, self._source)
+
+    def _update_on_device(self, skip: Tensor) -> None:
+        """Do the same in few kernels and without a look at the flag and the count."""
+        left_out = skip > 0
+        self._count += ~left_out
+        # The same as 1 - ema_decay(...), written so that float32 loses nothing.
+        weight = (1 - self.decay) + self.decay * torch.exp(self._count.float() / -self.tau)
+        weight = torch.where(left_out, 0.0, weight)
+        averaged, live = self._averaged[: self._weights], self._live[: self._weights]
+        if averaged:
+            change = torch._foreach_sub([tensor.float() for tensor in live], averaged)
+            torch._foreach_mul_(change, weight)
+            torch._foreach_add_(averaged, change)
+        averaged, live = self._averaged[self._weights :], self._live[self._weights :]
+        if averaged:
+            old, new = _flat(averaged), _flat(live).float()
+            _spread(torch.where(left_out, old, old + (new - old) * weight), averaged)
+        for dtype in {tensor.dtype for tensor in self._copied}:
+            averaged = [tensor for tensor in self._copied if tensor.dtype == dtype]
+            live = [tensor for tensor in self._source if tensor.dtype == dtype]
+            _spread(torch.where(left_out, _flat(averaged), _flat(live)), averaged)
 
     def load(self, state: Mapping[str, Tensor], updates: int) -> None:
         """Restore an average that was saved after ``updates`` updates."""
         self.module.load_state_dict(dict(state))
-        self.updates = updates
+        self._count.fill_(updates)
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    """Return the values of small tensors side by side."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def _spread(values: Tensor, tensors: list[Tensor]) -> None:
+    """Write values that lie side by side into their tensors."""
+    parts = values.split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])

@@ -44,6 +44,18 @@ class ExportError(YolographError):
     exit_code = 5
 
 
+class DivergedError(YolographError):
+    """A training run met values that are not finite again and again, also from its last good state (exit code 6)."""
+
+    exit_code = 6
+
+
+class StoppedRun(YolographError):
+    """A signal ended a run; its state is saved (exit code 130, as for any interrupted command)."""
+
+    exit_code = 130
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the choice nearest to ``name``, or an empty string when none is near."""
     near = difflib.get_close_matches(str(name), [str(choice) for choice in choices], n=1, cutoff=0.5)
@@ -55,7 +67,7 @@ def run_command(main: Callable[[], None]) -> None:
 
     The installation is checked first, so that a broken one does not end a long run half-way.
 
-    Exit codes: 1 run, 2 usage, 3 data, 4 model, 5 export, 130 interrupted.
+    Exit codes: 1 run, 2 usage, 3 data, 4 model, 5 export, 6 diverged, 130 interrupted.
     """
     # Imported here because utils.environment reports in the errors of this file.
     from utils.environment import check_environment
@@ -70,7 +82,7 @@ def run_command(main: Callable[[], None]) -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         print("error: there is not enough memory; take a smaller --batch-size or --img-size", file=sys.stderr)
         sys.exit(RunError.exit_code)
@@ -85,7 +97,7 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(RunError.exit_code)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Return whether Python or PyTorch ran out of memory; PyTorch has no class of its own for the CPU's."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text

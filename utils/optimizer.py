@@ -1,4 +1,7 @@
-"""Optimizers with the three parameter groups of YOLOv5: weights with decay, norm scales without, biases without."""
+"""Optimizers with the three parameter groups of YOLOv5: weights with decay, norm scales without, biases without.
+
+Parameters with a learning-rate factor of their own are in further groups of the same three kinds.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +36,36 @@ def parameter_groups(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
     return groups
 
 
-def build_optimizer(model: nn.Module, hyp: Mapping[str, Any], weight_decay: float) -> Optimizer:
+def split_by_factor(
+    groups: Mapping[str, Mapping[str, nn.Parameter]], factors: Mapping[str, float]
+) -> dict[tuple[str, float], list[nn.Parameter]]:
+    """Divide groups of parameters further by their factors: those of factor 1 first, also where there are none.
+
+    Args:
+        groups: what ``parameter_groups`` returned.
+        factors: by name of a parameter, 1 where there is none.
+    """
+    split: dict[tuple[str, float], list[nn.Parameter]] = {(name, 1.0): [] for name in groups}
+    for name, parameters in groups.items():
+        for parameter_name, parameter in parameters.items():
+            split.setdefault((name, float(factors.get(parameter_name, 1.0))), []).append(parameter)
+    return split
+
+
+def build_optimizer(
+    model: nn.Module, hyp: Mapping[str, Any], weight_decay: float, factors: Mapping[str, float] | None = None
+) -> Optimizer:
     """Return the recipe's optimizer over the three groups, in the order of ``GROUPS``.
+
+    A group's ``name`` is one of ``GROUPS``, its ``factor`` multiplies whatever learning rate the group is given. The
+    first three groups have the factor 1; behind them come those with other factors.
 
     Args:
         model: the model; frozen parameters are left out.
         hyp: ``optimizer`` (SGD, Adam, AdamW), ``lr0``, ``momentum``.
-        weight_decay: decay of the first group.
+        weight_decay: decay of weights.
+        factors: learning-rate factor by name of a parameter, 1 where there is none;
+            see ``models.row_use.parameter_factors``.
 
     Raises:
         ModelError: the recipe names an unknown optimizer.
@@ -50,11 +76,17 @@ def build_optimizer(model: nn.Module, hyp: Mapping[str, Any], weight_decay: floa
             f"recipe key optimizer is '{kind}', but must be one of {', '.join(OPTIMIZERS)}."
             f"{did_you_mean(kind, OPTIMIZERS)}"
         )
-    groups = [
-        {"params": list(parameters.values()), "name": name, "weight_decay": weight_decay if name == "decay" else 0.0}
-        for name, parameters in parameter_groups(model).items()
-    ]
     rate, momentum = hyp["lr0"], hyp["momentum"]
+    groups = [
+        {
+            "params": parameters,
+            "name": name,
+            "factor": factor,
+            "lr": rate * factor,
+            "weight_decay": weight_decay if name == "decay" else 0.0,
+        }
+        for (name, factor), parameters in split_by_factor(parameter_groups(model), factors or {}).items()
+    ]
     if kind == "SGD":
         return SGD(groups, lr=rate, momentum=momentum, nesterov=True, fused=True)
     adam = AdamOptimizer if kind == "Adam" else AdamW
@@ -79,7 +111,8 @@ def load_optimizer_tensors(optimizer: Optimizer, model: nn.Module, tensors: Mapp
         key, _, parameter_name = name.partition("/")
         parameter = parameters[parameter_name]
         # Fused optimizers count their steps on the device, too.
-        on_device = value.to(parameter.device)
-        if on_device.dim() == 4:
-            on_device = on_device.to(memory_format=torch.channels_last)
+        on_device = value.to(parameter.device, copy=True)
+        if value.shape == parameter.shape:
+            # Fused optimizers walk through memory; a parameter's state has to lie there as the parameter does.
+            on_device = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(on_device)
         optimizer.state[parameter][key] = on_device

@@ -1,4 +1,4 @@
-"""Packages that only some results need: asked for when they are needed, never installed unasked."""
+"""Packages that only some jobs need: asked for when they are needed, never installed unasked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from utils.errors import UsageError
 
 
 def import_optional(package: str, purpose: str) -> ModuleType:
-    """Return a package that ``requirements-results.txt`` lists.
+    """Return a package that ``requirements-results.txt``, ``-search`` or ``-loggers`` lists.
 
     Args:
         package: its import name, which must also be the name pip knows.

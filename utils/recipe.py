@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,13 @@ DEFAULTS: dict[str, Any] = {
     "ema_decay": 0.9999,
     "ema_tau": 2000.0,
     "epoch": "longest",
+    "turns": "alternate",
     "gains": {},
+    "balance": "fixed",
+    "balance_lr": 0.025,
+    "balance_alpha": 1.5,
+    "bn": "shared",
+    "lr_factors": {},
     "fitness": {},
     "box": 0.05,
     "obj": 1.0,
@@ -71,8 +78,14 @@ WITHOUT_EFFECT = {
 }
 """Keys of YOLOv5's files that are read so that those files load, and why they change nothing."""
 BELOW_ONE = ("momentum", "warmup_momentum", "ema_decay", "label_smoothing")
-POSITIVE = ("lr0", "nominal_batch", "anchor_t", "ema_tau")
-SCHEDULES = ("cosine", "linear")
+POSITIVE = ("lr0", "nominal_batch", "anchor_t", "ema_tau", "balance_lr")
+CHOICES = {
+    "schedule": ("cosine", "linear"),
+    "turns": ("alternate", "proportional"),
+    "balance": ("fixed", "uncertainty", "gradnorm", "pcgrad"),
+    "bn": ("shared", "per-task", "frozen"),
+}
+"""Keys whose value is one of a few words."""
 
 
 def load_recipe(path: str | Path) -> dict[str, Any]:
@@ -92,6 +105,22 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise ModelError(f"{path}: a recipe is a list of keys and values, such as lr0: 0.01")
     return fill_recipe(given, str(path))
+
+
+def chosen_recipe(options: Namespace) -> dict[str, Any]:
+    """Return the recipe of ``--hyp`` with the values that other options of ``train.py`` put in place of its own.
+
+    Raises:
+        ModelError: as ``load_recipe``.
+    """
+    hyp = load_recipe(options.hyp)
+    if options.label_smoothing is not None:
+        hyp["label_smoothing"] = options.label_smoothing
+    if options.linear_lr:
+        hyp["schedule"] = "linear"
+    if options.optimizer:
+        hyp["optimizer"] = options.optimizer
+    return hyp
 
 
 def fill_recipe(given: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -126,10 +155,14 @@ def _check(source: str, key: str, value: Any) -> None:
         fits, wanted = False, "a number above 0"
     if key in BELOW_ONE and fits and not value < 1:
         fits, wanted = False, "a number from 0 to below 1"
-    if key == "schedule" and fits and value not in SCHEDULES:
-        fits, wanted = False, " or ".join(SCHEDULES)
+    if key in CHOICES and (not fits or value not in CHOICES[key]):
+        fits, wanted = False, f"{', '.join(CHOICES[key][:-1])} or {CHOICES[key][-1]}"
     if not fits:
-        raise ModelError(f"{source}: recipe key '{key}' must be {wanted}, but it is {value!r}{_number_hint(value)}")
+        near = did_you_mean(value, CHOICES[key]) if key in CHOICES and isinstance(value, str) else ""
+        raise ModelError(
+            f"{source}: recipe key '{key}' must be {wanted}, but it is {value!r}{_number_hint(value)}"
+            f"{'.' + near if near else ''}"
+        )
 
 
 def _number_hint(value: Any) -> str:

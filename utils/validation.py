@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,11 @@ from data.samples import Batch
 from models.graph import Graph
 from models.inference import Inference, as_inference
 from models.predictions import PostprocessOptions
+from utils.distributed import World
+from utils.errors import DataError, StoppedRun
 from utils.metrics import EVALUATORS
+
+LOGGER = logging.getLogger("yolograph")
 
 VALIDATION_OPTIONS = PostprocessOptions(conf=0.001, iou=0.6, max_det=300, multi_label=True)
 
@@ -39,11 +44,27 @@ class Speed:
 
 @dataclass
 class HeadTest:
-    """One head's test: its loader, and how long it took when it last ran."""
+    """One head's test.
+
+    Attributes:
+        loader: its batches, or this process's share of them.
+        names: class names.
+        hidden: whether no progress bar is shown.
+        speed: how long it took when it last ran, in this process.
+    """
 
     loader: TestLoader
     names: list[str]
+    hidden: bool = False
     speed: Speed = field(default_factory=Speed)
+    _told: set[str] = field(default_factory=set, init=False)
+
+    def report(self, skipped: Iterable[str]) -> None:
+        """Warn of images that could not be read, of each once in the life of the test."""
+        for message in skipped:
+            if message not in self._told:
+                self._told.add(message)
+                LOGGER.warning("skipped: %s", message)
 
 
 def build_tests(
@@ -54,6 +75,7 @@ def build_tests(
     batch_size: int,
     workers: int,
     pad: float = 0.0,
+    share: tuple[int, int] = (0, 1),
 ) -> dict[str, HeadTest]:
     """Return a test for every head that has data.
 
@@ -65,6 +87,7 @@ def build_tests(
         batch_size: images per batch.
         workers: worker processes of each loader.
         pad: strides of grey around pictures beyond what their shape needs, for heads that find objects.
+        share: (rank, size): the batches are dealt over so many processes, and this is one of them.
     """
     tests = {}
     for name, dataset in datasets.items():
@@ -72,8 +95,8 @@ def build_tests(
         size, extra = (base_size, 0.0) if labels_pixels else (img_size, pad)
         # Before the workers start, so that they share one cache; tests read pictures at their native size.
         dataset.reserve_memory(None)
-        loader = build_test_loader(dataset, size, batch_size, model.stride, workers, pad=extra)
-        tests[name] = HeadTest(loader, dataset.names)
+        loader = build_test_loader(dataset, size, batch_size, model.stride, workers, pad=extra, share=share)
+        tests[name] = HeadTest(loader, dataset.names, hidden=share[0] > 0)
     return tests
 
 
@@ -102,7 +125,8 @@ def run_head_test(
     head = model.heads[name]
     evaluator = EVALUATORS[head.evaluator](test.names)
     test.speed = Speed()
-    for batch in tqdm(test.loader, desc=f"testing {name}", unit="batch", leave=False, dynamic_ncols=True, delay=1.0):
+    bar = {"desc": f"testing {name}", "unit": "batch", "leave": False, "dynamic_ncols": True, "delay": 1.0}
+    for batch in tqdm(test.loader, disable=test.hidden, **bar):
         batch = batch.to(device)
         started = time.perf_counter()
         predictions = model(batch.images, (name,), dtype)[name]
@@ -119,10 +143,81 @@ def run_head_test(
 
 
 def validate(
-    graph: Graph, tests: Mapping[str, HeadTest], device: torch.device, dtype: torch.dtype | None
+    graph: Graph,
+    tests: Mapping[str, HeadTest],
+    device: torch.device,
+    dtype: torch.dtype | None,
+    world: World | None = None,
+    is_stopping: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Run every head's test and return the evaluators by head name."""
-    return {name: run_head_test(graph, name, test, device, dtype) for name, test in tests.items()}
+    """Run every head's test, all processes together; images that could not be read are reported once.
+
+    Args:
+        graph: with the same weights and statistics in every process.
+        tests: by head name; in a run of several processes each has its share.
+        device: where the graph is.
+        dtype: reduced format of forward passes, None for float32.
+        world: the processes that share the work; None for one.
+        is_stopping: asked after every batch of a run of several processes: whether this process is told to stop.
+
+    Returns:
+        The evaluators of the whole tests by head name in the first process; nothing in the others.
+
+    Raises:
+        StoppedRun: in every process, if any of them is told to stop.
+        DataError: of a head's test, not one image could be read.
+    """
+    if world is None or world.size == 1:
+        evaluators = {name: run_head_test(graph, name, test, device, dtype) for name, test in tests.items()}
+        for test in tests.values():
+            test.report(test.loader.skipped)
+        return evaluators
+
+    def look_up(*_: Any) -> None:
+        if is_stopping is not None and is_stopping():
+            raise StoppedRun("stopped during a validation")
+
+    parts, stopped = {}, False
+    try:
+        for name, test in tests.items():
+            evaluator = run_head_test(graph, name, test, device, dtype, sink=look_up)
+            parts[name] = Part(evaluator.state(), test.speed.images, test.loader.skipped)
+    except StoppedRun:
+        stopped = True
+    # Signals reach processes at different batches, so they agree before they exchange anything else.
+    if world.any_rank(stopped):
+        raise StoppedRun("stopped during a validation")
+    gathered = world.gather_on_first_rank(parts)
+    if gathered is None:
+        return {}
+    return {name: _joined(graph, name, test, [of_rank[name] for of_rank in gathered]) for name, test in tests.items()}
+
+
+@dataclass
+class Part:
+    """What one process has found of a head's test.
+
+    Attributes:
+        state: of its evaluator.
+        images: that it has looked at.
+        skipped: messages of images that it could not read.
+    """
+
+    state: Any
+    images: int
+    skipped: list[str]
+
+
+def _joined(graph: Graph, name: str, test: HeadTest, parts: list[Part]) -> Any:
+    """Return the evaluator of a head's whole test, from its parts in the order of the batches."""
+    skipped = list(dict.fromkeys(message for part in parts for message in part.skipped))
+    if not any(part.images for part in parts):
+        raise DataError(skipped[0])
+    test.report(skipped)
+    evaluator = EVALUATORS[graph.heads[name].evaluator](test.names)
+    for part in parts:
+        evaluator.merge(part.state)
+    return evaluator
 
 
 def measured(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -18,9 +18,9 @@ from data.transforms.geometry import (
     similarity_matrix,
     warp_sample,
 )
+from data.transforms.letterbox import plan_for_batch
 from data.transforms.mosaic import draw_centre, mixup, mosaic
 from data.transforms.recipe import Recipe, recipe_flip_pairs, recipe_number
-from utils.boxes import plan_letterbox
 
 MIXUP_BETA = 32.0
 """Both parameters of the Beta distribution of mixup's share: nearly always between 0.35 and 0.65."""
@@ -51,21 +51,20 @@ class DetectionTrainTransform:
         draw_hsv_gains(hyp, np.random.default_rng(0))
 
     def __call__(self, dataset: SampleSource, key: SampleKey, rng: np.random.Generator) -> Sample:
-        """Return the sample of a key augmented, (img_size, img_size, 3), without a placement.
+        """Return the sample of a key augmented, (img_size, img_size, 3) or ``(*key.shape, 3)``, without a placement.
 
         Args:
             dataset: the samples.
-            key: of the sample, its index in 0..len(dataset) - 1.
+            key: of the sample, its index in 0..len(dataset) - 1; one with a shape has no mosaic.
             rng: the only source of randomness.
         """
-        index = key.index
-        if rng.random() < self.mosaic:
-            sample = self._four(dataset, index, rng)
+        if key.mosaic and key.shape is None and rng.random() < self.mosaic:
+            sample = self._four(dataset, [key.index, *_draw_partners(dataset, key, 3, rng)], rng)
             if rng.random() < self.mixup:
-                other = self._four(dataset, int(rng.integers(len(dataset))), rng)
+                other = self._four(dataset, _draw_partners(dataset, key, 4, rng), rng)
                 sample = mixup(sample, other, float(rng.beta(MIXUP_BETA, MIXUP_BETA)))
         else:
-            sample = self._single(dataset, index, rng)
+            sample = self._single(dataset, key.index, key.shape or (self.img_size, self.img_size), rng)
         sample = replace(sample, image=scale_hsv(sample.image, draw_hsv_gains(self.hyp, rng)), placement=None)
         if rng.random() < self.flip_up_down:
             sample = flip_up_down(sample)
@@ -73,21 +72,35 @@ class DetectionTrainTransform:
             sample = flip_left_right(sample, self.flip_pairs)
         return sample
 
-    def _four(self, dataset: SampleSource, index: int, rng: np.random.Generator) -> Sample:
-        """Return a mosaic of ``index`` and three random samples, in random places, warped to the final size."""
-        indices = [index, *rng.integers(len(dataset), size=3).tolist()]
-        tiles = [dataset.load(i, long_side=self.img_size) for i in indices]
+    def _four(self, dataset: SampleSource, indices: list[int], rng: np.random.Generator) -> Sample:
+        """Return a mosaic of four samples, in random places, warped to the final size; the first one names it."""
         side = self.img_size
-        canvas = mosaic([tiles[i] for i in rng.permutation(4)], side, draw_centre(side, rng))
+        # The first picture is read even where it is not seen: it is the sample that was asked for.
+        first = dataset.load(indices[0], long_side=side)
+        places = rng.permutation(4).tolist()
+        centre = draw_centre(side, rng)
         draw = draw_affine(self.hyp, rng)
-        matrix = affine_matrix(draw, (2 * side, 2 * side), (side, side))
-        return replace(warp_sample(canvas, matrix, (side, side), draw.scale), id=tiles[0].id)
+        sample = mosaic(
+            lambda place: first if place == 0 else dataset.load(indices[place], long_side=side),
+            places,
+            centre,
+            side,
+            affine_matrix(draw, (2 * side, 2 * side), (side, side)),
+            draw.scale,
+        )
+        return replace(sample, id=first.id)
 
-    def _single(self, dataset: SampleSource, index: int, rng: np.random.Generator) -> Sample:
-        """Return one sample, letterboxed and warped in one go."""
+    def _single(self, dataset: SampleSource, index: int, shape: tuple[int, int], rng: np.random.Generator) -> Sample:
+        """Return one sample, letterboxed into a (height, width) shape and warped in one go."""
         sample = dataset.load(index, long_side=self.img_size)
-        shape = (self.img_size, self.img_size)
-        spot = plan_letterbox(sample.image.shape[:2], shape).placement
+        spot = plan_for_batch(sample.image.shape[:2], self.img_size, shape).placement
         draw = draw_affine(self.hyp, rng)
         matrix = affine_matrix(draw, shape, shape) @ similarity_matrix(spot.scale_x, spot.scale_y, spot.left, spot.top)
         return warp_sample(sample, matrix, shape, draw.scale * spot.scale_x)
+
+
+def _draw_partners(dataset: SampleSource, key: SampleKey, count: int, rng: np.random.Generator) -> list[int]:
+    """Draw the indices of other pictures, with replacement, among the key's partners."""
+    if not key.partners:
+        return rng.integers(len(dataset), size=count).tolist()
+    return [key.partners[place] for place in rng.integers(len(key.partners), size=count).tolist()]

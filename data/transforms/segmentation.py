@@ -71,6 +71,11 @@ class SegmentationTrainTransform:
         self.flip_left_right = recipe_number(hyp, "fliplr", 0.5, 0, 1)
         self.flip_pairs = recipe_flip_pairs(hyp)
 
+    @property
+    def largest_side(self) -> int:
+        """The largest long edge that is ever asked of the data set, pixels."""
+        return int(self.long_edge.units[-1]) * UNIT
+
     def __call__(self, dataset: SampleSource, key: SampleKey, rng: np.random.Generator) -> Sample:
         """Return the sample of a key augmented, (*crop, 3), its mask 255 where the picture does not reach.
 

@@ -27,6 +27,7 @@ class LevelMatches:
         boxes: (n, 4) centre offset from the cell, width, height; in cells.
         anchors: (n, 2) the anchor's width and height in cells.
         decides: (n,) bool, True for the last match that falls on its image, anchor and cell; it sets the objectness.
+        deciding: (k,) positions of these matches; found here, on the CPU, so that no device is waited for later.
     """
 
     image: Tensor
@@ -37,6 +38,7 @@ class LevelMatches:
     boxes: Tensor
     anchors: Tensor
     decides: Tensor
+    deciding: Tensor
 
     def __len__(self) -> int:
         return self.image.shape[0]
@@ -88,6 +90,7 @@ def assign_by_anchor_ratio(
     place = ((image * len(anchors_A2) + anchor) * rows + row) * columns + column
     order = torch.arange(len(place), device=place.device)
     last = order.new_full((images * len(anchors_A2) * rows * columns,), -1).scatter_reduce(0, place, order, "amax")
+    decides = last[place] == order
     return LevelMatches(
         image=image,
         anchor=anchor,
@@ -96,5 +99,6 @@ def assign_by_anchor_ratio(
         classes=classes_T[target],
         boxes=torch.cat((offset, boxes_T4[target, 2:]), 1),
         anchors=anchors_A2[anchor],
-        decides=last[place] == order,
+        decides=decides,
+        deciding=decides.nonzero(as_tuple=True)[0],
     )

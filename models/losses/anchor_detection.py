@@ -35,7 +35,7 @@ class AnchorTargets:
 
     def to(self, device: torch.device) -> AnchorTargets:
         """Return the targets on ``device``."""
-        return AnchorTargets([level.to(device) for level in self.levels], self.normalizers.to(device))
+        return AnchorTargets([level.to(device) for level in self.levels], self.normalizers.to(device, non_blocking=True))
 
 
 class AnchorDetectionCriterion(Criterion):
@@ -108,9 +108,7 @@ class AnchorDetectionCriterion(Criterion):
                 iou = self._overlap(picked, matches)
                 box = box + (1.0 - iou).sum() / totals[i]
                 score = iou.detach().clamp(min=0)
-                # Positions instead of a mask: a GPU has to be waited for only once.
-                deciding = matches.decides.nonzero(as_tuple=True)[0]
-                goal[tuple(index[deciding] for index in place)] = score[deciding]
+                goal[tuple(index[matches.deciding] for index in place)] = score[matches.deciding]
                 if self.num_classes > 1:
                     cls = cls + self._class_loss(picked[:, 5:], matches) / (totals[i] * self.num_classes)
             loss = binary_cross_entropy(output[..., 4].float(), goal, self.object_pos_weight, self.gamma)

@@ -26,7 +26,9 @@ def labelled_weight(target: Tensor, ignore_index: int, class_weights: Tensor | N
     labelled = target != ignore_index
     if class_weights is None:
         return labelled.sum().float()
-    return class_weights[target[labelled].long()].sum()
+    # Every pixel looks its weight up, labelled or not: picking the labelled ones out would make a GPU's host wait.
+    weights = class_weights[target.long().clamp(0, len(class_weights) - 1)]
+    return (weights * labelled).sum()
 
 
 def pixel_focal(logits: Tensor, target: Tensor, ignore_index: int, gamma: float) -> tuple[Tensor, Tensor]:
@@ -45,11 +47,15 @@ def hardest_pixels(logits: Tensor, target: Tensor, ignore_index: int, threshold:
         predictions, so the count is known only for the micro-batch at hand.
     """
     loss = F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="none").flatten()
-    least = int((target != ignore_index).sum()) // 16
-    hard = loss[loss > -math.log(threshold)]
-    if hard.numel() < least:
-        hard = loss.topk(least).values
-    return hard.sum(), hard.new_tensor(float(hard.numel()))
+    hard = loss > -math.log(threshold)
+    count = hard.sum()
+    least = (target != ignore_index).sum() // 16
+    # As many as there could be at most, so that no count has to come back from the device.
+    hardest = loss.topk(loss.numel() // 16).values
+    first = torch.arange(len(hardest), device=loss.device) < least
+    enough = count >= least
+    summed = torch.where(enough, (loss * hard).sum(), (hardest * first).sum())
+    return summed, torch.where(enough, count, least).to(loss.dtype)
 
 
 def rare_probability_pixels(

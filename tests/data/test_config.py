@@ -49,6 +49,13 @@ def test_our_form(folder: Path) -> None:
     assert "val" not in pose.splits
 
 
+def test_single_class_merges_the_classes_of_objects_alone(folder: Path) -> None:
+    tasks = load_data_config(write(folder, OURS)).single_class().tasks
+    assert tasks["detect"].names == ["item"] and tasks["detect"].label_classes == 2
+    assert tasks["segment"].names == ["x", "7"]
+    assert tasks["pose"].names == ["person"] and tasks["pose"].label_classes == 1
+
+
 def test_masks_may_be_named_per_split_or_left_out(folder: Path) -> None:
     text = "path: set\nsegment: {train: images/train, val: images/val, names: [x]MASKS}"
     segment = load_data_config(write(folder, text.replace("MASKS", ", masks: {train: masks/train}"))).tasks["segment"]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 import data.dataset as dataset_module
+import data.decoded_images as decoded_images
+import data.image_cache as image_cache
 from data.config import TaskData
 from data.dataset import TaskDataset
 from data.formats.mask_png import write_mask
@@ -22,6 +25,13 @@ HEIGHT, WIDTH = 60, 80
 
 def pixels(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in the place of the system's shared memory."""
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(image_cache, "SHARED_MEMORY", tmp_path / "shm")
 
 
 @pytest.fixture
@@ -54,6 +64,20 @@ def segment(root: Path, **changes) -> TaskData:
         options={"ignore": [11]},
     )
     return replace(data, **changes)
+
+
+def test_a_single_class_takes_all_objects_and_still_checks_the_files(root: Path) -> None:
+    many, one = TaskDataset(detect(root), "train"), TaskDataset(detect(root).single_class(), "train")
+    assert many.classes.tolist() == [0, 1, 1] and one.classes.tolist() == [0, 0, 0]
+    assert many.names == ["x", "y"] and one.names == ["item"]
+    np.testing.assert_array_equal(many.boxes, one.boxes)
+    assert TaskDataset(detect(root), "train").classes.tolist() == [0, 1, 1]
+    assert TaskDataset(detect(root).single_class(), "train").classes.tolist() == [0, 0, 0]
+    with pytest.raises(DataError, match=r"a\.txt"):
+        TaskDataset(detect(root, names=["x"]), "train")
+    (root / "labels/train/c.txt").write_text("2 0.5 0.5 0.5 0.5\n")
+    with pytest.raises(DataError, match=r"c\.txt"):
+        TaskDataset(detect(root).single_class(), "train")
 
 
 def test_boxes_are_in_pixels_of_the_loaded_image(root: Path) -> None:
@@ -208,25 +232,98 @@ def test_the_scan_is_kept_until_a_file_changes(root: Path, monkeypatch: pytest.M
     assert len(scans) == 2
 
 
+def jpegs(root: Path) -> Path:
+    """Take the place of the pictures with large smooth JPEGs of different shapes and with masks of their sizes."""
+    for i, (name, size) in enumerate({"a": (480, 640), "b": (660, 470), "c": (250, 600)}.items()):
+        (root / f"images/train/{name}.png").unlink()
+        image = Image.fromarray(pixels(i, 6, 8)).resize(size[::-1], Image.Resampling.BICUBIC)
+        image.save(root / f"images/train/{name}.jpg", quality=90)
+        write_mask(root / f"masks/train/{name}.png", np.asarray(image)[..., 0] // 128)
+    return root
+
+
 @pytest.mark.parametrize("cache", ["ram", "disk"])
-@pytest.mark.parametrize("sides", [(40, 40, 40), (None, 40, 160), (40, 100, 40)])
+@pytest.mark.parametrize(
+    ("reserved", "sides"),
+    [
+        ((200, None), (200, 100, 200, None)),
+        ((None, 150), (96, 150, 64, 160, None)),
+        ((None, None), (None, 64, 320)),
+    ],
+)
 @pytest.mark.parametrize("task", [detect, segment])
-def test_cached_images_are_the_images(root: Path, cache: str, sides: tuple, task) -> None:
+def test_a_cache_changes_no_pixel(root: Path, cache: str, reserved: tuple, sides: tuple, task) -> None:
+    jpegs(root)
     plain, cached = TaskDataset(task(root), "train"), TaskDataset(task(root), "train", cache_images=cache)
-    for side in sides:
+    for dataset in (plain, cached):
+        dataset.reserve_memory(*reserved)
+    for side in sides * 2:
         for index in range(3):
-            sample = cached.load(index, side)
-            assert np.array_equal(sample.image, plain.load(index, side).image)
-            sample.image[:] = 0
+            expected, found = plain.load(index, side), cached.load(index, side)
+            assert np.array_equal(found.image, expected.image) and found.image.shape[:2] == expected.image.shape[:2]
+            assert side is None or max(found.image.shape) == side
+            np.testing.assert_array_equal(found.boxes, expected.boxes)
+            if task is segment:
+                assert np.array_equal(found.mask, expected.mask)
+                found.mask[:] = 0
 
 
-def test_a_cached_image_is_not_decoded_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for cache in ("ram", "disk"):
-        cached = TaskDataset(detect(root), "train", cache_images=cache)
-        expected = cached.load(0, 40).image
-        with monkeypatch.context() as patch:
-            patch.setattr(dataset_module, "read_image", lambda *_: pytest.fail("decoded twice"))
-            assert np.array_equal(cached.load(0, 40).image, expected)
+@pytest.mark.parametrize("cache", [None, "ram", "disk"])
+@pytest.mark.parametrize("task", [detect, segment])
+def test_what_is_kept_is_not_decoded_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, cache: str | None, task
+) -> None:
+    dataset = TaskDataset(task(root), "train", cache_images=cache)
+    dataset.reserve_memory(40)
+    expected = dataset.load(0, 40)
+    monkeypatch.setattr(decoded_images, "read_image", lambda *_: pytest.fail("decoded twice"))
+    if cache is not None:
+        monkeypatch.setattr(dataset_module, "read_mask", lambda *_: pytest.fail("mask decoded twice"))
+    found = dataset.load(0, 40)
+    assert np.array_equal(found.image, expected.image)
+    assert found.mask is None or np.array_equal(found.mask, expected.mask)
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+def test_a_changed_picture_is_decoded_anew(root: Path, cache: str) -> None:
+    for expected in (pixels(0), pixels(9)):
+        Image.fromarray(expected).save(root / "images/train/a.png")
+        dataset = TaskDataset(detect(root), "train", cache_images=cache)
+        dataset.reserve_memory(None)
+        assert all(np.array_equal(dataset.load(0).image, expected) for _ in range(2))
+    folder = root / "labels/train/.yolograph"
+    assert len(list(folder.glob("*.pictures"))) == (cache == "disk"), "the file of the old content is gone"
+
+
+def test_without_room_on_the_disk_it_goes_on_without(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 0))
+    dataset = TaskDataset(detect(root), "train", cache_images="disk")
+    dataset.reserve_memory(40)
+    assert "not cached" in caplog.text
+    assert np.array_equal(dataset.load(1, 40).image, TaskDataset(detect(root), "train").load(1, 40).image)
+    assert not list(root.rglob("*.pictures"))
+
+
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, reductions = TaskDataset(detect(jpegs(root)), "train"), []
+
+    def note(path: str, reduction: int) -> np.ndarray:
+        reductions.append(reduction)
+        return read_image(path, reduction)
+
+    read_image = decoded_images.read_image
+    monkeypatch.setattr(decoded_images, "read_image", note)
+    dataset.load(0, 160)
+    dataset.reserve_memory(300)
+    dataset.load(0, 300)
+    dataset.reserve_memory(None, largest=160)
+    dataset.load(0, 64)
+    dataset.load(0)
+    dataset.reserve_memory(None)
+    dataset.load(0, 64)
+    assert reductions == [4, 2, 4, 1, 1]
 
 
 def test_an_image_that_breaks_after_the_scan_is_named(root: Path) -> None:
@@ -240,10 +337,26 @@ def identity(samples: list) -> list:
     return samples
 
 
-def test_workers_share_a_reserved_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = TaskDataset(detect(root), "train", cache_images="ram")
-    dataset.reserve_memory(None)
-    loader = DataLoader(dataset, batch_size=1, num_workers=1, collate_fn=identity, multiprocessing_context="fork")
+@pytest.mark.parametrize("cache", [None, "ram"])
+def test_workers_share_what_is_reserved(root: Path, monkeypatch: pytest.MonkeyPatch, cache: str | None) -> None:
+    dataset = TaskDataset(detect(root), "train", cache_images=cache)
+    dataset.reserve_memory(WIDTH)
+    loader = DataLoader(
+        Sized(dataset), batch_size=1, num_workers=1, collate_fn=identity, multiprocessing_context="fork"
+    )
     assert len(list(loader)) == 3
-    monkeypatch.setattr(dataset_module, "read_image", lambda *_: pytest.fail("the worker's picture was lost"))
-    assert np.array_equal(dataset.load(1).image, pixels(1))
+    monkeypatch.setattr(decoded_images, "read_image", lambda *_: pytest.fail("the worker's picture was lost"))
+    assert np.array_equal(dataset.load(1, WIDTH).image, pixels(1))
+
+
+class Sized(Dataset):
+    """Asks a data set for its images at one size."""
+
+    def __init__(self, dataset: TaskDataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int):
+        return self.dataset.load(index, WIDTH)

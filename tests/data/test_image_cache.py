@@ -1,69 +1,140 @@
-"""Picture caches: what goes in comes out, what does not fit is left out with a warning."""
+"""Where pictures are cached: a key that follows the files, room that is asked for before, and nothing left lying."""
 
 from __future__ import annotations
 
-import copy
+import multiprocessing
 import os
+import shutil
+import signal
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import data.image_cache as image_cache
-from data.image_cache import DiskCache, MemoryCache
+from data.image_cache import StoreName, files_key, open_store
 
-SHAPES = np.array([[4, 5, 3], [6, 2, 3], [3, 3, 3]])
+SHAPES = np.array([[4, 5, 3], [6, 2, 3]])
+FORK = multiprocessing.get_context("fork")
+Usage = namedtuple("Usage", "total used free")
 
 
 def picture(index: int) -> np.ndarray:
     return np.random.default_rng(index).integers(0, 256, SHAPES[index], dtype=np.uint8)
 
 
-def test_memory_gives_copies_of_what_was_put() -> None:
-    cache = MemoryCache(SHAPES)
-    assert cache.get(1) is None
-    for i in (1, 0):
-        cache.put(i, picture(i))
-    cache.get(1)[:] = 0
-    assert np.array_equal(cache.get(0), picture(0)) and np.array_equal(cache.get(1), picture(1))
-    assert cache.get(2) is None
-    cache.put(2, picture(0))
-    assert cache.get(2) is None
+@pytest.fixture(autouse=True)
+def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the place of the system's shared memory."""
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    monkeypatch.setattr(image_cache, "SHARED_MEMORY", folder)
+    return folder
 
 
-def test_a_memory_cache_arrives_empty_in_a_spawned_process() -> None:
-    cache = MemoryCache(SHAPES)
-    cache.put(0, picture(0))
-    arrived = copy.copy(cache)  # by the same state that a pickle would carry
-    assert arrived.get(0) is None
-    arrived.put(1, picture(1))
-    assert np.array_equal(arrived.get(1), picture(1)) and cache.get(1) is None
+def name(key: str = "k1", size: str = "640", kind: str = "pictures") -> StoreName:
+    return StoreName("train-detect", key, size, kind)
 
 
-def test_too_little_memory_is_said_and_nothing_kept(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_the_key_follows_path_size_and_time_of_every_file(tmp_path: Path) -> None:
+    files = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    for file in files:
+        file.write_bytes(b"1")
+    listed = [str(file) for file in files]
+    keys = [files_key(listed), files_key(listed, "other"), files_key(listed[:1])]
+    assert files_key(listed) == keys[0]
+    os.utime(files[1], ns=(0, 1))
+    keys.append(files_key(listed))
+    files[0].write_bytes(b"12")
+    keys.append(files_key(listed))
+    files[0].rename(tmp_path / "c.jpg")
+    keys.append(files_key([str(tmp_path / "c.jpg"), listed[1]]))
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("where", ["disk", "ram"])
+def test_a_store_is_found_again_by_another_user(tmp_path: Path, where: str) -> None:
+    first = open_store(where, tmp_path / "cache", name(), SHAPES)
+    first.put(1, picture(1))
+    second = open_store(where, tmp_path / "cache", name(), SHAPES)
+    assert np.array_equal(second.get(1), picture(1)) and second.get(0) is None
+
+
+def test_on_the_disk_files_of_another_key_go_and_other_sizes_stay(tmp_path: Path) -> None:
+    used = open_store("disk", tmp_path, name("used"), SHAPES)
+    for each in (name("old"), name("old", "320"), name("old", kind="masks")):
+        open_store("disk", tmp_path, each, SHAPES)
+    for each in (name("new"), name("new", "320")):
+        open_store("disk", tmp_path, each, SHAPES)
+    left = {path.name.removeprefix("train-detect-") for path in tmp_path.iterdir() if path.is_file()}
+    assert left == {"used-640.pictures", "old-640.masks", "new-640.pictures", "new-320.pictures"}
+    used.put(0, picture(0))
+    assert np.array_equal(used.get(0), picture(0))
+
+
+def test_in_memory_nothing_is_left_after_the_end_and_a_killed_run_is_cleared_away(
+    tmp_path: Path, shared_memory: Path
+) -> None:
+    def die() -> None:
+        open_store("ram", tmp_path, name("old"), SHAPES).put(0, picture(0))
+        kept = [open_store("ram", tmp_path, each, SHAPES) for each in (name("older"), name("k1"))]
+        kept[1].put(0, picture(0))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    process = FORK.Process(target=die)
+    process.start()
+    process.join()
+    assert len(list(shared_memory.iterdir())) == 2
+    store = open_store("ram", tmp_path, name("k1"), SHAPES)
+    assert [path.name.endswith("train-detect-k1-640.pictures") for path in shared_memory.iterdir()] == [True]
+    assert np.array_equal(store.get(0), picture(0)), "the leftover of the same pictures is taken up"
+    del store
+    assert list(shared_memory.iterdir()) == []
+
+
+def test_a_full_disk_is_said_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 100))
+    assert open_store("disk", tmp_path / "cache", name(), SHAPES) is None
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert caplog.text.count("has 0.0 GB to spare: they are not cached but decoded each time") == 1
+
+
+def test_a_filled_store_needs_no_further_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = np.array([[300, 300, 3]])
+    store = open_store("disk", tmp_path, name(), shapes)
+    store.put(0, np.ones((300, 300, 3), np.uint8))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 8000))
+    assert open_store("disk", tmp_path, name(), shapes).get(0).all()
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    assert open_store("disk", tmp_path / "file" / "cache", name(), SHAPES) is None
+    assert caplog.text.count("are not cached") == 1
+
+
+def test_too_little_memory_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(image_cache, "_free_memory", lambda: 100)
-    cache = MemoryCache(SHAPES)
-    cache.put(0, picture(0))
-    assert cache.get(0) is None and "not cached in memory" in caplog.text
+    assert open_store("ram", tmp_path, name(), SHAPES) is None
+    assert "memory has 0.0 GB to spare" in caplog.text
 
 
-def test_disk_gives_what_was_put_until_the_source_changes(tmp_path: Path) -> None:
-    source = tmp_path / "a.jpg"
-    source.write_bytes(b"1")
-    cache = DiskCache(tmp_path / "cache")
-    assert cache.get(source) is None
-    cache.put(source, picture(0))
-    assert np.array_equal(DiskCache(tmp_path / "cache").get(source), picture(0))
-    os.utime(source, ns=(0, 1))
-    assert cache.get(source) is None
-
-
-def test_disk_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "file").write_text("")
-    cache = DiskCache(tmp_path / "file" / "cache")
-    for _ in range(2):
-        cache.put(tmp_path / "file", picture(0))
-        assert cache.get(tmp_path / "file") is None
-    assert caplog.text.count("not cached") == 1
+@pytest.mark.parametrize("reason", ["absent", "small"])
+def test_without_named_shared_memory_forked_processes_share_a_nameless_one(
+    tmp_path: Path, shared_memory: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    if reason == "absent":
+        shared_memory.rmdir()
+    else:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 64))
+    store = open_store("ram", tmp_path, name(), SHAPES)
+    assert store.path is None
+    process = FORK.Process(target=store.put, args=(0, picture(0)))
+    process.start()
+    process.join()
+    assert np.array_equal(store.get(0), picture(0))

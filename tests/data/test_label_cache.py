@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import os
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data.config import TaskData
-from data.label_cache import cache_file, cache_folder, content_key, load_index, save_index
+from data.label_cache import cache_file, cache_folder, content_key, load_index, save_index, set_name
 from data.report import DataReport
 from data.scan import LabelIndex
 
@@ -79,6 +79,7 @@ def test_the_key_depends_on_what_decides_the_result(tmp_path: Path) -> None:
     assert len(set(keys)) == len(keys)
     assert content_key(more, [image], [label]) == keys[-1]
     assert cache_file(tmp_path, data, "train") != cache_file(tmp_path, more, "train")
+    assert set_name(data, "train") == set_name(more, "train") != set_name(replace(data, key="cars"), "train")
 
 
 def test_the_folder_lies_beside_the_labels_or_above_missing_ones(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import os
 import random
-import signal
+import time
 from multiprocessing.reduction import ForkingPickler
 
 import cv2
@@ -10,54 +11,168 @@ import numpy as np
 import pytest
 import torch
 
-from data.loader import TestItems, TrainItems, build_test_loader, build_train_loader
-from data.samples import Batch, Sample
+from data.config import load_data_config
+from data.dataset import TaskDataset
+from data.deliveries import TestBatchMaker, TrainBatchMaker
+from data.loader import build_test_loader, build_train_loader
+from data.samples import Batch, Sample, collate
 from data.transforms.detection import DetectionTrainTransform
 from data.transforms.segmentation import SegmentationTrainTransform
+from tests.data.fake_dataset import RECIPE, FakeDataset, contents, train_loader
 from utils.boxes import scale_to_native
-from utils.errors import DataError, ModelError, RunError
-
-RECIPE = {"mosaic": 0.7, "mixup": 0.3, "scale": 0.5, "translate": 0.1, "fliplr": 0.5, "hsv_h": 0.01, "hsv_s": 0.5}
+from utils.errors import DataError, ModelError
 
 
-class FakeDataset:
-    """Random pictures with one box and a mask; some of them cannot be read."""
+def first_of(stream, count: int) -> list[tuple]:
+    return contents(itertools.islice(stream, count))
 
-    task = "detect"
 
-    def __init__(self, count: int = 10, broken: tuple[int, ...] = (), sizes: list[tuple[int, int]] | None = None):
-        self.sizes = np.array(sizes or [(30 + 2 * i, 50) for i in range(count)])
-        self.broken = broken
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("first", [0, 2, 4])
+def test_a_stream_is_pass_after_pass(workers, first):
+    alone = train_loader()
+    expected = [batch for number in range(4) for batch in contents(alone.batches(number))]
+    assert first_of(train_loader(workers).stream(first), 12 - first) == expected[first:]
 
-    def __len__(self) -> int:
-        return len(self.sizes)
+
+class CountingDataset(FakeDataset):
+    """Counts in shared memory how many pictures were loaded."""
+
+    def __init__(self, count: int = 10):
+        super().__init__(count)
+        self.loaded = torch.zeros(len(self), dtype=torch.int64).share_memory_()
 
     def load(self, index: int, long_side: int | None = None) -> Sample:
-        if index in self.broken:
-            raise DataError(f"{index}.png: the file is cut off; copy it again")
-        height, width = self.sizes[index].tolist()
-        rng = np.random.default_rng(index)
-        image = rng.integers(0, 255, (height, width, 3), np.uint8)
-        mask = rng.integers(0, 3, (height, width), np.uint8)
-        box = np.array([[5, 5, 25, 25]], np.float32)
-        if long_side is not None:
-            scale = long_side / max(height, width)
-            size = round(width * scale), round(height * scale)
-            image, box = cv2.resize(image, size), box * np.float32(scale)
-            mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-        return Sample(image=image, boxes=box, classes=np.array([index]), mask=mask, id=f"{index}.png")
+        self.loaded[index] += 1
+        return super().load(index, long_side)
 
 
-def contents(batches) -> list[tuple]:
-    return [
-        (batch.ids, *(t.numpy().tobytes() for t in (batch.images, batch.boxes, batch.classes, batch.masks)))
-        for batch in batches
-    ]
+def settled(dataset: CountingDataset) -> int:
+    """Return how many pictures were loaded once no more are."""
+    before, still = -1, 0
+    while still < 5:
+        time.sleep(0.1)
+        total = int(dataset.loaded.sum())
+        before, still = total, still + 1 if total == before else 0
+    return before
 
 
-def train_loader(workers: int = 0, dataset: FakeDataset | None = None, transform=None, seed: int = 3):
-    transform = transform or DetectionTrainTransform(RECIPE, 64)
-    return build_train_loader(dataset or FakeDataset(), transform, 4, workers, seed)
+def test_workers_work_ahead_across_the_end_of_a_pass():
+    dataset = CountingDataset()
+    stream = train_loader(1, dataset, DetectionTrainTransform({}, 64)).stream()
+    for _ in range(3):
+        next(stream)
+    # Ten pictures of the pass that is over, and two batches of the next one.
+    assert settled(dataset) == 18
+
+
+def test_with_image_weights_workers_wait_for_those_of_the_next_pass():
+    dataset = CountingDataset()
+    loader = train_loader(1, dataset, DetectionTrainTransform({}, 64))
+    loader.set_image_weights(np.eye(10)[2])
+    stream = loader.stream()
+    assert {name for _ in range(3) for name in next(stream).ids} == {"2.png"}
+    assert settled(dataset) == 10
+    loader.set_image_weights(np.eye(10)[6])
+    assert {name for _ in range(3) for name in next(stream).ids} == {"6.png"}
+    assert dataset.loaded.tolist() == [0, 0, 10, 0, 0, 0, 10, 0, 0, 0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_weighted_run_goes_on_in_the_middle_of_a_pass(workers):
+    weights = [np.arange(10), np.arange(10)[::-1], np.ones(10)]
+    loader = train_loader(workers)
+    loader.set_image_weights(weights[0])
+    stream, whole, saved = loader.stream(), [], {}
+    for number in range(9):
+        whole += first_of(stream, 1)
+        if number in (1, 5):
+            loader.set_image_weights(weights[1 + number // 4])
+        saved[number + 1] = loader.image_weights
+    assert len({ids for ids, *_ in ((tuple(batch[0]),) for batch in whole)}) == 9
+    for start in range(1, 9):
+        resumed = train_loader(workers)
+        resumed.image_weights = saved[start]
+        again, found = resumed.stream(start), []
+        for number in range(start, 9):
+            found += first_of(again, 1)
+            if number in (1, 5):
+                resumed.set_image_weights(weights[1 + number // 4])
+        assert found == whole[start:]
+
+
+def test_weights_that_come_too_late_are_refused():
+    loader = train_loader()
+    loader.stream()
+    with pytest.raises(ValueError, match="before the first stream"):
+        loader.set_image_weights(np.ones(10))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("rect", [None, (64, 32)])
+def test_two_halves_are_the_whole_batch_and_an_empty_half_is_an_empty_batch(workers, rect):
+    dataset = FakeDataset(9)  # one picture is left for the last batch
+    whole = train_loader(0, dataset, rect=rect).stream()
+    halves = [train_loader(workers, dataset, rect=rect, share=(rank, 2)).stream() for rank in (0, 1)]
+    empty = 0
+    for _ in range(6):
+        batch, *parts = (next(stream) for stream in (whole, *halves))
+        assert [name for part in parts for name in part.ids] == batch.ids
+        for name in ("images", "masks"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
+        for name in ("boxes", "classes"):  # every batch pads its own objects
+            objects = torch.cat([getattr(part, name)[part.valid] for part in parts])
+            assert torch.equal(objects, getattr(batch, name)[batch.valid])
+        empty += sum(len(part) == 0 for part in parts)
+        for part in parts:
+            assert part.images.shape[1:] == batch.images.shape[1:] and part.images.dtype == torch.uint8
+            assert part.images.is_contiguous(memory_format=torch.channels_last)
+            assert len(part.to(torch.device("cpu"))) == len(part.ids) == len(part)
+    assert empty == 2
+
+
+def test_an_empty_batch_keeps_every_field_that_a_full_one_has():
+    keypoints = np.zeros((2, 17, 3), np.float32)
+    sample = Sample(np.zeros((32, 48, 3), np.uint8), np.zeros((2, 4), np.float32), np.zeros(2, np.int64), keypoints)
+    empty = collate([sample]).without_samples()
+    assert [empty.images.shape, empty.boxes.shape, empty.keypoints.shape] == [(0, 3, 32, 48), (0, 2, 4), (0, 2, 17, 3)]
+    assert empty.masks is None and empty.ids == [] and empty.placements is None and len(empty) == 0
+    assert empty.classes.dtype == torch.int64 and empty.valid.dtype == torch.bool
+
+
+def test_rectangular_batches_have_the_shape_of_their_images():
+    dataset = FakeDataset(sizes=[(30, 60)] * 4 + [(60, 60)] * 4 + [(60, 30)] * 4)
+    loader = train_loader(2, dataset, DetectionTrainTransform(RECIPE, 64), rect=(64, 32))
+    shapes = [[tuple(batch.images.shape[2:]) for batch in loader.batches(number)] for number in range(6)]
+    assert {tuple(sorted(found)) for found in shapes} == {((32, 64), (64, 32), (64, 64))}
+    assert len({tuple(found) for found in shapes}) > 1
+
+
+def test_mosaic_ends_with_the_closing_batch():
+    recipe = DetectionTrainTransform({"mosaic": 1.0}, 64)
+    mixed, single, closing = (
+        first_of(train_loader(0, transform=transform, closing_batch=closing).stream(), 6)
+        for transform, closing in ((recipe, None), (recipe, 0), (recipe, 4))
+    )
+    assert all(one != other for one, other in zip(mixed, single, strict=True))
+    assert closing == mixed[:4] + single[4:]
+
+
+def test_one_corrupt_picture_among_a_thousand_is_counted_and_named(tmp_path):
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(1000):
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.jpg"), rng.integers(0, 255, (16, 16, 3), np.uint8))
+    broken = tmp_path / "images" / "500.jpg"
+    (tmp_path / "data.yaml").write_text("detect: {train: images, names: [thing]}")
+    data = load_data_config(tmp_path / "data.yaml", ("train",)).tasks["detect"]
+    dataset = TaskDataset(data, "train")
+    broken.write_bytes(broken.read_bytes()[:200])  # it breaks after the scan, as in a run of days
+    loader = train_loader(2, dataset, DetectionTrainTransform({}, 32), batch_size=100)
+    batches = list(itertools.islice(loader.stream(), 20))
+    assert [len(batch) for batch in batches] == [100] * 20
+    assert len(loader.skipped) == 1 and str(broken) in loader.skipped[0]
+    assert all(batch.masks is None and batch.keypoints is None for batch in batches)
 
 
 @pytest.mark.parametrize("transform", [None, SegmentationTrainTransform({}, 96, (64, 80))], ids=["detect", "segment"])
@@ -156,15 +271,6 @@ def test_defects_of_the_program_are_not_hidden(workers):
     assert "a defect of the program" in str(caught)
 
 
-def die(dataset, key, rng) -> Sample:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_dead_worker_is_a_clear_error():
-    with pytest.raises(RunError, match="--workers"):
-        list(train_loader(1, transform=die).batches(0))
-
-
 def test_an_empty_data_set_is_refused():
     empty = FakeDataset(0, sizes=[])
     with pytest.raises(DataError, match="'detect' is empty"):
@@ -217,5 +323,8 @@ def test_testing_stops_when_nothing_can_be_read():
 
 def test_workers_can_also_be_spawned():
     # Spawning sends the items to a new interpreter, which forking does not need.
-    for items in (TrainItems(FakeDataset(), DetectionTrainTransform(RECIPE, 64), 0), TestItems(FakeDataset(), 64, 32)):
+    for items in (
+        TrainBatchMaker(FakeDataset(), DetectionTrainTransform(RECIPE, 64), 0),
+        TestBatchMaker(FakeDataset(), 64, 32),
+    ):
         assert len(ForkingPickler.dumps(items)) > 100

@@ -1,45 +1,190 @@
 from __future__ import annotations
 
+import itertools
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.sampler import EpochBatchSampler, rectangular_batches, square_batches
+from data.sample_key import BatchKey
+from data.sampler import PARTNER_WINDOW, TrainOrder, aspect_batches, rectangular_batches, square_batches
 from data.transforms.letterbox import plan_for_stride
 
 
-def keys(sampler: EpochBatchSampler, epoch: int, start: int = 0) -> list:
-    sampler.set_position(epoch, start)
-    return list(sampler)
+def one_pass(order: TrainOrder, number: int) -> list[BatchKey]:
+    return list(order.keys(number * len(order), (number + 1) * len(order)))
 
 
-def test_every_epoch_holds_every_sample_once_in_its_own_order():
-    sampler = EpochBatchSampler(10, 4, seed=0)
-    orders = []
-    for epoch in (0, 1):
-        batches = keys(sampler, epoch)
-        assert [len(batch) for batch in batches] == [4, 4, 2] and len(sampler) == 3
-        assert {key.epoch for batch in batches for key in batch} == {epoch}
-        orders.append([key.index for batch in batches for key in batch])
-        assert sorted(orders[-1]) == list(range(10))
-    assert orders[0] != orders[1]
-    assert keys(EpochBatchSampler(10, 4, seed=0), 1) == keys(sampler, 1)
-    assert keys(EpochBatchSampler(10, 4, seed=1), 1) != keys(sampler, 1)
+def indices(batches: list[BatchKey]) -> list[int]:
+    return [key.index for batch in batches if not batch.empty for key in batch.samples]
 
 
-@pytest.mark.parametrize("start", [0, 1, 2, 3])
-def test_an_epoch_goes_on_where_it_stopped(start):
-    sampler = EpochBatchSampler(10, 4, seed=0)
-    assert keys(sampler, 5, start) == keys(sampler, 5)[start:]
+def test_every_pass_holds_every_sample_once_in_its_own_order():
+    order = TrainOrder(10, 4, seed=0)
+    passes = [one_pass(order, number) for number in (0, 1)]
+    for number, batches in enumerate(passes):
+        assert [len(batch.samples) for batch in batches] == [4, 4, 2] and len(order) == 3
+        assert [batch.number for batch in batches] == [3 * number, 3 * number + 1, 3 * number + 2]
+        assert {key.epoch for batch in batches for key in batch.samples} == {number}
+        assert sorted(indices(batches)) == list(range(10))
+    assert indices(passes[0]) != indices(passes[1])
+    assert one_pass(TrainOrder(10, 4, seed=0), 1) == passes[1]
+    assert indices(one_pass(TrainOrder(10, 4, seed=1), 1)) != indices(passes[1])
 
 
-def test_the_position_is_read_when_iteration_starts():
-    sampler = EpochBatchSampler(10, 4, seed=0)
-    sampler.set_position(1, 0)
-    running = iter(sampler)
-    sampler.set_position(2, 0)
-    assert list(running) == keys(sampler, 1)
+@pytest.mark.parametrize("kind", ["shuffled", "weighted", "rectangular"])
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 7])
+def test_a_run_goes_on_at_any_batch(first, kind):
+    sizes = np.array([(30 + 5 * i, 50) for i in range(10)])
+    rectangles = aspect_batches(sizes, 4, 64, 32) if kind == "rectangular" else None
+    order = TrainOrder(10, 4, 0, closing_batch=5, rectangles=rectangles)
+    if kind == "weighted":
+        order.set_weights(np.arange(10), 0)
+        order.set_weights(np.arange(10)[::-1], 1)
+    whole = list(order.keys(0, 12))
+    assert list(order.keys(first, 12)) == whole[first:]
+    assert list(itertools.islice(order.keys(first), 12 - first)) == whole[first:]
+
+
+@given(
+    count=st.integers(1, 60),
+    batch_size=st.integers(1, 20),
+    size=st.integers(1, 5),
+    kind=st.sampled_from(["", "w", "r"]),
+)
+def test_the_shares_of_all_processes_are_the_whole_batch(count, batch_size, size, kind):
+    rectangles = aspect_batches(np.full((count, 2), 9), batch_size, 64, 32) if kind == "r" else None
+
+    def batches(share: tuple[int, int]) -> list[BatchKey]:
+        order = TrainOrder(count, batch_size, 7, share, 1, rectangles)
+        if kind == "w":
+            order.set_weights(np.ones(count), 0)
+        return list(order.keys(0, 2 * len(order)))
+
+    whole, parts = batches((0, 1)), [batches((rank, size)) for rank in range(size)]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert not batch.empty and {share.number for share in shares} == {batch.number}
+        assert tuple(key for share in shares if not share.empty for key in share.samples) == batch.samples
+        lengths = [0 if share.empty else len(share.samples) for share in shares]
+        assert max(lengths) - min(lengths) <= 1
+        assert all(share.samples[0] in batch.samples for share in shares if share.empty)
+
+
+def test_mosaic_ends_at_the_closing_batch_of_the_run():
+    for closing, expected in ((4, [True] * 4 + [False] * 5), (0, [False] * 9), (None, [True] * 9)):
+        batches = list(TrainOrder(10, 4, 0, closing_batch=closing).keys(0, 9))
+        assert [{key.mosaic for key in batch.samples} for batch in batches] == [{mosaic} for mosaic in expected]
+
+
+def test_partners_are_the_neighbours_in_the_order_and_cost_little():
+    count = 3 * PARTNER_WINDOW
+    order = TrainOrder(count, 16, 0, closing_batch=60)
+    batches = one_pass(order, 0)
+    places = indices(batches)
+    for batch in batches:
+        partners = batch.samples[0].partners
+        assert all(key.partners is partners for key in batch.samples)
+        end = max(batch.number * 16 + 16, PARTNER_WINDOW)
+        assert list(partners) == places[end - PARTNER_WINDOW : end]
+    assert len(pickle.dumps(batches[0])) < 16 * 60 + PARTNER_WINDOW * 6
+    assert all(key.partners == () for batch in order.keys(60, 96) for key in batch.samples)
+
+
+def test_partners_of_a_process_are_those_of_the_whole_batch():
+    whole, half = (next(TrainOrder(1000, 300, 0, share).keys(2)) for share in ((0, 1), (1, 2)))
+    assert half.samples[0].partners == whole.samples[0].partners and len(half.samples[0].partners) == 300
+
+
+def test_partners_are_the_whole_set_where_it_is_small():
+    for count in (10, PARTNER_WINDOW):
+        assert {key.partners for batch in one_pass(TrainOrder(count, 4, 0), 0) for key in batch.samples} == {()}
+
+
+def test_weights_draw_samples_with_replacement():
+    order = TrainOrder(3000, 16, 0)
+    weights = np.repeat([0.0, 1.0, 3.0], 1000)
+    order.set_weights(weights, 0)
+    first, second = (indices(one_pass(order, number)) for number in (0, 1))
+    assert first != second and len(first) == 3000 and len(set(first)) < 2000
+    drawn = np.bincount(np.array(first) // 1000, minlength=3)
+    assert drawn[0] == 0 and 2.4 < drawn[2] / drawn[1] < 3.7
+
+
+def test_a_sample_that_comes_again_in_a_pass_gets_other_random_numbers():
+    order = TrainOrder(40, 7, 0)
+    order.set_weights(np.arange(40), 0)
+    names = [(key.index, key.repeat) for batch in one_pass(order, 0) for key in batch.samples]
+    seen: dict[int, int] = {}
+    for index, repeat in names:
+        assert repeat == seen.get(index, 0)
+        seen[index] = repeat + 1
+    assert max(seen.values()) > 1
+
+
+def test_weights_hold_from_their_pass_on_and_for_partners_too():
+    order = TrainOrder(20, 4, 0)
+    order.set_weights(np.eye(20)[3], 0)
+    order.set_weights(np.eye(20)[5], 2)
+    assert [set(indices(one_pass(order, number))) for number in range(4)] == [{3}, {3}, {5}, {5}]
+    assert set(next(order.keys(0)).samples[0].partners) == {3}
+    order.forget_weights_before(1)
+    assert sorted(order.weights) == [0, 2]
+    order.forget_weights_before(2)
+    assert sorted(order.weights) == [2]
+
+
+def test_weights_of_nothing_draw_everything_equally():
+    order = TrainOrder(50, 4, 0)
+    order.set_weights(np.zeros(50), 0)
+    assert len(set(indices(one_pass(order, 0)))) > 20
+
+
+@pytest.mark.parametrize("weights", [np.ones(9), np.full(10, np.nan), -np.ones(10)])
+def test_weights_that_do_not_fit_are_refused(weights):
+    with pytest.raises(ValueError, match="10 finite numbers"):
+        TrainOrder(10, 4, 0).set_weights(weights, 0)
+
+
+def test_rectangular_passes_shuffle_whole_batches():
+    sizes = np.array([(40 + i, 100) for i in range(30)] + [(100, 50 + i) for i in range(11)])
+    batches = aspect_batches(sizes, 4, 320, 32)
+    order = TrainOrder(len(sizes), 4, 0, rectangles=batches)
+    passes = [one_pass(order, number) for number in (0, 1)]
+    known = {tuple(members): shape for members, shape in batches}
+    for keys in passes:
+        found = {tuple(key.index for key in batch.samples): batch.samples[0].shape for batch in keys}
+        assert found == known
+        assert not any(key.mosaic for batch in keys for key in batch.samples)
+    assert indices(passes[0]) != indices(passes[1]) and sorted(indices(passes[0])) == list(range(len(sizes)))
+    with pytest.raises(ValueError, match="exclude"):
+        order.set_weights(np.ones(len(sizes)), 0)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pad", "shape"),
+    [
+        ([(480, 640), (360, 640)], 0.0, (480, 640)),
+        ([(640, 480), (640, 360)], 0.0, (640, 480)),
+        ([(480, 640), (640, 480)], 0.0, (640, 640)),
+        ([(427, 640), (420, 640)], 0.0, (448, 640)),
+        ([(480, 640), (360, 640)], 0.5, (512, 672)),
+        ([(400, 300), (400, 300)], 0.0, (640, 480)),
+    ],
+)
+def test_the_rectangle_of_a_batch_suits_all_its_aspects(sizes, pad, shape):
+    [(members, found)] = aspect_batches(np.array(sizes), 2, 640, 32, pad)
+    assert sorted(members) == [0, 1] and found == shape
+
+
+def test_rectangles_go_from_wide_to_tall():
+    sizes = np.random.default_rng(0).integers(50, 200, (23, 2))
+    batches = aspect_batches(sizes, 5, 320, 32)
+    places = [index for members, _ in batches for index in members]
+    aspects = (sizes[:, 0] / sizes[:, 1])[places]
+    assert sorted(places) == list(range(23)) and (np.diff(aspects) >= 0).all()
+    assert [len(members) for members, _ in batches] == [5, 5, 5, 5, 3]
 
 
 @pytest.mark.parametrize(

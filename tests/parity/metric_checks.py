@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.class_weights import class_weights, image_weights
 from data.samples import Batch, Placement, Sample
 from data.transforms.colour import scale_hsv
 from data.transforms.geometry import AffineDraw, affine_matrix, warp_sample
@@ -35,7 +36,6 @@ from utils.schedules import (
     warmup_value,
 )
 
-ISSUE_4 = "class and image weights are not part of this program yet"
 MIXED_FITNESS = "a fitness over both tasks is not part of this program: every head has its own"
 ORIGINAL_RULE = "not part of this program: accumulation follows the floor rule alone"
 
@@ -189,7 +189,20 @@ def check_schedules(fixture: Fixture, report: Report) -> None:
     report.same("depth_gain_round_half_even", repeats, facts["depth_gain_round_half_even"])
     sizes = [[size, stride, round_up_to_stride(size, stride)] for size, stride, _ in facts["check_img_size"]]
     report.same("check_img_size", sizes, facts["check_img_size"])
-    report.skip("class_weights", ISSUE_4)
+    check_class_weights(facts["class_weights"], report)
+
+
+def check_class_weights(case: dict[str, Any], report: Report) -> None:
+    """Compare class weights, published with the sum 1, and image weights."""
+    classes = np.array([label for image in case["labels_classes"] for label in image], np.int64)
+    offsets = np.cumsum([0] + [len(image) for image in case["labels_classes"]])
+    weights = class_weights(classes, case["nc"])
+    report.close("class_weights weights", weights / case["nc"], case["weights"], NOTHING_MOVES)
+    prefix = "image_weights_with_maps_"
+    for key in (key for key in case if key.startswith(prefix)):
+        precision = np.array([float(text) for text in key.removeprefix(prefix).split("_")])
+        ours = image_weights(weights, precision, classes, offsets)
+        report.close(f"class_weights {key}", ours, case[key], NOTHING_MOVES)
 
 
 def check_accumulation(cases: list[dict[str, Any]], report: Report) -> None:

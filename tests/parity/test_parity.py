@@ -22,7 +22,6 @@ NOT_HERE = {
         "accumulate start_round_rule",
         "accumulate after_warmup_original",
         "accumulate weight_decay_factor",
-        "class_weights",
     },
 }
 """Published values that have no counterpart here; nothing else may be skipped."""

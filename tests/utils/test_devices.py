@@ -7,7 +7,8 @@ import logging
 import pytest
 import torch
 
-from utils.devices import DTYPES, autocast_dtype, select_device
+import utils.devices
+from utils.devices import DTYPES, autocast_dtype, measured_gain, select_device, training_format
 from utils.errors import UsageError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
@@ -59,6 +60,74 @@ def test_auto_on_a_gpu_asks_for_hardware_without_emulation(supported: bool, monk
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
     assert autocast_dtype(CUDA, "auto") == (torch.bfloat16 if supported else None)
     assert asked == {"emulation": False}
+
+
+@pytest.fixture
+def gain(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
+    """Let measurements give the parameter; returns where they were made."""
+    places: list[torch.device] = []
+
+    def measured(device: torch.device, dtype: torch.dtype) -> float:
+        assert dtype == torch.bfloat16
+        places.append(device)
+        return request.param
+
+    monkeypatch.setattr(utils.devices, "measured_gain", measured)
+    return places
+
+
+@pytest.mark.parametrize(
+    ("gain", "name", "said"),
+    [
+        (2.13, "bfloat16", "bfloat16: 2.1 times as fast as float32 here"),
+        (0.4, "float32", "float32: bfloat16 takes 2.5 times as long here"),
+    ],
+    indirect=["gain"],
+)
+def test_a_run_measures_what_the_flags_promise(
+    bfloat16_hardware: bool,
+    gain: list[torch.device],
+    name: str,
+    said: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "yolograph")
+    settled = training_format(CPU, "auto")
+    assert settled == (name if bfloat16_hardware else "float32")
+    assert gain == ([CPU] if bfloat16_hardware else [])
+    assert caplog.messages == [said if bfloat16_hardware else "float32: this CPU computes in no shorter format"]
+    # A resumed run asks for what was settled, and nothing is measured again.
+    gain.clear()
+    caplog.clear()
+    assert training_format(CPU, settled) == settled
+    assert (gain, caplog.messages) == ([], [])
+
+
+@pytest.mark.parametrize(("capability", "name"), [((7, 5), "float16"), ((6, 1), "float32")])
+def test_an_old_gpu_takes_float16_where_that_is_faster(
+    capability: tuple[int, int], name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "yolograph")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert training_format(CUDA, "auto") == name
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"{name}: this GPU ")
+
+
+def test_a_run_in_float16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^--dtype float16: "):
+        training_format(CPU, "float16")
+
+
+def test_measuring_leaves_the_run_s_random_numbers_alone() -> None:
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        gain = measured_gain(CPU, torch.bfloat16)
+    assert gain > 0
+    assert torch.equal(torch.rand(3), wanted)
 
 
 @pytest.mark.parametrize("wanted", ["tpu", "cuda:x", "99", "-1"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -38,3 +40,62 @@ def test_all_of_the_state_follows_the_parameters_to_their_device(kind: str) -> N
     optimizer = build_optimizer(elsewhere, {**DEFAULTS, "optimizer": "SGD"}, 0.01)
     load_optimizer_tensors(optimizer, elsewhere, tensors)
     assert {tensor.device.type for tensor in optimizer_tensors(optimizer, elsewhere).values()} == {"meta"}
+
+
+def grouped(factors: dict[str, float]) -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3))
+    return model, build_optimizer(model, {**DEFAULTS, "lr0": 0.5}, 0.01, factors)
+
+
+def test_factors_make_groups_of_their_own() -> None:
+    model, optimizer = grouped({"2.weight": 0.1, "2.bias": 0.1, "1.weight": 0.0})
+    found = [(group["name"], group["factor"], group["lr"], len(group["params"])) for group in optimizer.param_groups]
+    assert found == [
+        ("decay", 1.0, 0.5, 1),
+        ("no_decay", 1.0, 0.5, 0),
+        ("bias", 1.0, 0.5, 2),
+        ("decay", 0.1, 0.05, 1),
+        ("no_decay", 0.0, 0.0, 1),
+        ("bias", 0.1, 0.05, 1),
+    ]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0, 0, 0.01, 0, 0]
+    inside = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in inside} == {id(p) for p in model.parameters()} and len(inside) == 6
+    before = [p.detach().clone() for p in model.parameters()]
+    model(torch.randn(2, 3, 8, 8)).square().mean().backward()
+    optimizer.step()
+    moved = {n: not torch.equal(p, b) for (n, p), b in zip(model.named_parameters(), before, strict=True)}
+    assert not moved["1.weight"] and moved["2.weight"] and moved["0.weight"]
+
+
+def test_state_goes_over_to_other_groups() -> None:
+    model, plain = stepped("AdamW")
+    tensors = {name: tensor.clone() for name, tensor in optimizer_tensors(plain, model).items()}
+    other = build_optimizer(model, {**DEFAULTS, "optimizer": "AdamW"}, 0.01, {"0.weight": 0.5})
+    load_optimizer_tensors(other, model, tensors)
+    assert all(torch.equal(tensors[n], t) for n, t in optimizer_tensors(other, model).items())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_restored_optimizer_makes_the_same_step(kind: str, layout: torch.memory_format) -> None:
+    """Whatever layout weights have: a fused step over a state of another layout would mix up the values."""
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        optimizer.zero_grad()
+        x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+        model(x.contiguous(memory_format=layout)).square().mean().backward()
+        optimizer.step()
+
+    torch.manual_seed(0)
+    hyp = {**DEFAULTS, "optimizer": kind}
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(memory_format=layout)
+    optimizer = build_optimizer(model, hyp, 0.01)
+    step(model, optimizer, 0)
+    resumed = copy.deepcopy(model)
+    other = build_optimizer(resumed, hyp, 0.01)
+    load_optimizer_tensors(other, resumed, optimizer_tensors(optimizer, model))
+    for seed in (1, 2):
+        step(model, optimizer, seed)
+        step(resumed, other, seed)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), resumed.parameters(), strict=True))

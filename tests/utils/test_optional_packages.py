@@ -29,6 +29,14 @@ def test_what_a_package_lacks_itself_is_named(tmp_path, monkeypatch):
         import_optional("half_installed", "this test")
 
 
-def test_the_requirements_file_lists_what_results_ask_for():
-    lines = (REPO / "requirements-results.txt").read_text(encoding="utf-8").splitlines()
-    assert [line.split(">")[0] for line in lines if not line.startswith("#")] == ["pandas", "supervision"]
+@pytest.mark.parametrize(
+    ("file", "packages"),
+    [
+        ("results", ["pandas", "supervision"]),
+        ("search", ["optuna"]),
+        ("loggers", ["tensorboard", "mlflow", "wandb"]),
+    ],
+)
+def test_the_requirements_file_lists_what_is_asked_for(file, packages):
+    lines = (REPO / f"requirements-{file}.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.split(">")[0] for line in lines if not line.startswith("#")] == packages

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from utils.devices import DTYPES
 from utils.errors import UsageError
 from utils.image_size import require_possible_sizes
 
@@ -27,14 +28,28 @@ def parse_train_options(arguments: Sequence[str] | None = None) -> argparse.Name
     options = _parser().parse_args(arguments)
     for name, least in (
         ("epochs", 1),
-        ("batch_size", 1),
         ("workers", 0),
         ("patience", 0),
         ("seed", 0),
         ("val_interval", 1),
+        ("close_mosaic", 0),
+        ("precise_bn", 0),
+        ("save_minutes", 0),
     ):
         if getattr(options, name) < least:
             raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, but is {getattr(options, name)}")
+    if options.batch_size < 1 and options.batch_size != -1:
+        raise UsageError(
+            f"--batch-size must be 1 or more, or -1 for what fits into the memory, but is {options.batch_size}"
+        )
+    if options.time is not None and not options.time > 0:
+        raise UsageError(f"--time must be a number of hours above 0, but is {options.time}")
+    if not 0 < options.memory_share <= 1:
+        raise UsageError(f"--memory-share must be above 0 and at most 1, but is {options.memory_share}")
+    if options.rect and options.image_weights:
+        raise UsageError("--rect keeps every picture in one batch, which --image-weights draws anew; leave one out")
+    if options.rect and options.cache == "device":
+        raise UsageError("--rect needs pictures of different shapes, which --cache device does not keep; leave one out")
     if options.label_smoothing is not None and not 0 <= options.label_smoothing < 1:
         raise UsageError(f"--label-smoothing must be in 0..1, but is {options.label_smoothing}")
     if len(options.img_size) > 2:
@@ -48,9 +63,14 @@ def parse_train_options(arguments: Sequence[str] | None = None) -> argparse.Name
     return options
 
 
+def default_options() -> argparse.Namespace:
+    """Return every option at its default."""
+    return _parser().parse_args([])
+
+
 def given_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options that have another value than their default."""
-    defaults = vars(_parser().parse_args([]))
+    defaults = vars(default_options())
     return {name: value for name, value in vars(options).items() if value != defaults[name]}
 
 
@@ -77,12 +97,20 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         default=[],
         help="rows whose weights do not learn (BatchNorm still follows the data): "
-        "how many of the first rows, or row names",
+        "how many of the first rows, or row numbers, ranges such as 0-9, and names",
     )
+    model.add_argument("--single-cls", action="store_true", help="train boxes of all classes as the one class 'item'")
     model.add_argument("--noautoanchor", action="store_true", help="keep the model's anchors even where they fit badly")
     run = parser.add_argument_group("length and size")
     run.add_argument("--epochs", type=int, default=100, help="passes over the data (default %(default)s)")
-    run.add_argument("--batch-size", type=int, default=16, help="images per batch of each task (default %(default)s)")
+    run.add_argument(
+        "--batch-size",
+        "--batch",
+        type=int,
+        default=16,
+        help="images per batch of each task, over all processes; -1 takes what fits into the memory "
+        "(default %(default)s)",
+    )
     run.add_argument(
         "--img-size",
         "--imgsz",
@@ -103,6 +131,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--linear-lr", action="store_true", help="learning rate falls in a line instead of a cosine")
     run.add_argument("--optimizer", choices=("SGD", "Adam", "AdamW"), help="optimizer in place of the recipe's")
     run.add_argument("--adam", dest="optimizer", action="store_const", const="Adam", help="short for --optimizer Adam")
+    run.add_argument("--time", type=float, metavar="HOURS", help="end after so many hours, the schedule with it")
+    images = parser.add_argument_group("images")
+    images.add_argument("--rect", action="store_true", help="batches of pictures of similar shape, without mosaic")
+    images.add_argument(
+        "--multi-scale", action="store_true", help="another size for every step, half to one and a half --img-size"
+    )
+    images.add_argument(
+        "--close-mosaic", type=int, default=0, metavar="N", help="no mosaic in the last N epochs (default %(default)s)"
+    )
+    images.add_argument(
+        "--image-weights", action="store_true", help="pictures with classes of low AP come more often than others"
+    )
     machine = parser.add_argument_group("machine")
     machine.add_argument(
         "--device", default="", help="cpu, or the number of a GPU (default: the first GPU, else the CPU)"
@@ -115,20 +155,76 @@ def _parser() -> argparse.ArgumentParser:
         "--cache-images",
         nargs="?",
         const="ram",
-        choices=("ram", "disk"),
-        help="keep decoded images in memory or on disk",
+        choices=("ram", "disk", "device"),
+        help="keep decoded images in main memory, on disk, or on the GPU, which then augments them too",
     )
     machine.add_argument(
-        "--dtype", default="auto", choices=("auto", "bfloat16", "float32"), help="format of forward passes"
+        "--dtype",
+        default="auto",
+        choices=DTYPES,
+        help="format of forward passes (default: the fastest that this machine computes in)",
+    )
+    machine.add_argument("--compile", action="store_true", help="compile the model with torch.compile")
+    machine.add_argument(
+        "--recompute", action="store_true", help="less memory for more time: rows run again in the backward pass"
+    )
+    machine.add_argument(
+        "--memory-share",
+        type=float,
+        default=0.8,
+        help="of the free memory that --batch-size -1 fills (default %(default)s)",
+    )
+    machine.add_argument(
+        "--sync-bn", action="store_true", help="BatchNorm over the batches of all processes of torchrun"
+    )
+    machine.add_argument(
+        "--precise-bn",
+        type=int,
+        default=0,
+        metavar="N",
+        help="estimate BatchNorm's statistics anew from N batches before each validation (default 0: never)",
     )
     machine.add_argument(
         "--seed", type=int, default=0, help="of weights, shuffling and augmentation (default %(default)s)"
+    )
+    search = parser.add_argument_group("search for a better recipe (needs Optuna)")
+    search.add_argument(
+        "--evolve",
+        nargs="?",
+        type=int,
+        const=0,
+        metavar="N",
+        help="search for a better recipe with N trainings (default 300), results in runs/evolve; with --resume the "
+        "newest search, or the one named, goes on; --time limits the whole search",
+    )
+    search.add_argument(
+        "--evolve-keys",
+        nargs="+",
+        default=[],
+        metavar="KEY",
+        help="recipe keys to search, such as lr0 mosaic gains.detect (default: those that matter for the model)",
     )
     where = parser.add_argument_group("run folder")
     where.add_argument("--project", default="runs/train", help="folder of all runs (default %(default)s)")
     where.add_argument("--name", default="exp", help="name of this run; exp, exp2, exp3 ... (default %(default)s)")
     where.add_argument("--exist-ok", action="store_true", help="write into the folder of that name even if it exists")
+    where.add_argument(
+        "--loggers",
+        nargs="+",
+        metavar="NAME",
+        help="where results go besides results.csv: tensorboard, mlflow, wandb, or none "
+        "(default: tensorboard if it is installed)",
+    )
     where.add_argument("--noplots", action="store_true", help="draw no pictures")
+    where.add_argument(
+        "--save-minutes",
+        type=float,
+        default=10.0,
+        help="also save within an epoch after so many minutes; 0 after every step (default %(default)s)",
+    )
+    where.add_argument(
+        "--save-period", type=int, default=-1, metavar="N", help="keep the weights of every Nth epoch (default: none)"
+    )
     where.add_argument("--nosave", action="store_true", help="keep only the last checkpoint, not the best")
     where.add_argument("--noval", "--notest", action="store_true", help="validate after the last epoch only")
     where.add_argument(

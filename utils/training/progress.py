@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from utils.host_memory import peak_host_memory
@@ -16,25 +17,45 @@ class LossMeter:
 
     Args:
         tasks: of the model.
+        device: where losses are.
     """
 
-    def __init__(self, tasks: list[TrainTask]) -> None:
+    def __init__(self, tasks: list[TrainTask], device: torch.device) -> None:
         self.names = {task.name: task.head.loss_names for task in tasks}
-        self._sums: dict[str, torch.Tensor] = {}
-        self._steps = 0
+        self.device = device
+        self.reset()
 
-    def add(self, parts: Mapping[str, torch.Tensor]) -> None:
+    def reset(self) -> None:
+        """Begin a new epoch."""
+        # The last entry counts the steps in which the head had a part.
+        self._sums = {name: torch.zeros(len(parts) + 1, device=self.device) for name, parts in self.names.items()}
+
+    def add(self, parts: Mapping[str, Tensor]) -> None:
         """Count the loss parts of a step."""
-        self._steps += 1
         for name, value in parts.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            self._sums[name][:-1] += value
+            self._sums[name][-1] += 1
 
     def means(self) -> dict[str, dict[str, float]]:
-        """Return head -> part -> mean so far."""
-        return {
-            name: dict(zip(self.names[name], (value / max(self._steps, 1)).tolist(), strict=True))
-            for name, value in self._sums.items()
-        }
+        """Return head -> part -> mean so far; waits for the device once."""
+        flat = torch.cat(list(self._sums.values())).tolist()
+        means, start = {}, 0
+        for name, parts in self.names.items():
+            *sums, count = flat[start : start + len(parts) + 1]
+            start += len(parts) + 1
+            if count:
+                means[name] = {part: value / count for part, value in zip(parts, sums, strict=True)}
+        return means
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Return the sums per head."""
+        return dict(self._sums)
+
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what ``state_tensors`` returned; heads that it does not know stay at nothing."""
+        for name, value in tensors.items():
+            if name in self._sums and value.shape == self._sums[name].shape:
+                self._sums[name].copy_(value)
 
 
 def used_memory(device: torch.device) -> float | None:
@@ -44,9 +65,17 @@ def used_memory(device: torch.device) -> float | None:
     return peak_host_memory()
 
 
-def progress_bar(total: int, epoch: int, epochs: int) -> tqdm:
-    """Return the bar of an epoch, counted in rounds."""
-    return tqdm(total=total, desc=f"epoch {epoch}/{epochs}", unit="batch", dynamic_ncols=True, mininterval=1.0)
+def progress_bar(done: int, total: int, epoch: int, epochs: int, hidden: bool) -> tqdm:
+    """Return the bar of an epoch, counted in rounds, of which ``done`` are done already."""
+    return tqdm(
+        initial=done,
+        total=total,
+        desc=f"epoch {epoch}/{epochs}",
+        unit="batch",
+        dynamic_ncols=True,
+        mininterval=1.0,
+        disable=hidden,
+    )
 
 
 def show_losses(bar: tqdm, meter: LossMeter, device: torch.device) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from utils.schedules import accumulation, cosine_factor, linear_factor, warmup_accumulation, warmup_value
+from utils.training.deadline import RunLength
 
 
 class Rates:
@@ -16,34 +17,42 @@ class Rates:
     Args:
         hyp: the recipe.
         rounds: rounds per epoch; in a round every task gives one batch.
-        epochs: length of the run.
+        length: of the run.
         batch_size: images per batch.
 
     Attributes:
         warmup: rounds of warm-up.
         full_accumulation: rounds per optimizer step after it.
+        factor_of_run: by which all learning rates are multiplied; below 1 after a run went back to a good state.
     """
 
-    def __init__(self, hyp: Mapping[str, Any], rounds: int, epochs: int, batch_size: int) -> None:
-        self.hyp, self.rounds, self.epochs, self.batch_size = hyp, rounds, epochs, batch_size
+    def __init__(self, hyp: Mapping[str, Any], rounds: int, length: RunLength, batch_size: int) -> None:
+        self.hyp, self.rounds, self.length, self.batch_size = hyp, rounds, length, batch_size
         wanted = max(round(hyp["warmup_epochs"] * rounds), hyp["warmup_min"]) if hyp["warmup_epochs"] > 0 else 0
         # A short run would otherwise end inside its warm-up.
-        self.warmup = min(wanted, rounds * epochs // 4)
+        self.warmup = min(wanted, rounds * length.epochs // 4)
         self.full_accumulation = accumulation(batch_size, int(hyp["nominal_batch"]))
+        self.factor_of_run = 1.0
         self.factor = cosine_factor if hyp["schedule"] == "cosine" else linear_factor
 
     def accumulate(self, position: int) -> int:
         """Return how many rounds make one optimizer step from ``position`` on."""
         return warmup_accumulation(position, self.warmup, self.batch_size, int(self.hyp["nominal_batch"]))
 
-    def apply(self, optimizer: Optimizer, position: int) -> float:
-        """Set learning rates and momentum for the step that begins at ``position``; return the weights' rate."""
-        hyp = self.hyp
-        rate = hyp["lr0"] * self.factor(position / self.rounds, self.epochs, hyp["lrf"])
-        momentum = warmup_value(position, self.warmup, hyp["warmup_momentum"], hyp["momentum"])
+    def rate(self, position: int, start: float = 0.0) -> float:
+        """Return the learning rate of the step that begins at ``position``; the warm-up begins at ``start``."""
+        rate = self.hyp["lr0"] * self.factor(self.length.share_at(position / self.rounds), 1, self.hyp["lrf"])
+        return warmup_value(position, self.warmup, start, rate) * self.factor_of_run
+
+    def last_rate(self, epoch: int) -> float:
+        """Return the learning rate of weights at the end of epoch number ``epoch``, counted from 1."""
+        return self.rate(epoch * self.rounds - 1)
+
+    def apply(self, optimizer: Optimizer, position: int) -> None:
+        """Set learning rates and momentum for the step that begins at ``position``."""
+        momentum = warmup_value(position, self.warmup, self.hyp["warmup_momentum"], self.hyp["momentum"])
         for group in optimizer.param_groups:
-            start = hyp["warmup_bias_lr"] if group["name"] == "bias" else 0.0
-            group["lr"] = warmup_value(position, self.warmup, start, rate)
+            start = self.hyp["warmup_bias_lr"] if group["name"] == "bias" else 0.0
+            group["lr"] = self.rate(position, start) * group.get("factor", 1.0)
             if "momentum" in group:
                 group["momentum"] = momentum
-        return optimizer.param_groups[0]["lr"]

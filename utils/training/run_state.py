@@ -1,4 +1,4 @@
-"""Everything that a run needs to go on: written after every epoch, read by ``--resume``."""
+"""Everything that a run needs to go on from any step: written now and then, read by ``--resume``."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import argparse
 import logging
 import os
 import shutil
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
+from torch import Tensor
 
-from models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from models.graph import Graph
-from utils.ema import ModelEma
+from models.checkpoint import Checkpoint, load_checkpoint, read_header, save_checkpoint
+from utils.distributed import World
 from utils.errors import ModelError, UsageError
 from utils.optimizer import load_optimizer_tensors, optimizer_tensors
+from utils.recipe import fill_recipe
+from utils.training.deadline import RunLength
+from utils.training.options import default_options
+from utils.training.parts import Parts
 from utils.training.tasks import TrainTask, criterion_tensors, load_criterion_tensors
 
 LOGGER = logging.getLogger("yolograph")
@@ -31,17 +35,40 @@ class Progress:
 
     Attributes:
         epochs_done: completed epochs.
+        rounds_done: rounds of batches done within the epoch that is under way.
+        steps: optimizer steps since the start of the run, those that were left out included.
+        epochs: length of the run; a deadline may make it another one than was asked for.
+        length: how its schedule follows from that, see ``RunLength``.
+        train_seconds: time spent on the training of the epoch that is under way.
         best_fitness: highest fitness so far, -1 before the first validation.
         best_epoch: the epoch that reached it.
         seconds: time spent in training and validation.
         stopped_early: whether it ended because the patience was used up.
+        bad_steps: steps left out because a gradient was not finite.
+        bad_in_a_row: those since the last good one.
+        returns: how often the run went back to its last good state.
+        pieces: into how many pieces a batch is cut because more at once does not fit into the memory.
     """
 
     epochs_done: int = 0
+    rounds_done: int = 0
+    steps: int = 0
+    epochs: int = 0
+    length: dict[str, float] = field(default_factory=dict)
+    train_seconds: float = 0.0
     best_fitness: float = -1.0
     best_epoch: int = 0
     seconds: float = 0.0
     stopped_early: bool = False
+    bad_steps: int = 0
+    bad_in_a_row: int = 0
+    returns: int = 0
+    pieces: int = 1
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.stopped_early or (self.epochs > 0 and self.epochs_done >= self.epochs)
 
     def take_fitness(self, epoch: int, fitness: float) -> bool:
         """Take the fitness of a validated epoch; return whether it is the best so far."""
@@ -70,6 +97,40 @@ class Run:
     progress: Progress = field(default_factory=Progress)
     checkpoint: Checkpoint | None = None
     transfer: str = ""
+    _ticked: float = field(default_factory=time.perf_counter, init=False)
+    _saved: float = field(default_factory=time.perf_counter, init=False)
+
+    def take_time(self) -> None:
+        """Add the time since the last call to what the run has taken, and to its epoch while that is trained."""
+        now = time.perf_counter()
+        self.progress.seconds += now - self._ticked
+        if self.progress.rounds_done:
+            self.progress.train_seconds += now - self._ticked
+        self._ticked = now
+
+    @property
+    def is_save_due(self) -> bool:
+        """Whether the last save within this process is longer ago than the options want."""
+        return time.perf_counter() - self._saved >= 60 * self.options.save_minutes
+
+    @property
+    def length(self) -> RunLength:
+        """How long the run is and where on its schedule it is."""
+        return RunLength.from_state(self.progress.length, self.progress.epochs)
+
+    def length_within(self, hours: float) -> RunLength:
+        """Return the length that suits a run of so many hours, by the time that its epochs have taken so far."""
+        length = self.length
+        length.fit(hours, self.progress.epochs_done, self.progress.seconds)
+        return length
+
+    def validates_after(self, epoch: int) -> bool:
+        """Whether an epoch ends with a validation."""
+        return epoch == self.progress.epochs or (not self.options.noval and epoch % self.options.val_interval == 0)
+
+    def note_save(self) -> None:
+        """Begin to count the time to the next save."""
+        self._saved = time.perf_counter()
 
     @property
     def weights_folder(self) -> Path:
@@ -81,22 +142,38 @@ def find_last(resume: str, project: str) -> Path:
     """Return the checkpoint that ``--resume`` means.
 
     Args:
-        resume: a run folder, a checkpoint, or empty for the newest run.
+        resume: a run folder, a checkpoint, or empty for the newest run that has not come to its end.
         project: folder of runs.
 
     Raises:
         UsageError: there is nothing to resume.
     """
     if not resume:
-        found = sorted(Path(project).glob(f"*/weights/{LAST}"), key=lambda path: path.stat().st_mtime)
+        found = sorted(Path(project).glob(f"*/weights/{LAST}"), key=lambda path: path.stat().st_mtime, reverse=True)
         if not found:
             raise UsageError(f"--resume: no run below {project} has a {LAST}; name the run's folder")
-        return found[-1]
+        return next((path for path in found if not _is_known_finished(path)), found[0])
     path = Path(resume)
     for candidate in (path / "weights" / LAST, path / LAST, path):
         if candidate.is_file():
             return candidate
     raise UsageError(f"--resume {resume}: there is no weights/{LAST} in that folder; name a run's folder")
+
+
+def _is_known_finished(last: Path) -> bool:
+    try:
+        return stored_progress(read_header(last)["progress"]).is_finished
+    except ModelError:
+        # A damaged file may have a good one beside it; resuming finds out.
+        return False
+
+
+def stored_progress(stored: Mapping[str, Any]) -> Progress:
+    """Return how far a saved run has come; values that its version did not know yet have their defaults."""
+    known = {entry.name for entry in fields(Progress)}
+    progress = Progress(**{name: value for name, value in stored.get("progress", {}).items() if name in known})
+    progress.epochs = progress.epochs or stored.get("options", {}).get("epochs", 0)
+    return progress
 
 
 def load_resumable(last: Path) -> Checkpoint:
@@ -128,9 +205,10 @@ def resume_run(resume: str, project: str) -> Run:
     last = find_last(resume, project)
     checkpoint = load_resumable(last)
     stored = checkpoint.progress
-    progress = Progress(**stored["progress"])
-    options = argparse.Namespace(**stored["options"])
-    if progress.stopped_early or progress.epochs_done >= options.epochs:
+    progress = stored_progress(stored)
+    # Over the defaults, because a run of an earlier version knew fewer options.
+    options = argparse.Namespace(**(vars(default_options()) | stored["options"]))
+    if progress.is_finished:
         best = last.with_name(BEST)
         raise ModelError(
             f"{last}: the run is finished after {progress.epochs_done} epochs"
@@ -143,34 +221,52 @@ def resume_run(resume: str, project: str) -> Run:
             f"--resume {resume}: the checkpoint does not lie in a run folder, as RUN/weights/{LAST}; "
             f"put it back there, or start a new run with --weights {resume}"
         )
-    return Run(weights_folder.parent, options, stored["hyp"], progress, checkpoint)
+    return Run(weights_folder.parent, options, fill_recipe(stored["hyp"], str(last)), progress, checkpoint)
 
 
-def save_run(
-    run: Run, graph: Graph, ema: ModelEma, optimizer: Optimizer, tasks: list[TrainTask], is_best: bool
-) -> None:
-    """Write ``last`` (the one before it is kept as ``previous``), and ``best`` without the optimizer where it is.
+def save_run(run: Run, parts: Parts, is_best: bool = False, keep_epoch: bool = False) -> None:
+    """Write ``last`` (the one before it is kept as ``previous``); every process calls it, the first one writes.
+
+    Args:
+        run: whose progress is up to date.
+        parts: whose state is written.
+        is_best: write the averaged weights as ``best`` too.
+        keep_epoch: write them under the epoch's number too.
 
     Raises:
         RunError: a weight is not finite; the files stay as they are.
     """
+    generators = random_states(parts.world)
+    run.note_save()
+    if parts.world.rank > 0:
+        return
+    run.progress.steps = parts.stepper.steps
+    run.progress.bad_steps, run.progress.bad_in_a_row = parts.health.bad_total, parts.health.bad_in_a_row
+    run.progress.pieces = parts.retry.pieces
     tensors = {
-        "model": graph.state_dict(),
-        "ema": ema.module.state_dict(),
-        "optimizer": optimizer_tensors(optimizer, graph),
-        "criterion": criterion_tensors(tasks),
-        "rng": random_states(),
+        "model": parts.graph.state_dict(),
+        "ema": parts.ema.module.state_dict(),
+        "optimizer": optimizer_tensors(parts.optimizer, parts.graph),
+        "criterion": criterion_tensors(parts.tasks),
+        "balance": parts.balance.state_dict(),
+        "update": parts.update.state(),
+        "meter": parts.meter.state_tensors(),
+        "image_weights": image_weight_tensors(parts.tasks),
+        "rng": generators,
     }
     stored = {
         "progress": vars(run.progress),
         "options": vars(run.options),
         "hyp": run.hyp,
-        "ema_updates": ema.updates,
+        "ema_updates": parts.ema.updates,
     }
+    graph = parts.graph
     whole = Checkpoint(graph.spec.source, graph.spec.text, graph.names, tensors, stored)
     # The best comes first: a run that is killed in between does its epoch again, and finds the same best.
     if is_best and not run.options.nosave:
         save_checkpoint(run.weights_folder / BEST, stripped(whole))
+    if keep_epoch:
+        save_checkpoint(run.weights_folder / f"epoch{run.progress.epochs_done}.safetensors", stripped(whole))
     last = run.weights_folder / LAST
     if last.is_file():
         keep_as_previous(last)
@@ -188,20 +284,26 @@ def keep_as_previous(last: Path) -> None:
         shutil.copyfile(last, previous)
 
 
-def random_states() -> dict[str, torch.Tensor]:
-    """Return the state of PyTorch's generators: the CPU's, and that of every GPU in use."""
-    states = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_initialized():
-        states |= {f"cuda{i}": torch.cuda.get_rng_state(i) for i in range(torch.cuda.device_count())}
-    return states
+def random_states(world: World) -> dict[str, Tensor]:
+    """Return the states of PyTorch's generators of all processes: ``RANK/torch``, and ``RANK/cuda`` on a GPU."""
+    own = {"torch": torch.get_rng_state()}
+    if world.device.type == "cuda":
+        own["cuda"] = torch.cuda.get_rng_state(world.device)
+    gathered = world.gather_objects({name: state.tolist() for name, state in own.items()}) if world.size > 1 else []
+    states = {
+        f"{rank}/{name}": torch.tensor(state, dtype=torch.uint8)
+        for rank, found in enumerate(gathered)
+        for name, state in found.items()
+    }
+    return states or {f"0/{name}": state for name, state in own.items()}
 
 
-def restore_random_states(states: Mapping[str, torch.Tensor]) -> None:
-    """Restore what ``random_states`` returned; GPUs that are not there are passed over."""
-    torch.set_rng_state(states["torch"])
-    for i in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):
-        if f"cuda{i}" in states:
-            torch.cuda.set_rng_state(states[f"cuda{i}"], i)
+def restore_random_states(states: Mapping[str, Tensor], world: World) -> None:
+    """Restore what ``random_states`` returned for this process; what it did not know stays as it is."""
+    if (own := states.get(f"{world.rank}/torch")) is not None:
+        torch.set_rng_state(own)
+    if world.device.type == "cuda" and (own := states.get(f"{world.rank}/cuda")) is not None:
+        torch.cuda.set_rng_state(own, world.device)
 
 
 def stripped(checkpoint: Checkpoint) -> Checkpoint:
@@ -212,15 +314,55 @@ def stripped(checkpoint: Checkpoint) -> Checkpoint:
     )
 
 
-def restore_run(run: Run, graph: Graph, ema: ModelEma, optimizer: Optimizer, tasks: list[TrainTask]) -> None:
+def image_weight_tensors(tasks: list[TrainTask]) -> dict[str, Tensor]:
+    """Return how often images come, named ``HEAD/PASS``; nothing without ``--image-weights``."""
+    return {
+        f"{task.name}/{first_pass}": torch.from_numpy(weights)
+        for task in tasks
+        for first_pass, weights in task.loader.image_weights.items()
+    }
+
+
+def load_image_weight_tensors(tasks: list[TrainTask], tensors: Mapping[str, Tensor]) -> None:
+    """Restore what ``image_weight_tensors`` returned; loaders must not stream yet."""
+    for task in tasks:
+        own = [(name.rpartition("/"), value) for name, value in tensors.items()]
+        weights = {int(number): value.numpy() for (name, _, number), value in own if name == task.name}
+        if weights:
+            task.loader.image_weights = weights
+
+
+def restore_run(run: Run, parts: Parts) -> None:
     """Put everything back as it was when the run's checkpoint was written; a new run stays as it is."""
     if run.checkpoint is None:
         return
-    tensors = run.checkpoint.tensors
-    graph.load_state_dict(tensors["model"])
-    ema.load(tensors["ema"], run.checkpoint.progress["ema_updates"])
-    load_optimizer_tensors(optimizer, graph, tensors.get("optimizer", {}))
-    load_criterion_tensors(tasks, tensors.get("criterion", {}))
-    restore_random_states(tensors["rng"])
+    checkpoint, progress = run.checkpoint, run.progress
+    _put_back(checkpoint, parts)
+    load_image_weight_tensors(parts.tasks, checkpoint.tensors.get("image_weights", {}))
+    parts.meter.load_state_tensors(checkpoint.tensors.get("meter", {}))
+    restore_random_states(checkpoint.tensors["rng"], parts.world)
+    parts.stepper.steps = progress.steps
+    parts.health.bad_total, parts.health.bad_in_a_row = progress.bad_steps, progress.bad_in_a_row
+    parts.retry.pieces = progress.pieces
     # The tensors have been copied; a checkpoint kept to the end would hold twice the model in memory.
     run.checkpoint = None
+
+
+def return_to_last_good(run: Run, parts: Parts) -> None:
+    """Take weights, averages and the optimizer's memory from ``last``; the run's position stays where it is.
+
+    Raises:
+        ModelError: the checkpoint cannot be read.
+    """
+    _put_back(load_resumable(run.weights_folder / LAST), parts)
+
+
+def _put_back(checkpoint: Checkpoint, parts: Parts) -> None:
+    tensors = checkpoint.tensors
+    parts.graph.load_state_dict(tensors["model"])
+    parts.ema.load(tensors["ema"], checkpoint.progress["ema_updates"])
+    parts.optimizer.state.clear()
+    load_optimizer_tensors(parts.optimizer, parts.graph, tensors.get("optimizer", {}))
+    load_criterion_tensors(parts.tasks, tensors.get("criterion", {}))
+    parts.balance.load_state_dict(tensors.get("balance", {}), strict=False)
+    parts.update.load(tensors.get("update", {}))

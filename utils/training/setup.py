@@ -1,9 +1,10 @@
-"""From options to a model that fits its data."""
+"""From options to a run: its recipe, its folder, and a model that fits its data."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,39 +15,57 @@ from data.config import DataConfig
 from data.dataset import TaskDataset
 from models.checkpoint import Checkpoint
 from models.graph import Graph, load_graph
+from models.spec import PER_TASK
 from models.weights import build_model, graph_for_data, load_weights, transfer_weights
+from utils.distributed import World, find_restarted_run
 from utils.errors import DataError, ModelError, UsageError, did_you_mean
 from utils.files import atomic_write, increment_run_folder
 from utils.image_size import round_up_to_stride
 from utils.recipe import load_recipe
+from utils.training.health import REPORT
 from utils.training.options import given_options
-from utils.training.run_state import BEST, LAST, PREVIOUS, Run, resume_run
+from utils.training.run_state import BEST, LAST, PREVIOUS, Progress, Run, resume_run
 from utils.training.tasks import fit_heads_to_objects, open_datasets
 
 LOGGER = logging.getLogger("yolograph")
-MACHINE_OPTIONS = ("device", "workers", "cache")
+MACHINE_OPTIONS = ("device", "workers", "cache", "compile", "recompute", "save_minutes", "loggers")
 
 
-def prepare_run(options: argparse.Namespace) -> Run:
-    """Read the recipe of a new run, or take up the run that ``--resume`` names.
+def prepare_run(options: argparse.Namespace, hyp: dict[str, Any] | None, world: World) -> Run:
+    """Read the recipe of a new run, or take up the run that ``--resume`` names or that torchrun started again.
+
+    Args:
+        options: of the command line.
+        hyp: a recipe that takes the place of the file's; None reads the file.
+        world: the processes that share the work.
 
     Raises:
         UsageError: there is no such run.
         ModelError: the recipe or the run's checkpoint is at fault.
     """
-    if options.resume is not None:
-        run = resume_run(options.resume, options.project)
+    resume = options.resume
+    if resume is None and world.is_restarted and (restarted := find_restarted_run(options, world)) is not None:
+        resume = str(restarted)
+    if resume is not None:
+        run = resume_run(resume, options.project)
         _take_machine_options(run, options)
-        LOGGER.info("resuming %s after epoch %d of %d", run.folder, run.progress.epochs_done, run.options.epochs)
+        done = run.progress
+        LOGGER.info(
+            "resuming %s after epoch %d of %d%s",
+            run.folder,
+            done.epochs_done,
+            done.epochs,
+            f" and {done.rounds_done} rounds" if done.rounds_done else "",
+        )
         return run
-    hyp = load_recipe(options.hyp)
+    hyp = load_recipe(options.hyp) if hyp is None else hyp
     if options.label_smoothing is not None:
         hyp["label_smoothing"] = options.label_smoothing
     if options.linear_lr:
         hyp["schedule"] = "linear"
     if options.optimizer:
         hyp["optimizer"] = options.optimizer
-    return Run(Path(), options, hyp)
+    return Run(Path(), options, hyp, Progress(epochs=options.epochs))
 
 
 def _take_machine_options(run: Run, given: argparse.Namespace) -> None:
@@ -61,17 +80,24 @@ def _take_machine_options(run: Run, given: argparse.Namespace) -> None:
         LOGGER.warning("--resume keeps the options of the first start; left aside: %s", ", ".join(left_aside))
 
 
-def open_run_folder(run: Run) -> None:
+def open_run_folder(run: Run, world: World) -> None:
     """Make the folder of a new run and write down its options and recipe; a resumed run has one already.
 
-    Under ``--exist-ok`` the folder may hold an earlier run. What ``--resume`` would take for this one's is removed.
+    The first process does it and tells the others. Under ``--exist-ok`` the folder may hold an earlier run. What
+    ``--resume`` would take for this one's is removed.
     """
     if run.checkpoint is not None:
         return
+    if world.rank == 0:
+        _make_run_folder(run)
+    run.folder = Path(world.broadcast_object(str(run.folder)))
+
+
+def _make_run_folder(run: Run) -> None:
     run.folder = increment_run_folder(run.options.project, run.options.name, run.options.exist_ok)
     run.weights_folder.mkdir(exist_ok=True)
     stale = [run.weights_folder / name for name in (LAST, PREVIOUS, BEST)]
-    stale += [run.folder / name for name in ("results.csv", "transfer.txt")]
+    stale += [run.folder / name for name in ("results.csv", "transfer.txt", REPORT)]
     if any(path.is_file() for path in stale):
         LOGGER.info("%s: the checkpoints and results of the run before are replaced", run.folder)
     for path in stale:
@@ -109,6 +135,8 @@ def build_graph(run: Run, data: DataConfig) -> tuple[Graph, dict[str, TaskDatase
         graph = load_graph(options.cfg, counts) if options.cfg else graph_for_data(start, counts)
     if not options.noautoanchor:
         graph = _with_fitted_heads(graph, datasets, run.hyp, options)
+    if run.hyp["bn"] == PER_TASK:
+        graph = Graph(graph.spec.with_values(bn=PER_TASK))
     if start is not None:
         run.transfer = _take_over(graph, start, options.weights)
     graph.names = {name: list(dataset.names) for name, dataset in datasets.items()}
@@ -158,8 +186,21 @@ def _with_fitted_heads(
     return Graph(spec) if changes else graph
 
 
+def _rows_of(entry: str, names: Mapping[str, int]) -> list[int]:
+    """Return the rows that one entry of ``--freeze`` means: a number, a range such as 0-9, or a name.
+
+    Raises:
+        UsageError: no row has that name.
+    """
+    if entry in names:
+        return [names[entry]]
+    if (found := re.fullmatch(r"(\d+)(?:-(\d+))?", entry)) is None:
+        raise UsageError(f"--freeze {entry}: no row has that name.{did_you_mean(entry, names)}")
+    return list(range(int(found[1]), int(found[2] or found[1]) + 1))
+
+
 def freeze_rows(graph: Graph, wanted: list[str]) -> None:
-    """Stop rows from learning: one number freezes that many first rows, otherwise row numbers and names.
+    """Stop rows from learning: one number freezes that many first rows, otherwise row numbers, ranges and names.
 
     As in YOLOv5 only gradients stop. The statistics of a frozen BatchNorm go on following the data.
 
@@ -170,10 +211,7 @@ def freeze_rows(graph: Graph, wanted: list[str]) -> None:
     if len(wanted) == 1 and wanted[0].isdigit():
         rows = list(range(int(wanted[0])))
     else:
-        for entry in wanted:
-            if not entry.isdigit() and entry not in names:
-                raise UsageError(f"--freeze {entry}: no row has that name.{did_you_mean(entry, names)}")
-        rows = [int(entry) if entry.isdigit() else names[entry] for entry in wanted]
+        rows = [row for entry in wanted for row in _rows_of(entry, names)]
     if rows and max(rows) >= len(graph.model):
         raise UsageError(f"--freeze {' '.join(wanted)}: the model has only {len(graph.model)} rows, counted from 0")
     for row in rows:

@@ -1,9 +1,11 @@
-"""One training task per head: its data, its criterion, its share of the loss; and how their batches take turns."""
+"""One training task per head: its data, its criterion, its share of the loss."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,18 +13,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from data.class_weights import class_weights, image_weights
 from data.config import DataConfig
 from data.dataset import TaskDataset
+from data.device_loader import build_device_loader, device_bytes, why_not_on_device
 from data.loader import TrainLoader, build_train_loader
 from data.samples import Batch
 from data.transforms.detection import DetectionTrainTransform
 from data.transforms.segmentation import SegmentationTrainTransform
 from models.graph import Graph
 from models.heads.base import Criterion, Head
-from utils.errors import ModelError, did_you_mean
+from utils.distributed import World
+from utils.errors import ModelError, UsageError, did_you_mean
 from utils.image_size import round_up_to_stride
+from utils.training.turns import Turns
 
-EPOCH_RULES = ("longest", "shortest")
+LOGGER = logging.getLogger("yolograph")
+TrainTransform = DetectionTrainTransform | SegmentationTrainTransform
 
 
 @dataclass
@@ -36,6 +43,7 @@ class TrainTask:
         loader: their augmented batches.
         criterion: its loss.
         gain: factor of its loss in the sum over tasks.
+        plain_loader: the same batches once more, for the statistics of BatchNorm, without disturbing ``loader``.
     """
 
     name: str
@@ -44,56 +52,135 @@ class TrainTask:
     loader: TrainLoader
     criterion: Criterion
     gain: float
-    _earlier_skips: list[str] = field(default_factory=list, init=False)
+    plain_loader: TrainLoader | None = None
     _told: set[str] = field(default_factory=set, init=False)
 
-    def batches(self, first: int) -> Iterator[Batch]:
-        """Yield batches for ever, pass after pass over the data, beginning at batch ``first`` of the whole run."""
-        start_pass, start = divmod(first, len(self.loader))
-        for number in itertools.count(start_pass):
-            yield from self.loader.batches(number, start)
-            self._earlier_skips += self.loader.skipped
-            start = 0
+    @property
+    def finds_objects(self) -> bool:
+        """Whether the head learns boxes."""
+        return "boxes" in self.head.targets
 
     def new_skips(self) -> list[str]:
         """Return the messages about images that could not be read, each only once in the life of the task."""
-        fresh = [text for text in dict.fromkeys(self._earlier_skips + self.loader.skipped) if text not in self._told]
-        self._earlier_skips.clear()
+        fresh = [text for text in self.loader.skipped if text not in self._told]
         self._told.update(fresh)
         return fresh
 
+    def weigh_images(self, average_precision: np.ndarray) -> None:
+        """Let images with objects of badly found classes come more often from the next pass on.
+
+        Args:
+            average_precision: (classes,) of the last validation, 0..1.
+        """
+        weights = class_weights(self.dataset.classes, len(self.dataset.names))
+        self.loader.set_image_weights(
+            image_weights(weights, average_precision, self.dataset.classes, self.dataset.offsets)
+        )
+
+    def batches_of_pass(self, number: int, count: int) -> Iterator[Batch]:
+        """Return the first ``count`` batches of a pass over the data, augmented as in training."""
+        return itertools.islice(self.plain_loader.batches(number), count)
+
 
 def open_datasets(graph: Graph, data: DataConfig, split: str, cache: str | None = None) -> dict[str, TaskDataset]:
-    """Open one split of the data of every head."""
+    """Open one split of the data of every head.
+
+    Args:
+        graph: whose heads.
+        data: of the run.
+        split: train, val or test.
+        cache: None, ``ram`` or ``disk``; ``device`` is main memory for whatever finds no room on the device.
+    """
+    kind = "ram" if cache == "device" else cache
     return {
-        name: TaskDataset(data.for_head(name, head.task), split, cache_images=cache)
+        name: TaskDataset(data.for_head(name, head.task), split, cache_images=kind)
         for name, head in graph.heads.items()
     }
 
 
+def plan_turns(datasets: Mapping[str, TaskDataset], hyp: Mapping[str, Any], batch_size: int) -> Turns:
+    """Return which head gives a batch when."""
+    lengths = {name: math.ceil(len(dataset) / batch_size) for name, dataset in datasets.items()}
+    return Turns(lengths, hyp["turns"], hyp["epoch"])
+
+
 def build_tasks(
-    graph: Graph, datasets: Mapping[str, TaskDataset], hyp: Mapping[str, Any], options: argparse.Namespace
+    graph: Graph,
+    datasets: Mapping[str, TaskDataset],
+    hyp: Mapping[str, Any],
+    options: argparse.Namespace,
+    world: World,
+    turns: Turns,
 ) -> list[TrainTask]:
     """Build the tasks of a model in the order of its heads.
 
     Raises:
         ModelError: the recipe has a gain for a head that the model does not have.
+        UsageError: an option does not fit the heads.
     """
     gains = head_values(graph, hyp["gains"], "gains")
     size = round_up_to_stride(options.img_size[0], graph.stride)
+    transforms = {
+        name: train_transform(head, datasets[name], hyp, size, options.base_size or size, graph.stride)
+        for name, head in graph.heads.items()
+    }
+    on_device = options.cache == "device" and _fits_on_device(datasets, transforms, world)
     tasks = []
     for name, head in graph.heads.items():
-        dataset = datasets[name]
-        if "masks" in head.targets:
-            crop = crop_size(dataset.sizes, size, graph.stride)
-            transform = SegmentationTrainTransform(hyp, options.base_size or size, crop)
-            dataset.reserve_memory(None)
+        dataset, transform = datasets[name], transforms[name]
+        finds_objects = "boxes" in head.targets
+        if options.image_weights and not finds_objects and len(datasets) == 1:
+            raise UsageError("--image-weights needs a head that finds objects; leave it out")
+        closing = None
+        if options.close_mosaic:
+            closing = turns.taken(name, max(options.epochs - options.close_mosaic, 0) * turns.rounds)
+        placed = {"share": (world.rank, world.size), "closing_batch": closing}
+        plain = None
+        if on_device:
+            loader = build_device_loader(dataset, transform, options.batch_size, options.seed, world.device, **placed)
         else:
-            transform = DetectionTrainTransform(hyp, size)
-            dataset.reserve_memory(size)
-        loader = build_train_loader(dataset, transform, options.batch_size, options.workers, options.seed)
-        tasks.append(TrainTask(name, head, dataset, loader, head.criterion(hyp, size), gains[name]))
+            dataset.reserve_memory(size if finds_objects else None)
+            placed["rect"] = (size, graph.stride) if options.rect and finds_objects else None
+            loader = build_train_loader(dataset, transform, options.batch_size, options.workers, options.seed, **placed)
+        if options.precise_bn and on_device:
+            plain = loader.twin()
+        elif options.precise_bn:
+            plain = build_train_loader(dataset, transform, options.batch_size, 0, options.seed, **placed)
+        if options.image_weights and finds_objects:
+            loader.set_image_weights(np.ones(len(dataset)), 0)
+        criterion = head.criterion(hyp, size).to(world.device)
+        tasks.append(TrainTask(name, head, dataset, loader, criterion, gains[name], plain))
     return tasks
+
+
+def train_transform(
+    head: Head, dataset: TaskDataset, hyp: Mapping[str, Any], size: int, base_size: int, stride: int
+) -> TrainTransform:
+    """Return what makes a head's training samples.
+
+    Args:
+        head: decides by what it learns from.
+        dataset: its images.
+        hyp: the recipe.
+        size: side of the network's input, pixels; for masks the long side of crops.
+        base_size: nominal long side of pictures with masks before they are cropped, pixels.
+        stride: of the network.
+    """
+    if "masks" in head.targets:
+        return SegmentationTrainTransform(hyp, base_size, crop_size(dataset.sizes, size, stride))
+    return DetectionTrainTransform(hyp, size)
+
+
+def _fits_on_device(
+    datasets: Mapping[str, TaskDataset], transforms: Mapping[str, TrainTransform], world: World
+) -> bool:
+    """Return whether all pictures can be kept on the device, and say so where they cannot."""
+    needed = sum(device_bytes(dataset, transforms[name]) for name, dataset in datasets.items())
+    reason = why_not_on_device(needed, world.device)
+    if reason is None:
+        return True
+    LOGGER.warning("%s", reason)
+    return False
 
 
 def crop_size(sizes: np.ndarray, long_side: int, stride: int) -> tuple[int, int]:
@@ -123,27 +210,6 @@ def head_values(graph: Graph, given: Mapping[str, float], key: str, default: flo
                 f"recipe key '{key}' names '{name}', which is no head of the model.{did_you_mean(name, known)}"
             )
     return {name: float(given.get(name, given.get(head.task, default))) for name, head in graph.heads.items()}
-
-
-def rounds_per_epoch(tasks: list[TrainTask], rule: str) -> int:
-    """Return how many batches of each task make an epoch.
-
-    Args:
-        tasks: of the model.
-        rule: recipe key ``epoch``: ``longest`` or ``shortest`` data set, or the name of a head.
-
-    Raises:
-        ModelError: the rule is none of these.
-    """
-    lengths = {task.name: len(task.loader) for task in tasks}
-    if rule in lengths:
-        return lengths[rule]
-    if rule not in EPOCH_RULES:
-        choices = (*EPOCH_RULES, *lengths)
-        raise ModelError(
-            f"recipe key 'epoch' is '{rule}', but must be one of {', '.join(choices)}.{did_you_mean(rule, choices)}"
-        )
-    return max(lengths.values()) if rule == "longest" else min(lengths.values())
 
 
 def object_sizes(dataset: TaskDataset, img_size: int) -> np.ndarray:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -96,3 +97,16 @@ def test_jitter_applies_in_the_given_order(photo):
     changes = [("brightness", 1.4), ("contrast", 0.6)]
     np.testing.assert_array_equal(jitter(photo, changes), change_contrast(change_brightness(photo, 1.4), 0.6))
     assert (jitter(photo, changes) != jitter(photo, changes[::-1])).any()
+
+
+@pytest.mark.parametrize(
+    "gains", [(0.985, 0.3, 0.6), (1.015, 1.7, 1.4), (0.993, 1.0, 0.8), (1.39271, 0.5173, 1.2018), (1.9, 1, 1)]
+)
+def test_hsv_gains_equal_a_table_per_channel(gains):
+    """The published form looks every channel up in a table of 256 entries; hue goes around a circle of 180."""
+    image = np.random.default_rng(1).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    levels = np.arange(256, dtype=np.float64)
+    columns = [(levels * gains[0]) % 180, (levels * gains[1]).clip(0, 255), (levels * gains[2]).clip(0, 255)]
+    table = np.stack(columns, 1).astype(np.uint8)[None]
+    expected = cv2.cvtColor(cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table), cv2.COLOR_HSV2RGB)
+    assert np.abs(scale_hsv(image, gains).astype(int) - expected).max() <= 1

@@ -105,3 +105,55 @@ def test_the_data_sets_own_arrays_are_not_changed(painted):
 def test_a_wrong_recipe_is_refused_before_any_sample(bad):
     with pytest.raises(ModelError, match=next(iter(bad))):
         DetectionTrainTransform(FULL | bad, 96)
+
+
+def marked(sizes: list[tuple[int, int]], painted) -> tuple[object, list[int]]:
+    """Return a painted data set and the list to which it adds every index that is loaded."""
+    dataset, loaded = painted(sizes), []
+    load = dataset.load
+
+    def note(index: int, long_side: int | None = None):
+        loaded.append(index)
+        return load(index, long_side=long_side)
+
+    dataset.load = note
+    return dataset, loaded
+
+
+def test_a_key_without_mosaic_shows_one_picture_alone(painted):
+    dataset, loaded = marked(SIZES, painted)
+    transform = DetectionTrainTransform({"mosaic": 1.0, "mixup": 1.0}, 96)
+    sample = transform(dataset, SampleKey(0, 1, mosaic=False), np.random.default_rng(0))
+    assert loaded == [1] and sample.image.shape == (96, 96, 3)
+
+
+@pytest.mark.parametrize("mosaic", [0.0, 1.0])
+def test_a_key_with_a_shape_shows_one_picture_letterboxed_into_it(painted, mosaic):
+    dataset, loaded = marked([(48, 96)] * 5, painted)
+    transform = DetectionTrainTransform({"mosaic": mosaic, "mixup": 1.0}, 96)
+    sample = transform(dataset, SampleKey(0, 2, shape=(64, 96)), np.random.default_rng(0))
+    native = dataset.load(2)
+    assert loaded == [2, 2] and sample.image.shape == (64, 96, 3) and sample.mask.shape == (64, 96)
+    np.testing.assert_array_equal(sample.image[8:56], native.image)
+    assert (sample.image[:8] == 114).all() and (sample.image[56:] == 114).all()
+    np.testing.assert_allclose(sample.boxes, native.boxes + np.array([0, 8, 0, 8]))
+
+
+def test_padding_beyond_the_training_size_does_not_enlarge_the_picture(painted):
+    sample = DetectionTrainTransform({}, 96)(
+        painted([(48, 96)]), SampleKey(0, 0, shape=(64, 128)), np.random.default_rng(0)
+    )
+    assert (sample.image[8:56, 16:112] != 114).any(axis=(0, 2)).all()
+    assert (sample.image[:, :16] == 114).all() and (sample.image[:, 112:] == 114).all()
+
+
+def test_mosaic_and_mixup_find_their_other_pictures_among_the_partners(painted):
+    dataset, loaded = marked([(64, 64)] * 9, painted)
+    transform = DetectionTrainTransform({"mosaic": 1.0, "mixup": 1.0}, 96)
+    for seed in range(20):
+        transform(dataset, SampleKey(0, 0, partners=(3, 5, 8)), np.random.default_rng(seed))
+    assert set(loaded) == {0, 3, 5, 8} and len(loaded) == 20 * 8
+    loaded.clear()
+    for seed in range(40):
+        transform(dataset, SampleKey(0, 0), np.random.default_rng(seed))
+    assert set(loaded) == set(range(9))

@@ -17,7 +17,9 @@ from data.transforms.geometry import (
     flip_left_right,
     flip_up_down,
     similarity_matrix,
+    visible_window,
     warp_boxes,
+    warp_image,
     warp_keypoints,
     warp_points,
     warp_sample,
@@ -211,3 +213,38 @@ def test_flipping_twice_changes_nothing_and_spares_the_input(painted, flip):
 def test_pairs_beyond_the_data_sets_keypoints_are_refused():
     with pytest.raises(DataError, match=r"a\.png.*flip_pairs"):
         flip_left_right(sample_with([[1, 1, 9, 9]], [[[2, 2, 2]]]), [(0, 5)])
+
+
+@pytest.mark.parametrize("perspective", [(0.0, 0.0), (0.001, -0.0005)])
+def test_an_image_is_warped_as_opencv_warps_three_channels(perspective):
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    draw = AffineDraw(perspective=perspective, degrees=20, scale=0.9, shear=(3, -4), translate=(0.4, 0.55))
+    matrix = affine_matrix(draw, (40, 60), (50, 50))
+    warp, rows = (cv2.warpPerspective, 3) if any(perspective) else (cv2.warpAffine, 2)
+    expected = warp(image, matrix[:rows], (50, 50), flags=cv2.INTER_LINEAR, borderValue=(114,) * 3)
+    with_alpha = np.dstack([image, np.zeros((40, 60), np.uint8)])
+    for source in (image, with_alpha):
+        warped = warp_image(source, matrix, (50, 50))
+        assert warped.shape == (50, 50, 3) and np.abs(warped.astype(int) - expected).max() <= 1
+
+
+@given(
+    st.floats(0.1, 3),
+    st.floats(-180, 180),
+    st.tuples(*[st.floats(-0.004, 0.004)] * 2),
+    st.tuples(*[st.floats(-1, 2)] * 2),
+)
+def test_nothing_outside_the_visible_window_is_seen(scale, degrees, perspective, translate):
+    draw = AffineDraw(perspective=perspective, degrees=degrees, scale=scale, translate=translate)
+    matrix = affine_matrix(draw, (50, 70), (40, 30))
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    x1, y1, x2, y2 = visible_window(matrix, (50, 70), (40, 30))
+    assert 0 <= x1 <= x2 <= 70 and 0 <= y1 <= y2 <= 50
+    other = np.full_like(image, 7)
+    other[y1:y2, x1:x2] = image[y1:y2, x1:x2]
+    np.testing.assert_array_equal(warp_image(other, matrix, (40, 30)), warp_image(image, matrix, (40, 30)))
+
+
+def test_the_visible_window_is_no_larger_than_what_is_seen():
+    matrix = affine_matrix(AffineDraw(scale=2.0), (100, 200), (60, 80))
+    assert visible_window(matrix, (100, 200), (60, 80)) == (78, 33, 122, 67)

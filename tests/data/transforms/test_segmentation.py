@@ -28,6 +28,16 @@ def test_drawn_long_edges_follow_the_distribution():
     assert set(units) == set(sampler.units.tolist())
 
 
+def test_the_largest_side_bounds_what_is_asked(painted):
+    dataset, asked = painted([(60, 120)]), []
+    load = dataset.load
+    dataset.load = lambda index, long_side=None: (asked.append(long_side), load(index, long_side))[1]
+    transform = SegmentationTrainTransform({"seg_scale_low": 0.5, "seg_scale_high": 1.3}, 96, (32, 32))
+    for seed in range(60):
+        transform(dataset, SampleKey(0, 0), np.random.default_rng(seed))
+    assert max(asked) == transform.largest_side == 128
+
+
 @pytest.mark.parametrize("crop", [(64, 96), (160, 160), (32, 256)])
 def test_every_sample_has_the_crops_size(painted, crop):
     dataset = painted([(60, 120), (120, 60)])

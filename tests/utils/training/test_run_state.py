@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from utils.distributed import World
 from utils.training import run_state
-from utils.training.run_state import PREVIOUS, Progress, keep_as_previous, random_states, restore_random_states
+from utils.training.run_state import (
+    PREVIOUS,
+    Progress,
+    keep_as_previous,
+    random_states,
+    restore_random_states,
+    stored_progress,
+)
 
 
 def refuse(*_: object) -> None:
@@ -45,7 +53,14 @@ def test_only_a_better_fitness_is_the_best() -> None:
 
 
 def test_random_numbers_go_on_where_they_were() -> None:
-    states = random_states()
+    states = random_states(World())
     wanted = torch.rand(3)
-    restore_random_states(states)
+    restore_random_states(states, World())
     assert torch.equal(torch.rand(3), wanted)
+
+
+def test_progress_of_an_earlier_version_has_defaults() -> None:
+    progress = stored_progress({"progress": {"epochs_done": 3, "unknown": 1}, "options": {"epochs": 3}})
+    assert progress == Progress(epochs_done=3, epochs=3)
+    assert progress.is_finished and not Progress(epochs_done=3, epochs=4).is_finished
+    assert Progress(epochs_done=1, epochs=4, stopped_early=True).is_finished

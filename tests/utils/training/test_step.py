@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +14,16 @@ from torch import nn
 
 from data.config import load_data_config
 from models.graph import Graph, load_graph
+from utils.distributed import World
 from utils.ema import ModelEma
-from utils.errors import RunError
 from utils.optimizer import GROUPS, build_optimizer, parameter_groups
 from utils.recipe import DEFAULTS
+from utils.training.balance import build_balance
+from utils.training.memory_retry import MemoryRetry
+from utils.training.options import default_options
 from utils.training.step import Stepper
-from utils.training.tasks import TrainTask, build_tasks, open_datasets
+from utils.training.tasks import TrainTask, build_tasks, open_datasets, plan_turns
+from utils.training.update import Update
 
 HYP = {**DEFAULTS, "mosaic": 0.0, "gains": {"detect": 0.6, "segment": 0.35}, "clip_norm": 0.0}
 CPU = torch.device("cpu")
@@ -31,31 +38,56 @@ def without_batchnorm(graph: Graph) -> Graph:
     return graph
 
 
-def make_stepper(model: Path, data: Path, batch_size: int) -> tuple[Stepper, list[TrainTask]]:
+def make_stepper(model: Path, data: Path, batch_size: int, hyp: dict | None = None) -> tuple[Stepper, list[TrainTask]]:
     torch.manual_seed(0)
+    hyp = HYP if hyp is None else {**HYP, **hyp}
     graph = without_batchnorm(load_graph(model))
-    options = argparse.Namespace(img_size=[96], base_size=None, batch_size=batch_size, workers=0, seed=0)
-    tasks = build_tasks(graph, open_datasets(graph, load_data_config(data), "train"), HYP, options)
-    optimizer = build_optimizer(graph, HYP, 0.0005)
-    return Stepper(graph.train(), tasks, optimizer, ModelEma(graph), CPU, None, HYP["clip_norm"]), tasks
+    options = options_of(batch_size)
+    datasets = open_datasets(graph, load_data_config(data), "train")
+    tasks = build_tasks(graph, datasets, hyp, options, World(), plan_turns(datasets, hyp, batch_size))
+    optimizer = build_optimizer(graph, hyp, 0.0005)
+    update = Update(optimizer, ModelEma(graph), hyp["clip_norm"])
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    balance = build_balance(graph, hyp, parameters, 0)
+    return Stepper(graph.train(), tasks, update, balance, World(), CPU, None, MemoryRetry()), tasks
 
 
-def test_four_micro_batches_equal_one_batch(tiny_model: Path, tmp_path: Path) -> None:
+def options_of(batch_size: int, **given: Any) -> argparse.Namespace:
+    """Return the options of a small run in one process."""
+    options = default_options()
+    vars(options).update(img_size=[96], batch_size=batch_size, workers=0, **given)
+    return options
+
+
+@pytest.mark.parametrize("hyp", [{}, {"balance": "pcgrad"}], ids=["together", "apart"])
+def test_four_micro_batches_equal_one_batch(hyp: dict, tiny_model: Path, tmp_path: Path) -> None:
     from tests.conftest import write_tiny_set
 
     data = write_tiny_set(tmp_path / "sixteen", images=16)
     results = []
-    for batch_size in (16, 4):
-        stepper, tasks = make_stepper(tiny_model, data, batch_size)
+    for batch_size, pieces in ((16, 1), (4, 1), (16, 4), (8, 2)):
+        stepper, tasks = make_stepper(tiny_model, data, batch_size, hyp)
+        stepper.retry.pieces = pieces
         batches = {task.name: list(task.loader.batches(0)) for task in tasks}
         assert [len(listed) for listed in batches.values()] == [16 // batch_size] * 2
-        parts = stepper.step(batches)
-        results.append((parts, {n: p.detach().clone() for n, p in stepper.graph.named_parameters()}))
-    (whole, whole_weights), (cut, cut_weights) = results
-    for name in whole:
-        assert torch.allclose(whole[name], cut[name], rtol=1e-5, atol=1e-7)
-    for name in whole_weights:
-        assert torch.allclose(whole_weights[name], cut_weights[name], rtol=1e-5, atol=1e-6), name
+        record, _ = stepper.step(batches)
+        results.append((record.parts, {n: p.detach().clone() for n, p in stepper.graph.named_parameters()}))
+    whole, whole_weights = results[0]
+    for cut, cut_weights in results[1:]:
+        for name in whole:
+            assert torch.allclose(whole[name], cut[name], rtol=1e-5, atol=1e-7)
+        for name in whole_weights:
+            assert torch.allclose(whole_weights[name], cut_weights[name], rtol=1e-5, atol=1e-6), name
+
+
+def test_a_head_may_be_absent_from_a_step(tiny_model: Path, tiny_data: Path) -> None:
+    stepper, tasks = make_stepper(tiny_model, tiny_data, 4, {"momentum": 0.5})
+    batches = {task.name: list(task.loader.batches(0))[:1] for task in tasks}
+    before = {n: p.detach().clone() for n, p in stepper.graph.named_parameters()}
+    record, _ = stepper.step(batches | {"detect": []})
+    assert set(record.parts) == {"segment"}
+    moved = {n for n, p in stepper.graph.named_parameters() if not torch.equal(before[n], p)}
+    assert moved and not any(name.startswith("model.5") for name in moved)
 
 
 def test_a_smaller_rest_makes_a_step(tiny_model: Path, tiny_data: Path) -> None:
@@ -96,25 +128,63 @@ def test_average_stays_float32_when_the_model_does_not() -> None:
     assert ema.module[1].num_batches_tracked == model[1].num_batches_tracked
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing(tiny_model: Path, tiny_data: Path) -> None:
+@pytest.mark.parametrize("where", ["gain", "image"])
+def test_a_step_that_is_not_finite_changes_nothing(
+    where: str, tiny_model: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(sys.modules[__name__], "without_batchnorm", lambda graph: graph)
     stepper, tasks = make_stepper(tiny_model, tiny_data, 4)
     batches = {task.name: list(task.loader.batches(0))[:1] for task in tasks}
-    tasks[0].gain = float("nan")
+    good, _ = stepper.step(batches)
+    assert not good.bad
+    if where == "gain":
+        tasks[0].gain = float("nan")
+    else:
+        # Statistics of BatchNorm take the value in, too.
+        images = batches["segment"][0].images.float() / 255
+        images[0, 0, 0, 0] = float("inf")
+        batches["segment"] = [replace(batches["segment"][0], images=images)]
     before = {n: t.clone() for n, t in stepper.graph.state_dict().items()}
-    averaged = {n: t.clone() for n, t in stepper.ema.module.state_dict().items()}
-    stepper.step(batches)
-    assert stepper.skipped_steps == 1
-    assert all(torch.equal(before[n], t) for n, t in stepper.graph.state_dict().items())
-    assert all(torch.equal(averaged[n], t) for n, t in stepper.ema.module.state_dict().items())
-    with pytest.raises(RunError, match="not finite"):
-        for _ in range(10):
-            stepper.step(batches)
+    averaged = {n: t.clone() for n, t in stepper.update.ema.module.state_dict().items()}
+    record, _ = stepper.step(batches)
+    assert record.bad and stepper.update.ema.updates == 1
+    for name, tensor in stepper.graph.state_dict().items():
+        assert torch.equal(before[name], tensor) or name.endswith("num_batches_tracked"), name
+    assert all(torch.equal(averaged[n], t) for n, t in stepper.update.ema.module.state_dict().items())
+
+
+def test_too_little_memory_cuts_batches_and_changes_no_weight(tiny_model: Path, tiny_data: Path) -> None:
+    wanted = None
+    for fails in (0, 1, 2):
+        stepper, tasks = make_stepper(tiny_model, tiny_data, 4)
+        batches = {task.name: list(task.loader.batches(0))[:1] for task in tasks}
+        largest = []
+
+        def too_large(_: object, inputs: tuple, fails: int = fails, largest: list = largest) -> None:
+            largest.append(len(inputs[0]))
+            if len(inputs[0]) > 4 // 2**fails:
+                raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+        stepper.graph.model[2].register_forward_pre_hook(too_large)
+        stepper.step(batches)
+        assert stepper.retry.pieces == 2**fails and largest[-1] == 4 // 2**fails
+        found = {n: p.detach().clone() for n, p in stepper.graph.named_parameters()}
+        wanted = wanted or found
+        assert all(torch.allclose(wanted[n], found[n], rtol=1e-5, atol=1e-6) for n in found)
+
+
+def test_flags_come_back(tiny_model: Path, tiny_data: Path) -> None:
+    stepper, tasks = make_stepper(tiny_model, tiny_data, 4)
+    batches = {task.name: list(task.loader.batches(0))[:1] for task in tasks}
+    assert stepper.step(batches, (True, False))[1] == [True, False]
+    assert stepper.step(batches, (False, True))[1] == [False, True]
 
 
 def test_a_batch_without_objects_trains(tiny_model: Path, tiny_data: Path) -> None:
     for label in (tiny_data.parent / "labels/train").iterdir():
         label.write_text("")
     stepper, tasks = make_stepper(tiny_model, tiny_data, 4)
-    parts = stepper.step({task.name: list(task.loader.batches(0))[:1] for task in tasks})
-    box, obj, cls = parts["detect"].tolist()
+    record, _ = stepper.step({task.name: list(task.loader.batches(0))[:1] for task in tasks})
+    box, obj, cls = record.parts["detect"].tolist()
     assert box == 0 and cls == 0 and obj > 0

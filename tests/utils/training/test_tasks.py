@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from pathlib import Path
 
@@ -11,10 +10,13 @@ import pytest
 import torch
 
 from data.config import load_data_config
-from models.graph import load_graph
+from data.dataset import TaskDataset
+from models.graph import Graph, load_graph
 from tests.conftest import write_tiny_set
+from utils.distributed import World
 from utils.errors import ModelError
 from utils.recipe import DEFAULTS
+from utils.training.options import default_options
 from utils.training.tasks import (
     TrainTask,
     build_tasks,
@@ -22,7 +24,7 @@ from utils.training.tasks import (
     fit_heads_to_objects,
     object_sizes,
     open_datasets,
-    rounds_per_epoch,
+    plan_turns,
 )
 
 
@@ -37,31 +39,28 @@ def tasks(tiny_model: Path, tmp_path: Path) -> list[TrainTask]:
         "segment: {train: masks/images/train, val: masks/images/val, names: [ground, red, green, blue]}\n"
     )
     graph = load_graph(tiny_model)
-    options = argparse.Namespace(img_size=[96], base_size=None, batch_size=2, workers=0, seed=0)
-    return build_tasks(graph, open_datasets(graph, load_data_config(data), "train"), DEFAULTS, options)
+    return tasks_of(graph, open_datasets(graph, load_data_config(data), "train"), DEFAULTS)
+
+
+def tasks_of(graph: Graph, datasets: dict[str, TaskDataset], hyp: dict, **given: object) -> list[TrainTask]:
+    options = default_options()
+    vars(options).update(img_size=[96], batch_size=2, workers=0, **given)
+    return build_tasks(graph, datasets, hyp, options, World(), plan_turns(datasets, hyp, 2))
 
 
 def test_the_longer_set_is_not_cut_and_the_shorter_one_cycles(tasks: list[TrainTask]) -> None:
     segment, detect = tasks
     assert [len(task.loader) for task in tasks] == [2, 5]
-    assert rounds_per_epoch(tasks, "longest") == 5
-    seen = [name for batch in itertools.islice(detect.batches(0), 5) for name in batch.ids]
+    seen = [name for batch in itertools.islice(detect.loader.stream(0), 5) for name in batch.ids]
     assert len(set(seen)) == 9
-    seen = [name for batch in itertools.islice(segment.batches(0), 4) for name in batch.ids]
+    seen = [name for batch in itertools.islice(segment.loader.stream(0), 4) for name in batch.ids]
     assert sorted(seen[:4]) == sorted(seen[4:])
     assert len(set(seen)) == 4
 
 
-def test_epoch_rules(tasks: list[TrainTask]) -> None:
-    assert rounds_per_epoch(tasks, "shortest") == 2
-    assert rounds_per_epoch(tasks, "detect") == 5
-    with pytest.raises(ModelError, match="Did you mean 'longest'"):
-        rounds_per_epoch(tasks, "longst")
-
-
 def test_order_changes_from_pass_to_pass(tasks: list[TrainTask]) -> None:
     detect = tasks[1]
-    ids = [name for batch in itertools.islice(detect.batches(0), 15) for name in batch.ids]
+    ids = [name for batch in itertools.islice(detect.loader.stream(0), 15) for name in batch.ids]
     passes = [ids[i : i + 9] for i in (0, 9, 18)]
     assert passes[0] != passes[1] != passes[2]
     assert sorted(passes[0]) == sorted(passes[1]) == sorted(passes[2])
@@ -69,8 +68,8 @@ def test_order_changes_from_pass_to_pass(tasks: list[TrainTask]) -> None:
 
 @pytest.mark.parametrize("first", [1, 4, 5, 7])
 def test_a_stream_goes_on_from_anywhere(first: int, tasks: list[TrainTask]) -> None:
-    whole = list(itertools.islice(tasks[1].batches(0), 12))[first:]
-    resumed = list(itertools.islice(tasks[1].batches(first), 12 - first))
+    whole = list(itertools.islice(tasks[1].loader.stream(0), 12))[first:]
+    resumed = list(itertools.islice(tasks[1].loader.stream(first), 12 - first))
     assert all(torch.equal(a.images, b.images) and a.ids == b.ids for a, b in zip(whole, resumed, strict=True))
 
 
@@ -78,20 +77,19 @@ def test_skipped_images_are_told_once_and_none_is_lost(tasks: list[TrainTask]) -
     detect = tasks[1]
     unreadable = Path(detect.dataset.ids[3])
     unreadable.write_bytes(b"")
-    list(itertools.islice(detect.batches(0), 7))
+    list(itertools.islice(detect.loader.stream(0), 7))
     (message,) = detect.new_skips()
     assert unreadable.name in message
-    list(itertools.islice(detect.batches(0), 11))
+    list(itertools.islice(detect.loader.stream(0), 11))
     assert detect.new_skips() == []
 
 
 def test_gains_of_unknown_heads_are_refused(tasks: list[TrainTask], tiny_model: Path) -> None:
     graph = load_graph(tiny_model)
     datasets = {task.name: task.dataset for task in tasks}
-    options = argparse.Namespace(img_size=[96], base_size=None, batch_size=2, workers=0, seed=0)
     with pytest.raises(ModelError, match=r"'detekt'.*Did you mean 'detect'"):
-        build_tasks(graph, datasets, {**DEFAULTS, "gains": {"detekt": 0.5}}, options)
-    built = build_tasks(graph, datasets, {**DEFAULTS, "gains": {"detect": 0.6}}, options)
+        tasks_of(graph, datasets, {**DEFAULTS, "gains": {"detekt": 0.5}})
+    built = tasks_of(graph, datasets, {**DEFAULTS, "gains": {"detect": 0.6}})
     assert {task.name: task.gain for task in built} == {"segment": 1.0, "detect": 0.6}
 
 

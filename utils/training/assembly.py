@@ -1,0 +1,176 @@
+"""Putting a run together: model, data, optimizer and everything else that takes part, new or as it was saved."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Mapping
+
+import torch
+
+from data.config import load_data_config
+from data.dataset import TaskDataset
+from models.graph import Graph
+from models.layers.sync_norm import synchronise_norms
+from models.row_use import parameter_factors
+from utils.devices import autocast_dtype, training_format
+from utils.distributed import World
+from utils.distributed.restart import remember_run
+from utils.ema import ModelEma
+from utils.host_memory import keep_freed_memory
+from utils.image_size import round_up_to_stride
+from utils.loggers import open_loggers
+from utils.optimizer import build_optimizer
+from utils.training.balance import build_balance
+from utils.training.batch_size import input_sizes, largest_batch_size
+from utils.training.compiling import compile_graph
+from utils.training.health import Health
+from utils.training.loss_scale import LossScale
+from utils.training.memory_retry import MemoryRetry
+from utils.training.multi_scale import GREATEST, MultiScale
+from utils.training.parts import Parts
+from utils.training.pictures import draw_labels
+from utils.training.progress import LossMeter
+from utils.training.rates import Rates
+from utils.training.recovery import RATE_AFTER_RETURN
+from utils.training.results import ResultsTable
+from utils.training.run_state import Run, restore_run, save_run
+from utils.training.setup import build_graph, freeze_rows, open_run_folder
+from utils.training.step import Stepper
+from utils.training.tasks import build_tasks, head_values, open_datasets, plan_turns
+from utils.training.update import Update
+from utils.validation import HeadTest, build_tests
+
+LOGGER = logging.getLogger("yolograph")
+
+
+def assemble(run: Run, world: World) -> Parts:
+    """Build everything that a run needs, and put it back to where the run was, if it was interrupted.
+
+    Raises:
+        DataError: the data are at fault.
+        ModelError: the model, the recipe or a checkpoint is at fault.
+        UsageError: an option does not fit the model.
+    """
+    options, hyp, device = run.options, run.hyp, world.device
+    if device.type == "cpu":
+        keep_freed_memory()
+    # A run goes on in the format that it began with, whatever the next machine would be faster in.
+    options.dtype = world.from_first_rank(lambda: training_format(device, options.dtype))
+    dtype = autocast_dtype(device, options.dtype)
+    torch.manual_seed(options.seed)
+    with world.first_rank_first():
+        data = load_data_config(options.data)
+        data = data.single_class() if options.single_cls else data
+        graph, datasets = build_graph(run, data)
+        validation = open_datasets(graph, data, "val", options.cache)
+    prepare_graph(graph, run, world)
+    if options.batch_size == -1:
+        options.batch_size = fitting_batch_size(graph, datasets, run, world, dtype)
+    turns = plan_turns(datasets, hyp, options.batch_size)
+    tasks = build_tasks(graph, datasets, hyp, options, world, turns)
+    # The weights of a new model are the same everywhere; what is drawn from here on is not.
+    torch.manual_seed(options.seed + world.rank)
+    rates = Rates(hyp, turns.rounds, run.length, options.batch_size)
+    rates.factor_of_run = RATE_AFTER_RETURN**run.progress.returns
+    decay = hyp["weight_decay"] * options.batch_size * rates.full_accumulation / hyp["nominal_batch"]
+    factors = parameter_factors(graph, head_values(graph, hyp["lr_factors"], "lr_factors"))
+    optimizer = build_optimizer(graph, hyp, decay, factors)
+    ema = ModelEma(graph, hyp["ema_decay"], hyp["ema_tau"])
+    if options.sync_bn:
+        # Behind the copy for the average, which keeps plain norms.
+        synchronise_norms(graph, world)
+    update = Update(optimizer, ema, hyp["clip_norm"], LossScale(device) if dtype is torch.float16 else None)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    balance = build_balance(graph, hyp, parameters, options.seed).to(device)
+    retry = MemoryRetry()
+    scale = MultiScale(options.img_size[0], graph.stride, options.seed) if options.multi_scale else None
+    loggers = open_loggers(options.loggers if world.rank == 0 else ["none"])
+    is_new = run.checkpoint is None
+    open_run_folder(run, world)
+    remember_run(run.folder, world)
+    parts = Parts(
+        world=world,
+        device=device,
+        dtype=dtype,
+        graph=graph,
+        tasks=tasks,
+        tests=build_validation(graph, validation, options, world),
+        fitness_weights=head_values(graph, hyp["fitness"], "fitness"),
+        turns=turns,
+        rates=rates,
+        optimizer=optimizer,
+        ema=ema,
+        update=update,
+        balance=balance,
+        retry=retry,
+        stepper=Stepper(graph, tasks, update, balance, world, device, dtype, retry, scale),
+        health=Health(graph, tasks, world, dtype, run.folder),
+        meter=LossMeter(tasks, device),
+        table=ResultsTable(run.folder / "results.csv", run.progress.epochs_done),
+        loggers=loggers,
+    )
+    restore_run(run, parts)
+    if options.compile:
+        compile_graph(graph)
+    parts.open_streams(run.progress.epochs_done * turns.rounds + run.progress.rounds_done)
+    introduce(run, parts)
+    loggers.start(run.folder, options, hyp, None if is_new else run.progress.epochs_done)
+    if is_new:
+        # So that a run that is killed in its first epoch can be resumed, and one that diverges there go back.
+        save_run(run, parts)
+        if world.rank == 0 and not options.noplots:
+            draw_labels(tasks, run.folder)
+    return parts
+
+
+def prepare_graph(graph: Graph, run: Run, world: World) -> None:
+    """Bring a new model to where and how it is trained."""
+    options = run.options
+    freeze_rows(graph, options.freeze)
+    if run.hyp["bn"] == "frozen":
+        graph.freeze_norms()
+    graph.to(world.device).to(memory_format=torch.channels_last)
+    graph.recompute = options.recompute
+
+
+def fitting_batch_size(
+    graph: Graph, datasets: Mapping[str, TaskDataset], run: Run, world: World, dtype: torch.dtype | None
+) -> int:
+    """Return the batch size of all processes together that fills the wanted share of the memory."""
+    options = run.options
+    size = round_up_to_stride(options.img_size[0], graph.stride)
+    sizes = input_sizes(graph, datasets, size)
+    if options.multi_scale:
+        largest = int(size * GREATEST) // graph.stride * graph.stride + graph.stride
+        sizes = {name: (largest, largest) if "boxes" in graph.heads[name].targets else s for name, s in sizes.items()}
+    sharing = world.size if world.device.type == "cpu" else 1
+    found = largest_batch_size(graph, sizes, run.hyp, options.memory_share, dtype, sharing)
+    # Every process measures its own device; the smallest one decides.
+    return min(world.gather_objects(found)) * world.size
+
+
+def build_validation(
+    graph: Graph, datasets: Mapping[str, TaskDataset], options: argparse.Namespace, world: World
+) -> dict[str, HeadTest]:
+    """Return the validation of every head, at the sizes and batch size that the options give."""
+    size = options.img_size[-1]
+    per_process = max(options.batch_size // world.size, 1)
+    return build_tests(
+        graph, datasets, size, options.base_size or size, per_process, options.workers, share=world.share
+    )
+
+
+def introduce(run: Run, parts: Parts) -> None:
+    """Say in one line what is about to be trained."""
+    several = f" in {parts.world.size} processes" if parts.world.size > 1 else ""
+    LOGGER.info(
+        "%s on %s%s in %s: %s; %d batches per epoch, results in %s",
+        parts.graph.spec.source,
+        parts.device,
+        several,
+        run.options.dtype,
+        ", ".join(f"{task.name} {len(task.dataset)} images" for task in parts.tasks),
+        parts.turns.rounds,
+        run.folder,
+    )
