@@ -95,6 +95,8 @@ def train_epoch(run: Run, parts: Parts, epoch: int, stop: StopRequest) -> None:
             parts.health.add(record)
             progress.rounds_done += count
             run.take_time()
+            if run.options.time is not None and is_first_tenth(run, rounds, count):
+                fit_into_time(run, parts)
             if parts.health.is_due:
                 parts.health.read()
                 if parts.health.is_beyond_hope:
@@ -115,6 +117,8 @@ def results_of_training(run: Run, parts: Parts, epoch: int) -> Row:
     row = {"epoch": epoch, "train_seconds": run.progress.train_seconds, "lr": parts.rates.last_rate(epoch)}
     for name, losses in parts.meter.means().items():
         row |= {f"train/{name}_{part}": value for part, value in losses.items()}
+    if parts.balance.state_dict():
+        row |= {f"weight/{name}": float(factor) for name, factor in parts.balance.factors().items()}
     return row
 
 
@@ -163,9 +167,8 @@ def finish_epoch(run: Run, parts: Parts, row: Row) -> None:
         parts.table.add(row)
         parts.loggers.log(row, epoch)
     save_run(run, parts, is_best, options.save_period > 0 and epoch % options.save_period == 0)
-    for task in parts.tasks:
-        for message in task.new_skips():
-            LOGGER.warning("skipped: %s", message)
+    for message in parts.world.messages_of_all([text for task in parts.tasks for text in task.new_skips()]):
+        LOGGER.warning("skipped: %s", message)
     if progress.stopped_early:
         LOGGER.info(
             "stopping early: no better result since epoch %d (patience %d)", progress.best_epoch, options.patience
@@ -176,11 +179,18 @@ def fit_into_time(run: Run, parts: Parts) -> None:
     """Let the number of epochs, and with it the learning rate, follow from the time that is left."""
     before = run.progress.epochs
     # By the first process's clock, because all have to come to the same number.
-    length = parts.world.from_first_rank(lambda: run.length_within(run.options.time))
+    done = run.progress.epochs_done + run.progress.rounds_done / parts.turns.rounds
+    length = parts.world.from_first_rank(lambda: run.length_within(run.options.time, done))
     run.progress.length, run.progress.epochs = length.state(), length.epochs
     parts.rates.length = length
     if length.epochs != before:
         LOGGER.info("%d epochs fit into %g hours", length.epochs, run.options.time)
+
+
+def is_first_tenth(run: Run, rounds: int, count: int) -> bool:
+    """Return whether the step of ``count`` rounds that was just made ends the first tenth of the first epoch."""
+    done = run.progress.rounds_done
+    return run.progress.epochs_done == 0 and done - count < rounds / 10 <= done
 
 
 def say_how_it_went(run: Run, parts: Parts) -> None:

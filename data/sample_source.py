@@ -18,6 +18,8 @@ class SampleSource(Protocol):
     def load(self, index: int, long_side: int | None = None) -> Sample:
         """Return sample ``index`` with its image's longer side at ``long_side`` pixels; None gives the native size.
 
+        The image may be a read-only view of a cache; labels and masks belong to the caller.
+
         Raises:
             DataError: its files cannot be read.
         """

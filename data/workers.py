@@ -141,7 +141,8 @@ class WorkerPool:
             _living.update(self._processes)
             if handler is not None:
                 # DataLoader's own would raise in the middle of whatever the main process does when a worker ends.
-                signal.signal(signal.SIGCHLD, handler)
+                is_torchs = getattr(handler, "__module__", "") == torch.utils.data._utils.signal_handling.__name__
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs else handler)
 
     def _make_loader(self) -> DataLoader:
         return DataLoader(

@@ -2,8 +2,8 @@
 
 ``python -m models.checkpoint info FILE`` says what is in a file, ours or official.
 
-Tensor names: ``model/NAME``, ``ema/NAME``, ``optimizer/KEY/NAME``, ``criterion/HEAD/NAME``, ``balance/NAME``, ``update/NAME``,
-``meter/HEAD``, ``rng/RANK/GENERATOR``.
+Tensor names: ``model/NAME``, ``ema/NAME``, ``optimizer/KEY/NAME``, ``criterion/HEAD/NAME``, ``balance/NAME``,
+``update/NAME``, ``meter/HEAD``, ``image_weights/HEAD/PASS``, ``rng/RANK/GENERATOR``.
 """
 
 from __future__ import annotations

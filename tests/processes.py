@@ -1,4 +1,4 @@
-"""Runs a function in several processes that form one world, as torchrun would start them."""
+"""Runs a function in several processes, as torchrun would start them, without the seconds that each start takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-PRELOADED = ["torch", "torchvision.ops", "pytest", "yaml", "models.graph", "utils.distributed", "utils.validation"]
+PRELOADED = ["torch", "torchvision.ops", "pytest", "yaml", "models.graph", "train"]
 PATIENCE = 120.0
 
 
@@ -35,10 +35,22 @@ class Ended:
 
 
 def in_processes(count: int, work: Callable[..., Any], *arguments: Any, machines: int = 1) -> list[Ended]:
-    """Call ``work(world, *arguments)`` in so many processes, and return by rank how they ended.
+    """Call ``work(world, *arguments)`` in so many processes that form one world; see ``commands``."""
+    return commands(count, _in_world, work, arguments, machines=machines)
+
+
+def _in_world(work: Callable[..., Any], arguments: tuple) -> Any:
+    from utils.distributed import start_world
+
+    with start_world("cpu") as world:
+        return work(world, *arguments)
+
+
+def commands(count: int, work: Callable[..., Any], *arguments: Any, machines: int = 1) -> list[Ended]:
+    """Call ``work(*arguments)`` as a command in so many processes, and return by rank how they ended.
 
     Args:
-        count: number of processes.
+        count: number of processes; one alone has nothing of torchrun's.
         work: a function that can be imported.
         machines: how many machines the processes believe to be on.
     """
@@ -60,6 +72,8 @@ def in_processes(count: int, work: Callable[..., Any], *arguments: Any, machines
             "MASTER_PORT": store.port,
             "TORCHELASTIC_USE_AGENT_STORE": True,
         }
+        if count == 1:
+            environment = {}
         ours, theirs = context.Pipe()
         process = context.Process(target=_live, args=(theirs, environment, work, arguments), daemon=True)
         process.start()
@@ -94,21 +108,16 @@ def _last_words(connection: Connection) -> tuple[Any, str]:
 def _live(connection: Connection, environment: dict[str, Any], work: Callable[..., Any], arguments: tuple) -> None:
     import torch
 
-    from utils.distributed import start_world
     from utils.errors import run_command
 
     torch.set_num_threads(1)
     os.environ.update({name: str(value) for name, value in environment.items()})
     results: list[Any] = []
 
-    def main() -> None:
-        with start_world("cpu") as world:
-            results.append(work(world, *arguments))
-
     stderr, code = io.StringIO(), 0
     with contextlib.redirect_stderr(stderr):
         try:
-            run_command(main)
+            run_command(lambda: results.append(work(*arguments)))
         except SystemExit as end:
             code = int(end.code or 0)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import signal
@@ -14,8 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import train
 from models.checkpoint import load_checkpoint
 from tests.conftest import REPO, write_tiny_set
+from tests.processes import commands
 
 # Two heads on rows of their own, without dropout, whose draws belong to a process.
 TWO_HEADS = """
@@ -45,36 +48,34 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(arguments: str, processes: int, torchrun: str = "--standalone") -> list[str]:
-    """Return the command line of a run in so many processes."""
-    data = "" if "--resume" in arguments else f"--data tiny/tiny.yaml {OPTIONS} "
-    start = ["-m", "torch.distributed.run", *torchrun.split(), "--nproc_per_node", str(processes)]
-    return [sys.executable, *(start if processes > 1 else []), str(REPO / "train.py"), *(data + arguments).split()]
+def train_in(folder: str, arguments: list[str]) -> None:
+    os.chdir(folder)
+    with open("output.txt", "w") as output, contextlib.redirect_stdout(output):
+        train.main(arguments)
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
+def line(arguments: str) -> list[str]:
+    """Return a command line in full."""
+    return arguments.split() if "--resume" in arguments else f"--data tiny/tiny.yaml {OPTIONS} {arguments}".split()
 
 
-def start(folder: Path, arguments: str, processes: int, torchrun: str = "--standalone") -> subprocess.Popen[str]:
+def run(folder: Path, arguments: str, processes: int) -> None:
+    """Train to the end in so many processes."""
+    ended = commands(processes, train_in, str(folder), line(arguments))
+    assert [entry.exit_code for entry in ended] == [0] * processes, "\n".join(entry.stderr for entry in ended)
+
+
+def start(folder: Path, arguments: str, torchrun: str = "--standalone") -> subprocess.Popen[str]:
+    """Start torchrun itself, with two processes."""
+    launcher = ["-m", "torch.distributed.run", *torchrun.split(), "--nproc_per_node", "2"]
     return subprocess.Popen(
-        command(arguments, processes, torchrun),
+        [sys.executable, *launcher, str(REPO / "train.py"), *line(arguments)],
         cwd=folder,
-        env=environment(),
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def run(folder: Path, arguments: str, processes: int, torchrun: str = "--standalone") -> tuple[int, str]:
-    """Run to the end; return exit code and all output."""
-    process = start(folder, arguments, processes, torchrun)
-    try:
-        output, _ = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-    return process.returncode, output
 
 
 def tensors(folder: Path, name: str) -> dict[str, torch.Tensor]:
@@ -126,8 +127,7 @@ def assert_same_run(folder: Path, name: str, other: str) -> None:
 def test_two_processes_give_the_weights_of_one(bn: str, arguments: str, folder: Path) -> None:
     (folder / "hyp.yaml").write_text(RECIPE % bn)
     for processes, name in ((1, "one"), (2, "two")):
-        code, output = run(folder, f"{arguments} --epochs 2 --name {name}", processes)
-        assert code == 0, output[-3000:]
+        run(folder, f"{arguments} --epochs 2 --name {name}", processes)
     one, two = tensors(folder, "one"), tensors(folder, "two")
     assert one.keys() == two.keys()
     for key, value in one.items():
@@ -140,9 +140,8 @@ def test_two_processes_give_the_weights_of_one(bn: str, arguments: str, folder: 
 
 def test_a_process_killed_by_the_system_changes_nothing(folder: Path) -> None:
     arguments = "--batch-size 4 --epochs 6"
-    code, output = run(folder, f"{arguments} --name whole", 2)
-    assert code == 0, output[-3000:]
-    process = start(folder, f"{arguments} --name killed", 2, "--standalone --max-restarts 2")
+    run(folder, f"{arguments} --name whole", 2)
+    process = start(folder, f"{arguments} --name killed", "--standalone --max-restarts 2")
     wait_for(lambda: len(results(folder, "killed")) >= 2, process)
     os.kill(children(process.pid)[1], signal.SIGKILL)
     output, _ = process.communicate(timeout=PATIENCE)
@@ -154,25 +153,20 @@ def test_a_process_killed_by_the_system_changes_nothing(folder: Path) -> None:
 
 def test_a_signal_to_torchrun_saves_and_the_run_goes_on_to_the_bit(folder: Path) -> None:
     arguments = "--batch-size 4 --epochs 6"
-    code, output = run(folder, f"{arguments} --name whole", 2)
-    assert code == 0, output[-3000:]
-    process = start(folder, f"{arguments} --name stopped", 2)
+    run(folder, f"{arguments} --name whole", 2)
+    process = start(folder, f"{arguments} --name stopped")
     wait_for(lambda: len(results(folder, "stopped")) >= 2, process)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=PATIENCE)
     assert output.count("error: stopped in epoch") == 1, output[-3000:]
     assert len(results(folder, "stopped")) < 6
-    code, output = run(folder, "--resume runs/train/stopped", 2)
-    assert code == 0, output[-3000:]
+    run(folder, "--resume runs/train/stopped", 2)
     assert_same_run(folder, "stopped", "whole")
 
 
 def test_a_mistake_is_told_once(folder: Path) -> None:
-    code, output = run(folder, "--epochs 0", 2)
-    assert code != 0 and output.count("--epochs must be 1 or more") == 1, output
     (folder / "tiny/labels/train/003.txt").write_text("0 0.5 0.5 x 0.1\n")
-    code, output = run(folder, "--epochs 1 --batch-size 4", 2)
-    spoken = [line for line in output.splitlines() if line.startswith("error:")]
-    assert code != 0 and len(spoken) == 1 and "003.txt" in spoken[0], output
-    assert "exitcode  : 3" in output, "torchrun's summary has the code of the kind"
-    assert "[rank" not in output, "no process shows a traceback"
+    ended = commands(2, train_in, str(folder), line("--epochs 1 --batch-size 4"))
+    assert [entry.exit_code for entry in ended] == [3, 3]
+    spoken = [text for entry in ended for text in entry.stderr.splitlines() if "error" in text.lower()]
+    assert len(spoken) == 1 and "003.txt" in spoken[0]

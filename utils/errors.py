@@ -7,6 +7,9 @@ import errno
 import sys
 from collections.abc import Callable, Iterable
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed", "bad_alloc")
+"""What messages say that are about memory."""
+
 
 class YolographError(Exception):
     """A job cannot go on for a reason the user can mend; the message is one sentence with the file and the mend."""
@@ -97,7 +100,10 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(RunError.exit_code)
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Return whether Python or PyTorch ran out of memory; PyTorch has no class of its own for the CPU's."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether Python, PyTorch or one of its libraries could not get the memory that it asked for."""
+    # PyTorch has an error class of its own for GPUs only.
     text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in text for sign in NO_MEMORY)
+    )

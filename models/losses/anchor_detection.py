@@ -35,7 +35,9 @@ class AnchorTargets:
 
     def to(self, device: torch.device) -> AnchorTargets:
         """Return the targets on ``device``."""
-        return AnchorTargets([level.to(device) for level in self.levels], self.normalizers.to(device, non_blocking=True))
+        return AnchorTargets(
+            [level.to(device) for level in self.levels], self.normalizers.to(device, non_blocking=True)
+        )
 
 
 class AnchorDetectionCriterion(Criterion):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint, save_checkpoint
 from tests.processes import in_processes, results_of
-from utils.distributed import LostProcess, World, find_restarted_run, remember_run, spoken_once, start_world
+from utils.distributed import World, find_restarted_run, remember_run, spoken_once, start_world
 from utils.distributed.gradients import GradientExchange
 from utils.distributed.meeting import _welcome, is_later_start
 from utils.distributed.place import Place, own_device, read_place
@@ -365,7 +365,3 @@ def test_torchrun_remembers_the_run_of_its_job(tmp_path: Path) -> None:
     mine = write_run(tmp_path, "mine", 400, 2)
     write_run(tmp_path, "of somebody else", 10, 1)
     assert results_of(2, remember_and_find, str(tmp_path)) == [mine, mine]
-
-
-def test_lost_processes_are_run_errors() -> None:
-    assert LostProcess.exit_code == 1

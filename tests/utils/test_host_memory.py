@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -21,10 +23,10 @@ def test_the_peak_covers_what_was_held() -> None:
 def test_progress_is_shown_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_memory, "resource", None)
     assert peak_host_memory() is None
-    meter = LossMeter([])
-    meter.names["detect"] = ("box", "obj")
+    head = SimpleNamespace(loss_names=("box", "obj"))
+    meter = LossMeter([SimpleNamespace(name="detect", head=head)], torch.device("cpu"))
     meter.add({"detect": torch.tensor([1.0, 3.0])})
     meter.add({"detect": torch.tensor([2.0, 5.0])})
-    with progress_bar(2, 1, 1) as bar:
+    with progress_bar(0, 2, 1, 1, hidden=False) as bar:
         show_losses(bar, meter, torch.device("cpu"))
         assert bar.postfix == "detect [box 1.5000 obj 4.0000]"

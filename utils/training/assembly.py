@@ -71,7 +71,7 @@ def assemble(run: Run, world: World) -> Parts:
     tasks = build_tasks(graph, datasets, hyp, options, world, turns)
     # The weights of a new model are the same everywhere; what is drawn from here on is not.
     torch.manual_seed(options.seed + world.rank)
-    rates = Rates(hyp, turns.rounds, run.length, options.batch_size)
+    rates = Rates(hyp, turns.rounds, run.length, options.batch_size, options.epochs)
     rates.factor_of_run = RATE_AFTER_RETURN**run.progress.returns
     decay = hyp["weight_decay"] * options.batch_size * rates.full_accumulation / hyp["nominal_batch"]
     factors = parameter_factors(graph, head_values(graph, hyp["lr_factors"], "lr_factors"))

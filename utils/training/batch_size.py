@@ -14,7 +14,7 @@ from data.dataset import TaskDataset
 from data.samples import Batch
 from models.graph import Graph
 from models.heads.base import Head
-from utils.training.memory_retry import is_out_of_memory
+from utils.errors import is_out_of_memory
 from utils.training.peak_memory import free_memory, peak_memory
 from utils.training.tasks import crop_size
 

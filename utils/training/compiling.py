@@ -70,7 +70,6 @@ def _why_not(graph: Graph, error: Exception) -> str:
     needed = "Triton and a C compiler such as gcc" if on_gpu else "a C++ compiler such as g++"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[0] if lines else type(error).__name__
-    return (
-        f"--compile: the model could not be compiled ({reason}) and runs without; it takes {needed}, "
-        "or leave --compile out"
-    )
+    # Code that cannot be captured is no fault of the machine's.
+    mend = "" if isinstance(error, torch._dynamo.exc.Unsupported) else f"it takes {needed}, or "
+    return f"--compile: the model could not be compiled ({reason}) and runs without; {mend}leave --compile out"

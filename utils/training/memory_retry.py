@@ -7,18 +7,9 @@ import logging
 
 import torch
 
-from utils.errors import RunError
+from utils.errors import RunError, is_out_of_memory
 
 LOGGER = logging.getLogger("yolograph")
-SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed", "bad_alloc")
-"""What messages of PyTorch and its libraries say that have no error class of their own for it."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether Python, PyTorch or one of its libraries could not get the memory that it asked for."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
 
 
 class MemoryRetry:

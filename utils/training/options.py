@@ -9,6 +9,7 @@ from typing import Any
 from utils.devices import DTYPES
 from utils.errors import UsageError
 from utils.image_size import require_possible_sizes
+from utils.loggers import LOGGER_NAMES
 
 EPILOG = """examples:
   python train.py --cfg yolov5n_multitask.yaml --data embedded.yaml --img-size 256 --epochs 20
@@ -42,6 +43,8 @@ def parse_train_options(arguments: Sequence[str] | None = None) -> argparse.Name
         raise UsageError(
             f"--batch-size must be 1 or more, or -1 for what fits into the memory, but is {options.batch_size}"
         )
+    if options.evolve is not None and options.evolve < 0:
+        raise UsageError(f"--evolve must be 1 trial or more, but is {options.evolve}")
     if options.time is not None and not options.time > 0:
         raise UsageError(f"--time must be a number of hours above 0, but is {options.time}")
     if not 0 < options.memory_share <= 1:
@@ -211,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--loggers",
         nargs="+",
+        choices=(*LOGGER_NAMES, "none"),
         metavar="NAME",
         help="where results go besides results.csv: tensorboard, mlflow, wandb, or none "
         "(default: tensorboard if it is installed)",

@@ -17,8 +17,9 @@ class Rates:
     Args:
         hyp: the recipe.
         rounds: rounds per epoch; in a round every task gives one batch.
-        length: of the run.
+        length: of the run; a deadline may set it anew.
         batch_size: images per batch.
+        planned_epochs: length that was asked for, by which the warm-up is bounded.
 
     Attributes:
         warmup: rounds of warm-up.
@@ -26,11 +27,13 @@ class Rates:
         factor_of_run: by which all learning rates are multiplied; below 1 after a run went back to a good state.
     """
 
-    def __init__(self, hyp: Mapping[str, Any], rounds: int, length: RunLength, batch_size: int) -> None:
+    def __init__(
+        self, hyp: Mapping[str, Any], rounds: int, length: RunLength, batch_size: int, planned_epochs: int
+    ) -> None:
         self.hyp, self.rounds, self.length, self.batch_size = hyp, rounds, length, batch_size
         wanted = max(round(hyp["warmup_epochs"] * rounds), hyp["warmup_min"]) if hyp["warmup_epochs"] > 0 else 0
         # A short run would otherwise end inside its warm-up.
-        self.warmup = min(wanted, rounds * length.epochs // 4)
+        self.warmup = min(wanted, rounds * planned_epochs // 4)
         self.full_accumulation = accumulation(batch_size, int(hyp["nominal_batch"]))
         self.factor_of_run = 1.0
         self.factor = cosine_factor if hyp["schedule"] == "cosine" else linear_factor

@@ -118,10 +118,10 @@ class Run:
         """How long the run is and where on its schedule it is."""
         return RunLength.from_state(self.progress.length, self.progress.epochs)
 
-    def length_within(self, hours: float) -> RunLength:
+    def length_within(self, hours: float, epochs_done: float) -> RunLength:
         """Return the length that suits a run of so many hours, by the time that its epochs have taken so far."""
         length = self.length
-        length.fit(hours, self.progress.epochs_done, self.progress.seconds)
+        length.fit(hours, epochs_done, self.progress.seconds)
         return length
 
     def validates_after(self, epoch: int) -> bool:
@@ -354,7 +354,7 @@ def return_to_last_good(run: Run, parts: Parts) -> None:
     Raises:
         ModelError: the checkpoint cannot be read.
     """
-    _put_back(load_resumable(run.weights_folder / LAST), parts)
+    _put_back(parts.world.from_first_rank(lambda: load_resumable(run.weights_folder / LAST)), parts)
 
 
 def _put_back(checkpoint: Checkpoint, parts: Parts) -> None:

@@ -21,7 +21,7 @@ from utils.distributed import World, find_restarted_run
 from utils.errors import DataError, ModelError, UsageError, did_you_mean
 from utils.files import atomic_write, increment_run_folder
 from utils.image_size import round_up_to_stride
-from utils.recipe import load_recipe
+from utils.recipe import chosen_recipe
 from utils.training.health import REPORT
 from utils.training.options import given_options
 from utils.training.run_state import BEST, LAST, PREVIOUS, Progress, Run, resume_run
@@ -47,7 +47,8 @@ def prepare_run(options: argparse.Namespace, hyp: dict[str, Any] | None, world: 
     if resume is None and world.is_restarted and (restarted := find_restarted_run(options, world)) is not None:
         resume = str(restarted)
     if resume is not None:
-        run = resume_run(resume, options.project)
+        # Read by the first process, because other machines need not see its disk.
+        run = world.from_first_rank(lambda: resume_run(resume, options.project))
         _take_machine_options(run, options)
         done = run.progress
         LOGGER.info(
@@ -58,13 +59,7 @@ def prepare_run(options: argparse.Namespace, hyp: dict[str, Any] | None, world: 
             f" and {done.rounds_done} rounds" if done.rounds_done else "",
         )
         return run
-    hyp = load_recipe(options.hyp) if hyp is None else hyp
-    if options.label_smoothing is not None:
-        hyp["label_smoothing"] = options.label_smoothing
-    if options.linear_lr:
-        hyp["schedule"] = "linear"
-    if options.optimizer:
-        hyp["optimizer"] = options.optimizer
+    hyp = chosen_recipe(options) if hyp is None else hyp
     return Run(Path(), options, hyp, Progress(epochs=options.epochs))
 
 
@@ -97,6 +92,7 @@ def _make_run_folder(run: Run) -> None:
     run.folder = increment_run_folder(run.options.project, run.options.name, run.options.exist_ok)
     run.weights_folder.mkdir(exist_ok=True)
     stale = [run.weights_folder / name for name in (LAST, PREVIOUS, BEST)]
+    stale += run.weights_folder.glob("epoch*.safetensors")
     stale += [run.folder / name for name in ("results.csv", "transfer.txt", REPORT)]
     if any(path.is_file() for path in stale):
         LOGGER.info("%s: the checkpoints and results of the run before are replaced", run.folder)

@@ -14,6 +14,7 @@ from models.graph import Graph
 from models.heads.base import Targets
 from models.row_use import parameter_users
 from utils.distributed import World
+from utils.errors import RunError, is_out_of_memory
 from utils.flat_tensors import flat, spread
 from utils.training.balance import Balance
 from utils.training.health import StepRecord
@@ -88,19 +89,19 @@ class Stepper:
         """
         self.steps += 1
         statistics = self._flat_statistics()
-        work = self._cut(batches)
-        totals, images, flags_of_all = self._share_totals(work, batches, flags)
+        shared = None
         active = [task for task in self.tasks if batches[task.name]]
         while True:
             try:
+                work = self._cut(batches)
+                # Once: it is an exchange with the other processes, and pieces do not change it.
+                shared = shared or self._share_totals(work, batches, flags)
+                totals, images, flags_of_all = shared
                 sums, gradients = self._accumulate(work, totals, images)
                 break
             except (RuntimeError, MemoryError) as error:
-                largest = max(len(micro.batch) for micro in work)
-                self.retry.on_failure(error, largest)
-                self._forget_gradients()
+                self._cut_smaller(error, batches)
                 self._take_statistics_back(statistics, torch.ones((), device=self.device))
-            work = self._cut(batches)
         sums = self._reduce(sums, gradients, active)
         left_out = self.update.apply()
         self._take_statistics_back(statistics, left_out)
@@ -109,6 +110,21 @@ class Stepper:
         self._forget_gradients()
         ids = {name: [file for batch in listed for file in batch.ids] for name, listed in batches.items()}
         return StepRecord(self.steps, sums, self.update.bad, ids, batches), flags_of_all
+
+    def _cut_smaller(self, error: Exception, batches: Mapping[str, list[Batch]]) -> None:
+        """Let a step be made again in smaller pieces, if it was the memory that did not suffice.
+
+        Raises:
+            RunError: no smaller pieces are possible.
+        """
+        if self.world.synchronises_norms and is_out_of_memory(error):
+            raise RunError(
+                "out of memory; BatchNorms of several processes (--sync-bn) need equal batches everywhere, so take a "
+                "smaller --batch-size or add --recompute, then --resume"
+            ) from None
+        images = max(len(batch) for listed in batches.values() for batch in listed)
+        self.retry.on_failure(error, -(-images // self.retry.pieces))
+        self._forget_gradients()
 
     def _cut(self, batches: Mapping[str, list[Batch]]) -> list[MicroBatch]:
         """Return the work of a step in its order: tasks take turns, or follow each other where they are kept apart."""

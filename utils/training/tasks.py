@@ -139,7 +139,10 @@ def build_tasks(
         if on_device:
             loader = build_device_loader(dataset, transform, options.batch_size, options.seed, world.device, **placed)
         else:
-            dataset.reserve_memory(size if finds_objects else None)
+            if finds_objects:
+                dataset.reserve_memory(size)
+            else:
+                dataset.reserve_memory(None, largest=transform.largest_side)
             placed["rect"] = (size, graph.stride) if options.rect and finds_objects else None
             loader = build_train_loader(dataset, transform, options.batch_size, options.workers, options.seed, **placed)
         if options.precise_bn and on_device:
@@ -176,11 +179,10 @@ def _fits_on_device(
 ) -> bool:
     """Return whether all pictures can be kept on the device, and say so where they cannot."""
     needed = sum(device_bytes(dataset, transforms[name]) for name, dataset in datasets.items())
-    reason = why_not_on_device(needed, world.device)
-    if reason is None:
-        return True
-    LOGGER.warning("%s", reason)
-    return False
+    reasons = [reason for reason in world.gather_objects(why_not_on_device(needed, world.device)) if reason]
+    if reasons:
+        LOGGER.warning("%s", reasons[0])
+    return not reasons
 
 
 def crop_size(sizes: np.ndarray, long_side: int, stride: int) -> tuple[int, int]:

@@ -51,9 +51,14 @@ def make(tiles: list[Sample], centre: tuple[int, int], matrix: np.ndarray, scale
     return mosaic(tiles.__getitem__, range(4), centre, side, matrix, scale)
 
 
-def reference(tiles: list[Sample], centre: tuple[int, int], draw: AffineDraw, side: int) -> Sample:
-    """The plain form: paste all four tiles on the whole canvas, then warp the canvas, three channels at a time."""
+def reference(tiles: list[Sample], centre: tuple[int, int], draw: AffineDraw, side: int) -> tuple[Sample, np.ndarray]:
+    """The plain form: paste all four tiles on the whole canvas, then warp the canvas, three channels at a time.
+
+    Returns:
+        The sample, and for each of its objects whether a pixel of its tile is seen.
+    """
     canvas, mask = np.full((2 * side, 2 * side, 3), 114, np.uint8), np.full((2 * side, 2 * side), 255, np.uint8)
+    origin = np.full((2 * side, 2 * side), 4, np.uint8)
     boxes, classes, keypoints = [], [], []
     for position, tile in enumerate(tiles):
         height, width = tile.image.shape[:2]
@@ -63,6 +68,7 @@ def reference(tiles: list[Sample], centre: tuple[int, int], draw: AffineDraw, si
             left, right = max(x, 0), min(x + width, 2 * side)
             canvas[row, left:right] = tile.image[row - y, left - x : right - x]
             mask[row, left:right] = tile.mask[row - y, left - x : right - x]
+            origin[row, left:right] = position
         boxes.append((tile.boxes + np.array([x, y, x, y], np.float32)).clip(0, 2 * side))
         points = tile.keypoints + np.array([x, y, 0], np.float32)
         points[((points[..., :2] < 0) | (points[..., :2] > 2 * side)).any(-1)] = 0
@@ -73,13 +79,16 @@ def reference(tiles: list[Sample], centre: tuple[int, int], draw: AffineDraw, si
     before = np.concatenate(boxes)
     after = warp_boxes(before, matrix, (side, side))
     keep = boxes_to_keep(before, after, draw.scale)
-    return Sample(
+    seen = np.unique(warp(origin, matrix[:rows], (side, side), flags=cv2.INTER_NEAREST, borderValue=4))
+    tile_of = np.repeat(np.arange(4), [len(tile.boxes) for tile in tiles])
+    sample = Sample(
         image=warp(canvas, matrix[:rows], (side, side), flags=cv2.INTER_LINEAR, borderValue=(114,) * 3),
         mask=warp(mask, matrix[:rows], (side, side), flags=cv2.INTER_NEAREST, borderValue=255),
         boxes=after[keep],
         classes=np.concatenate(classes)[keep],
         keypoints=warp_keypoints(np.concatenate(keypoints)[keep], matrix, (side, side)),
     )
+    return sample, np.isin(tile_of[keep], seen)
 
 
 DRAWS = st.builds(
@@ -96,15 +105,28 @@ DRAWS = st.builds(
 def test_it_equals_the_whole_canvas_warped(draw, centre, seed):
     sizes = [(48, 64), (64, 40), (64, 64), (20, 64)]
     tiles = [photo_tile(seed + i, *size) for i, size in enumerate(sizes)]
-    expected = reference(tiles, centre, draw, 64)
+    expected, seen = reference(tiles, centre, draw, 64)
     made = make(tiles, centre, affine_matrix(draw, (128, 128), (64, 64)), draw.scale, 64)
     difference = np.abs(made.image.astype(int) - expected.image)
     assert (difference > 1).mean() < 0.002, "a rounded coordinate may tip over at a hard edge, here and there"
     assert (made.mask != expected.mask).mean() < 0.01
-    # Objects of tiles that are not seen never are among those that are kept.
+    # The upright frame of a turned box may reach into the picture although nothing of its tile is seen there. Such
+    # objects are gone now; of a tile that is seen by less than a pixel they may be there or not.
+    if len(made.boxes) != len(expected.boxes):
+        found = np.abs(made.boxes[:, None] - expected.boxes[None]).max(-1).min(0) < 1e-3
+        assert (found | ~seen).all() and found.sum() == len(made.boxes)
+        return
     np.testing.assert_allclose(made.boxes, expected.boxes, atol=1e-3)
     np.testing.assert_array_equal(made.classes, expected.classes)
     np.testing.assert_allclose(made.keypoints, expected.keypoints, atol=1e-3)
+
+
+def test_an_object_whose_tile_is_not_seen_is_gone():
+    tiles = [photo_tile(1_000_000 + i, *size) for i, size in enumerate([(48, 64), (64, 40), (64, 64), (20, 64)])]
+    draw = AffineDraw(degrees=7.0, scale=1.875, translate=(0.625, 0.3984375))
+    expected, seen = reference(tiles, (40, 88), draw, 64)
+    made = make(tiles, (40, 88), affine_matrix(draw, (128, 128), (64, 64)), draw.scale, 64)
+    assert seen.sum() == len(made.boxes) == len(expected.boxes) - 1
 
 
 @given(st.integers(20, 60), st.integers(20, 60), st.floats(0.5, 1.6), st.floats(0.4, 0.6))

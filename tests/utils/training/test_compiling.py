@@ -129,6 +129,18 @@ def test_a_copy_for_averaging_is_not_compiled(tmp_path: Path) -> None:
     assert copy.deepcopy(graph)._compiled_call_impl is None
 
 
+def test_what_cannot_be_captured_runs_all_the_same(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    graph = build(tmp_path)
+    row = graph.model[1]
+    row.forward = torch.compiler.disable(row.forward)
+    compile_graph(graph, backend="eager")
+    images = torch.zeros((2, 3, 64, 64), dtype=torch.uint8)
+    assert set(graph(images)) == {"detect", "segment"}
+    said = [text for text in caplog.messages if text.startswith("--compile: ")]
+    assert len(said) == 1
+    assert said[0].endswith(" and runs without; leave --compile out")
+
+
 def test_recomputation_is_refused(tmp_path: Path) -> None:
     graph = build(tmp_path)
     graph.recompute = True

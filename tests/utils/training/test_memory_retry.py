@@ -8,8 +8,8 @@ import weakref
 import pytest
 import torch
 
-from utils.errors import RunError
-from utils.training.memory_retry import MemoryRetry, is_out_of_memory
+from utils.errors import RunError, is_out_of_memory
+from utils.training.memory_retry import MemoryRetry
 
 TOO_MUCH = 2**60
 

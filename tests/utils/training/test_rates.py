@@ -15,7 +15,7 @@ from utils.training.results import ResultsTable
 def test_warm_up_follows_the_published_example() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     hyp = {**DEFAULTS, "lrf": 1.0, "warmup_epochs": 1.0}
-    rates = Rates(hyp, rounds=1000, length=RunLength(300), batch_size=16)
+    rates = Rates(hyp, rounds=1000, length=RunLength(300), batch_size=16, planned_epochs=300)
     optimizer = build_optimizer(model, hyp, 0.0)
     assert rates.warmup == 1000
     published = [
@@ -33,7 +33,7 @@ def test_warm_up_follows_the_published_example() -> None:
 
 
 def test_rates_end_at_lrf_and_do_not_depend_on_the_past() -> None:
-    rates = Rates({**DEFAULTS, "lrf": 0.1}, rounds=10, length=RunLength(20), batch_size=64)
+    rates = Rates({**DEFAULTS, "lrf": 0.1}, rounds=10, length=RunLength(20), batch_size=64, planned_epochs=20)
     optimizer = build_optimizer(nn.Conv2d(3, 4, 3), DEFAULTS, 0.0)
     rates.apply(optimizer, 200)
     assert optimizer.param_groups[0]["lr"] == rates.rate(200) == pytest.approx(0.001)
@@ -42,7 +42,7 @@ def test_rates_end_at_lrf_and_do_not_depend_on_the_past() -> None:
 
 
 def test_a_group_and_a_run_may_have_factors_of_their_own() -> None:
-    rates = Rates({**DEFAULTS, "warmup_epochs": 0.0}, rounds=10, length=RunLength(20), batch_size=64)
+    rates = Rates({**DEFAULTS, "warmup_epochs": 0.0}, rounds=10, length=RunLength(20), batch_size=64, planned_epochs=20)
     optimizer = build_optimizer(nn.Conv2d(3, 4, 3), DEFAULTS, 0.0, {"bias": 0.5})
     rates.factor_of_run = 0.5
     rates.apply(optimizer, 0)
@@ -51,7 +51,7 @@ def test_a_group_and_a_run_may_have_factors_of_their_own() -> None:
 
 
 def test_warm_up_of_a_short_run_ends_within_it() -> None:
-    rates = Rates(DEFAULTS, rounds=5, length=RunLength(8), batch_size=16)
+    rates = Rates(DEFAULTS, rounds=5, length=RunLength(8), batch_size=16, planned_epochs=8)
     assert rates.warmup == 10
     assert rates.accumulate(0) == 1
     assert rates.accumulate(10) == rates.full_accumulation == 4
