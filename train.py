@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
-from utils.distributed import spoken_once, start_world
+from utils.distributed import World, spoken_once, start_world
 from utils.errors import StoppedRun, run_command
 from utils.logging import start_logging
 from utils.search.evolve import evolve
@@ -54,8 +54,9 @@ def train(
         DivergedError: losses were not finite again and again.
     """
     with start_world(options.device) as world, StopRequest() as stop:
-        run = prepare_run(options, hyp, world)
-        parts = assemble(run, world)
+        with stopping_at_once(stop, world):
+            run = prepare_run(options, hyp, world)
+            parts = assemble(run, world)
         try:
             while not run.progress.is_finished:
                 epoch = run.progress.epochs_done + 1
@@ -95,16 +96,17 @@ def train_epoch(run: Run, parts: Parts, epoch: int, stop: StopRequest) -> None:
             parts.health.add(record)
             progress.rounds_done += count
             run.take_time()
-            if run.options.time is not None and is_first_tenth(run, rounds, count):
+            if run.options.time is not None and tells_of_time(run, rounds, count):
                 fit_into_time(run, parts)
-            if parts.health.is_due:
+            # Several processes have agreed on it before the step; one alone may look again.
+            stopping = stopping or (parts.world.size == 1 and stop.wanted)
+            if parts.health.is_due or saving or stopping:
+                # What is saved says how many steps were left out, too.
                 parts.health.read()
                 if parts.health.is_beyond_hope:
                     go_back_or_give_up(run, parts)
                 show_losses(bar, parts.meter, parts.device)
             bar.update(count)
-            # Several processes have agreed on it before the step; one alone may look again.
-            stopping = stopping or (parts.world.size == 1 and stop.wanted)
             if saving or stopping:
                 save_run(run, parts)
             if stopping:
@@ -129,8 +131,7 @@ def validate_epoch(run: Run, parts: Parts, epoch: int, stop: StopRequest) -> Row
         StoppedRun: a signal came; the run is saved as it was before the validation.
     """
     try:
-        # Several processes have to agree on when to stop, so that none waits for another's results.
-        with stop.at_once() if parts.world.size == 1 else nullcontext():
+        with stopping_at_once(stop, parts.world):
             parts.share_statistics()
             if run.options.precise_bn:
                 parts.make_statistics_precise(epoch, run.options.precise_bn)
@@ -187,10 +188,10 @@ def fit_into_time(run: Run, parts: Parts) -> None:
         LOGGER.info("%d epochs fit into %g hours", length.epochs, run.options.time)
 
 
-def is_first_tenth(run: Run, rounds: int, count: int) -> bool:
-    """Return whether the step of ``count`` rounds that was just made ends the first tenth of the first epoch."""
+def tells_of_time(run: Run, rounds: int, count: int) -> bool:
+    """Return whether the step of ``count`` rounds that was just made is the run's first, or ends its first tenth."""
     done = run.progress.rounds_done
-    return run.progress.epochs_done == 0 and done - count < rounds / 10 <= done
+    return run.progress.epochs_done == 0 and (done == count or done - count < rounds / 10 <= done)
 
 
 def say_how_it_went(run: Run, parts: Parts) -> None:
@@ -212,6 +213,11 @@ def say_how_it_went(run: Run, parts: Parts) -> None:
         progress.best_epoch,
         run.weights_folder,
     )
+
+
+def stopping_at_once(stop: StopRequest, world: World) -> AbstractContextManager[None]:
+    """Return a context in which a signal ends a process that is alone; several have to agree on when to stop."""
+    return stop.at_once() if world.size == 1 else nullcontext()
 
 
 def stopped_sentence(run: Run, epoch: int) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.multiprocessing
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from data.picture_store import write_all
 from data.sample_key import BatchKey, SampleKey
 from data.sample_source import SampleSource
 from data.sampler import ShapedBatch
@@ -22,6 +25,7 @@ from utils.errors import DataError, YolographError
 TrainTransform = Callable[[SampleSource, SampleKey, np.random.Generator], Sample]
 """``transform(dataset, key, rng) -> Sample``"""
 _LABELS = ("boxes", "classes", "valid", "keypoints")
+_PIXELS = ("images", "masks")
 Failure = tuple[type[YolographError], str]
 """An error as plain values: a kept exception would keep its traceback, and that the iterator and its workers."""
 
@@ -63,11 +67,11 @@ class Delivery:
     mask_shapes: list[tuple[int, int]] | tuple[()] = ()
 
     def __getstate__(self) -> dict:
-        labels = {}
-        if self.batch is not None:
-            labels = {name: value.numpy() for name in _LABELS if (value := getattr(self.batch, name)) is not None}
-        batch = None if self.batch is None else replace(self.batch, **dict.fromkeys(labels))
-        return {**self.__dict__, "batch": batch, "labels": labels}
+        labels, batch = {}, self.batch
+        if batch is not None:
+            labels = {name: value.numpy() for name in _LABELS if (value := getattr(batch, name)) is not None}
+            batch = replace(batch, **dict.fromkeys(labels), **{name: _shared(getattr(batch, name)) for name in _PIXELS})
+        return {**self.__dict__, "batch": batch, "labels": labels, "flat_masks": _shared(self.flat_masks)}
 
     def __setstate__(self, state: dict) -> None:
         labels = {name: torch.from_numpy(value) for name, value in state.pop("labels").items()}
@@ -93,6 +97,32 @@ class Delivery:
         flat = self.flat_masks.split([height * width for height, width in self.mask_shapes])
         masks = [mask.view(shape) for mask, shape in zip(flat, self.mask_shapes, strict=True)]
         return replace(self.batch, native_masks=masks)
+
+
+def _shared(tensor: Tensor | None) -> Tensor | None:
+    """Return a copy of a tensor in memory that travels to another process, where the system has memory without names.
+
+    Torch's own way maps a file of /dev/shm and copies into it: one fault per page makes it take twice as long, and
+    where /dev/shm is full it ends the process.
+    """
+    by_number = torch.multiprocessing.get_sharing_strategy() == "file_descriptor"
+    if tensor is None or not by_number or not hasattr(os, "memfd_create"):
+        return tensor
+    if tensor.numel() == 0:
+        # It may be cut from a whole batch, which has no reason to travel.
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+    pixels = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy()
+    file = os.memfd_create("yolograph")
+    try:
+        write_all(file, pixels, 0)
+    except OSError:
+        os.close(file)
+        return tensor
+    try:
+        storage = torch.UntypedStorage._new_shared_fd_cpu(file, pixels.nbytes)
+    finally:
+        os.close(file)
+    return torch.empty(0, dtype=tensor.dtype).set_(storage, tensor.storage_offset(), tensor.shape, tensor.stride())
 
 
 def pack(items: list[Made]) -> Delivery:

@@ -6,6 +6,8 @@ import hashlib
 import logging
 import os
 import shutil
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +16,15 @@ import numpy as np
 
 from data.label_cache import file_stamp
 from data.picture_store import PictureStore, remove_unused, stored_bytes
+from utils.host_memory import free_host_memory
 
 VERSION = 1
 SHARED_MEMORY = Path("/dev/shm")
 
 _MOST_OF_MEMORY = 0.8
+_MOST_OF_DISK = 0.95
+"""Shares of the free bytes; the rest is for what the run itself needs, batches in memory and checkpoints on a disk."""
+_open_stores: weakref.WeakSet[PictureStore] = weakref.WeakSet()
 _log = logging.getLogger("yolograph")
 
 
@@ -66,7 +72,10 @@ def open_store(where: str, folder: Path, name: StoreName, shapes: np.ndarray) ->
     Returns:
         The store; None, with a warning, where it cannot be made.
     """
-    return open_disk_store(folder, name, shapes) if where == "disk" else open_memory_store(name, shapes)
+    store = open_disk_store(folder, name, shapes) if where == "disk" else open_memory_store(name, shapes)
+    if store is not None:
+        _open_stores.add(store)
+    return store
 
 
 def open_disk_store(folder: Path, name: StoreName, shapes: np.ndarray) -> PictureStore | None:
@@ -84,7 +93,9 @@ def open_disk_store(folder: Path, name: StoreName, shapes: np.ndarray) -> Pictur
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_unused(name.outdated(folder))
-        if not _has_room(shutil.disk_usage(folder).free, shapes, path, f"the disk of {folder}"):
+        device = os.stat(folder).st_dev
+        free = _MOST_OF_DISK * shutil.disk_usage(folder).free - _promised(path, lambda other: other.device == device)
+        if not _has_room(free, shapes, path, f"the disk of {folder}"):
             return None
         return PictureStore(shapes, path)
     except OSError as error:
@@ -109,35 +120,42 @@ def open_memory_store(name: StoreName, shapes: np.ndarray) -> PictureStore | Non
     path = SHARED_MEMORY / f"{mine}{name}"
     try:
         remove_unused([old for old in SHARED_MEMORY.glob(f"{mine}*") if old != path])
-        free = _free_memory()
-        if free is not None and not _has_room(int(_MOST_OF_MEMORY * free), shapes, path, "memory"):
-            return None
-        total, filled = stored_bytes(shapes, path)
-        has_names = SHARED_MEMORY.is_dir() and total - filled <= shutil.disk_usage(SHARED_MEMORY).free
+        free = free_host_memory()
+        if free is not None:
+            spare = _MOST_OF_MEMORY * free - _promised(path, lambda other: other.path is None or _is_in_memory(other))
+            if not _has_room(spare, shapes, path, "memory"):
+                return None
+        has_names = SHARED_MEMORY.is_dir() and _fits_shared_memory(shapes, path)
         return PictureStore(shapes, path, remove_at_end=True) if has_names else PictureStore(shapes)
     except OSError as error:
         _log.warning("pictures are not cached in memory (%s); they are decoded each time", error.strerror)
         return None
 
 
-def _has_room(free: int, shapes: np.ndarray, path: Path, where: str) -> bool:
+def _has_room(free: float, shapes: np.ndarray, path: Path, where: str) -> bool:
     total, filled = stored_bytes(shapes, path)
-    if total - filled <= free:
+    if total - filled <= max(free, 0):
         return True
     _log.warning(
         "the decoded pictures need %.1f GB and %s has %.1f GB to spare: they are not cached but decoded each time",
         (total - filled) / 1e9,
         where,
-        free / 1e9,
+        max(free, 0) / 1e9,
     )
     return False
 
 
-def _free_memory() -> int | None:
-    """Return the bytes that can be taken without swapping, or None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    available = next((line for line in lines if line.startswith("MemAvailable:")), None)
-    return int(available.split()[1]) * 1024 if available else None
+def _fits_shared_memory(shapes: np.ndarray, path: Path) -> bool:
+    total, filled = stored_bytes(shapes, path)
+    free = _MOST_OF_MEMORY * shutil.disk_usage(SHARED_MEMORY).free - _promised(path, _is_in_memory)
+    return total - filled <= max(free, 0)
+
+
+def _is_in_memory(store: PictureStore) -> bool:
+    return store.path is not None and store.path.parent == SHARED_MEMORY
+
+
+def _promised(path: Path, concerns: Callable[[PictureStore], bool]) -> int:
+    """Return the bytes that stores this process opened before, of files other than ``path``, have still to fill."""
+    others = {store.path or id(store): store for store in _open_stores if store.path != path}
+    return sum(store.unwritten() for store in others.values() if concerns(store))

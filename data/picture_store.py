@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import mmap
 import os
@@ -20,17 +21,19 @@ except ModuleNotFoundError:  # Windows does not have it.
 
 _MAGIC = b"yolograph pictures 1\n"
 _PAGE = 4096
+_BLOCK = 512
 _CLEAN = b"synced"
 
 
-def _name_of_boot() -> bytes:
-    """Return what tells this start of the machine from others, or this process where the system does not say."""
+def _name_of_boot() -> bytes | None:
+    """Return what tells this start of this machine from all others; None where the system does not say."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-    return secrets.token_hex(16).encode()
+    return None
 
 
-_BOOT = _name_of_boot()
+_KNOWN_BOOT = _name_of_boot()
+_BOOT = _KNOWN_BOOT or secrets.token_hex(16).encode()
 _log = logging.getLogger("yolograph")
 
 
@@ -41,6 +44,7 @@ class PictureStore:
     byte is written after its pixels, so a killed process leaves a picture that is not there yet, never half of one.
     Two processes that write the same picture write the same bytes. The kernel may bring pages to the disk in another
     order: what was written since the file was last closed in order is forgotten when the machine was restarted since.
+    Nor do two machines that share a disk see each other's writes in order, so a file serves one machine at a time.
 
     Every user of the file holds a shared lock on it, which ends with the process, however it ends. Whoever gets the
     exclusive lock is alone: that is how the last user knows that it may remove a file in memory, and how a leftover is
@@ -52,7 +56,7 @@ class PictureStore:
         remove_at_end: the last user removes the file when it ends.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: the file cannot be made, or another machine uses it.
     """
 
     def __init__(self, shapes: np.ndarray, path: Path | None = None, remove_at_end: bool = False):
@@ -85,11 +89,21 @@ class PictureStore:
         if self._full or picture.shape != tuple(self.shapes[index]):
             return
         try:
-            _write(self._file, np.ascontiguousarray(picture), self._pixels_at + int(self._starts[index]))
-            _write(self._file, b"\1", _PAGE + index)
+            write_all(self._file, np.ascontiguousarray(picture), self._pixels_at + int(self._starts[index]))
+            write_all(self._file, b"\1", _PAGE + index)
         except OSError as error:
             self._full = True
             _log.warning("%s: no further pictures are cached (%s)", self.path or "memory", error.strerror)
+
+    @property
+    def device(self) -> int:
+        """The number of the file system that holds the file."""
+        return os.fstat(self._file).st_dev
+
+    def unwritten(self) -> int:
+        """Return how many bytes the file may still grow by."""
+        facts = os.fstat(self._file)
+        return max(facts.st_size - facts.st_blocks * _BLOCK, 0)
 
     def __getstate__(self) -> dict:
         # A spawned process opens the file anew; memory without a name cannot travel, so that it begins empty.
@@ -103,7 +117,7 @@ class PictureStore:
 def stored_bytes(shapes: np.ndarray, path: Path | None = None) -> tuple[int, int]:
     """Return the size of a store's file, and how much of it takes up room already because it was filled before."""
     with suppress(OSError, TypeError):
-        return _layout(shapes)[2], os.stat(path).st_blocks * 512
+        return _layout(shapes)[2], os.stat(path).st_blocks * _BLOCK
     return _layout(shapes)[2], 0
 
 
@@ -130,13 +144,17 @@ def _layout(shapes: np.ndarray) -> tuple[np.ndarray, int, int]:
 def _open_shared(path: Path, total: int, count: int) -> int:
     """Open a store's file with a shared lock on it, made ready if nobody else uses it."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        # A folder that everybody may write into could hold somebody else's link under this name.
+        file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
         try:
             if _lock(file, exclusive=True):
                 _make_ready(file, total, count)
             _lock(file)
             # Until here somebody else may have removed the file under this name, or have closed it as the last user.
-            if os.path.exists(path) and os.path.samestat(os.fstat(file), os.stat(path)) and _state(file) != _CLEAN:
+            state = _state(file)
+            if _is_named(file, path) and state not in (None, _CLEAN):
+                if _KNOWN_BOOT is not None and state != _BOOT:
+                    raise OSError(errno.EBUSY, "another machine uses the file", str(path))
                 return file
         except BaseException:
             os.close(file)
@@ -144,15 +162,26 @@ def _open_shared(path: Path, total: int, count: int) -> int:
         os.close(file)
 
 
+def _is_named(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
 def _make_ready(file: int, total: int, count: int) -> None:
     """Make sure that a file nobody else uses has its size and claims no picture that it may not hold."""
     state = _state(file)
-    if state is None or os.fstat(file).st_size != total:
+    is_new = state is None or os.fstat(file).st_size != total
+    if is_new:
         os.ftruncate(file, 0)
         os.ftruncate(file, total)
-    elif state not in (_CLEAN, _BOOT):
-        _write(file, bytes(count), _PAGE)
+    if is_new or state not in (_CLEAN, _BOOT):
+        # Also where they are zeros: to look into a hole takes memory, and the process ends where there is none left.
+        write_all(file, bytes(count), _PAGE)
     _set_state(file, _BOOT)
+    # Before any picture: else the disk might get its byte first, beside a header that says all is there.
+    os.fsync(file)
 
 
 def _state(file: int) -> bytes | None:
@@ -162,7 +191,7 @@ def _state(file: int) -> bytes | None:
 
 
 def _set_state(file: int, state: bytes) -> None:
-    _write(file, (_MAGIC + state).ljust(_PAGE, b"\0"), 0)
+    write_all(file, (_MAGIC + state).ljust(_PAGE, b"\0"), 0)
 
 
 def _close(file: int, path: Path | None, remove: bool, owner: int) -> None:
@@ -208,8 +237,14 @@ def _lock(file: int, exclusive: bool = False) -> bool:
     return True
 
 
-def _write(file: int, data: bytes | np.ndarray, offset: int) -> None:
-    # Written and not copied into the mapping: a full disk is then an error, and not the end of the process.
+def write_all(file: int, data: bytes | np.ndarray, offset: int) -> None:
+    """Write contiguous data at an offset of an open file.
+
+    Copied into a mapping of the file instead, they would end the process where there is no room for them.
+
+    Raises:
+        OSError: the disk, or the memory of the file, is full.
+    """
     left = memoryview(data).cast("B")
     while left:
         done = os.pwrite(file, left, offset)

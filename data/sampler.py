@@ -11,6 +11,9 @@ import numpy as np
 from data.sample_key import BatchKey, SampleKey
 from utils.image_size import round_up_to_stride
 
+ORDER = 1
+"""Keeps the numbers that shuffle a pass apart from those that make its samples, which have a 0 in this place."""
+
 PARTNER_WINDOW = 256
 """Mosaic and mixup take their other pictures from about as many neighbours in the order of a pass. The pictures of a
 window are asked for again and again within a short time and then no more in that pass, so that a small cache decodes
@@ -103,7 +106,7 @@ class TrainOrder:
             number += 1
 
     def _order(self, number: int) -> _Pass:
-        rng = np.random.default_rng((self.seed, number))
+        rng = np.random.default_rng((self.seed, number, 0, 0, ORDER))
         if self.rectangles is not None:
             batches = [self.rectangles[i] for i in rng.permutation(len(self.rectangles))]
             indices = np.array([index for members, _ in batches for index in members], np.int64)

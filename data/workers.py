@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -153,7 +154,13 @@ class WorkerPool:
             collate_fn=_as_it_is,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self._workers > 0,
-            worker_init_fn=_prepare_worker,
+            # Both decided here: a forked worker may not be able to tell whether there is a GPU, nor, where its parent
+            # dies at once, whose child it was. Other start methods put a process of their own in between.
+            worker_init_fn=partial(
+                _prepare_worker,
+                parent=os.getpid() if multiprocessing.get_start_method() == "fork" else None,
+                is_polite=not torch.cuda.is_available(),
+            ),
             # The end of this time is no failure here: it is when the main process looks after its workers.
             timeout=watchdog.POLL_SECONDS if self._workers else 0,
             # Its own generator: DataLoader draws a number per iteration, which must not move the run's global one.
@@ -188,7 +195,11 @@ class WorkerPool:
     def _lost_workers(self) -> Lost | None:
         """Return which workers have ended, None if all live."""
         # What a dying worker has sent may fail to arrive a moment before it counts as dead.
-        wait([process.sentinel for process in self._processes], timeout=1.0)
+        ended = wait([process.sentinel for process in self._processes], timeout=1.0)
+        for process in self._processes:
+            if process.sentinel in ended:
+                # Its files are closed a moment before the system gives its end out.
+                process.join(1.0)
         lines = {line.pid: line for line in self._readings.read()}
         found = [(process, lines.get(process.pid)) for process in self._processes if not process.is_alive()]
         return Lost("; ".join(_obituary(process, line) for process, line in found)) if found else None
@@ -231,26 +242,26 @@ def _obituary(process: BaseProcess, line: Reading | None) -> str:
     return f"data worker{number} (pid {process.pid}) {how}{where}, {_MENDS.get(-code, _OTHER_MEND)}"
 
 
-def _prepare_worker(worker: int) -> None:
+def _prepare_worker(worker: int, parent: int | None, is_polite: bool) -> None:
     # One thread per worker: the workers are the parallelism, and OpenCV's threads do not survive a fork.
     cv2.setNumThreads(0)
     # Where the model computes on the same cores, its threads wait for each other at every step of the arithmetic: one
     # that a worker pushed aside would hold up all. Workers run ahead in batches and can wait.
-    if not torch.cuda.is_available() and hasattr(os, "nice"):
+    if is_polite and hasattr(os, "nice"):
         os.nice(WORKER_NICENESS)
     # Ctrl-C reaches every process of the terminal, and a batch system's SIGTERM every process of the group; the main
     # process finishes its step with what the workers make, and ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=_follow_parent, args=(parent,), daemon=True).start()
     maker = torch.utils.data.get_worker_info().dataset
     if maker.readings is not None:
         maker.readings.write(worker, "")
 
 
-def _follow_parent() -> None:
+def _follow_parent(parent: int | None) -> None:
     """End this process within about a second after its parent, even while it hangs in a file."""
-    parent = os.getppid()
+    parent = os.getppid() if parent is None else parent
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

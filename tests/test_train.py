@@ -131,7 +131,7 @@ def start_train(*arguments: str, cwd: Path) -> multiprocessing.Process:
 def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(
     workers: str, tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "26", *SMALL, "--workers", workers]
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "22", *SMALL, "--workers", workers]
     recipe = tmp_path / "short_steps.yaml"
     recipe.write_text("nominal_batch: 4\n")
     arguments += ["--val-interval", "10", "--batch-size", "2", "--save-minutes", "0", "--hyp", str(recipe)]

@@ -138,6 +138,34 @@ def test_two_processes_give_the_weights_of_one(bn: str, arguments: str, folder: 
     assert sorted(path.name for path in (folder / "runs/train").iterdir()) == ["one", "two"], "one folder per run"
 
 
+def train_with_a_bad_loss(folder: str, arguments: list[str]) -> dict[str, list[float]]:
+    """Train while the first process's loss is not finite in the second step; return what its criteria have learnt."""
+    draw, parts, draws = train.Parts.draw, [], [0]
+
+    def draw_spoilt(self: train.Parts, first: int, count: int) -> dict:
+        draws[0] += 1
+        parts[:] = [self]
+        if self.world.rank == 0:
+            self.tasks[0].criterion.gains["box"] = float("nan") if draws[0] == 2 else 0.05
+        return draw(self, first, count)
+
+    train.Parts.draw = draw_spoilt
+    train_in(folder, arguments)
+    return {task.name: task.criterion.balance.tolist() for task in parts[0].tasks}
+
+
+def test_what_one_process_alone_meets_is_the_same_for_all(folder: Path) -> None:
+    # Norms that exchange statistics must not run again in one process, nor may its loss's weights be its own.
+    (folder / "hyp.yaml").write_text(RECIPE % "autobalance: true, turns: alternate")
+    arguments = line("--batch-size 4 --epochs 2 --noval --sync-bn")
+    ended = commands(2, train_with_a_bad_loss, str(folder), arguments)
+    assert [entry.exit_code for entry in ended] == [0, 0], ended[0].stderr
+    assert ended[0].result == ended[1].result
+    stored = load_checkpoint(folder / "runs/train/exp/weights/last.safetensors")
+    assert stored.progress["progress"]["bad_steps"] == 1
+    assert stored.tensors["criterion"]["near/balance"].tolist() == ended[1].result["near"]
+
+
 def test_a_process_killed_by_the_system_changes_nothing(folder: Path) -> None:
     arguments = "--batch-size 4 --epochs 6"
     run(folder, f"{arguments} --name whole", 2)

@@ -128,6 +128,46 @@ def test_a_run_goes_on_in_the_format_that_it_began_with(arguments: list[str], tm
     assert "on cpu in bfloat16" in done.stdout
 
 
+def test_a_resumed_run_follows_the_machine_s_options_at_their_defaults_too(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at_draw(patch, 2)
+        run_train(*arguments, "--save-minutes", "0", cwd=tmp_path, check=False)
+    done = run_train("--resume", "--save-minutes", "10", "--patience", "100", "--epochs", "100", cwd=tmp_path)
+    stored = load_checkpoint(tmp_path / "runs/train/exp/weights/last.safetensors").progress["options"]
+    assert stored["save_minutes"] == 10 and stored["epochs"] == 3
+    assert "left aside: --epochs\n" in done.stdout, "the patience is that of the first start"
+
+
+@pytest.mark.parametrize("given", [[], ["--image-weights"]], ids=["plain", "image weights"])
+def test_a_resumed_run_tells_that_pictures_are_gone(
+    given: list[str], arguments: list[str], tiny_data: Path, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at_draw(patch, 7)
+        run_train(*arguments, *given, cwd=tmp_path, check=False)
+    for path in tiny_data.parent.glob("*/train/00[0-3].*"):
+        path.unlink()
+    done = run_train("--resume", cwd=tmp_path)
+    assert "have changed since the run was saved (segment 12 -> 8, detect 12 -> 8)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--compile", "--recompute"], "--compile and --recompute exclude each other"),
+        (["--freeze", "3-1"], "--freeze 3-1: the range is empty; write 1-3"),
+        (["--save-minutes", "nan"], "--save-minutes must be 0 or more"),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_leaves_no_folder(given: list[str], sentence: str, arguments: list[str], tmp_path: Path) -> None:
+    done = run_train(*arguments, *given, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(f"error: {sentence}")
+    assert not list((tmp_path / "runs/train").glob("*"))
+
+
 def test_resume_passes_over_finished_runs(arguments: list[str], tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         stop_at_draw(patch, 2)

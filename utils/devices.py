@@ -66,7 +66,7 @@ def autocast_dtype(device: torch.device, wanted: str) -> torch.dtype | None:
     if wanted == "float16":
         if device.type == "cpu":
             raise UsageError(
-                "--dtype float16: a CPU does not compute in it; write --half, which takes what this machine has"
+                "--dtype float16: a CPU does not compute in it; take --dtype bfloat16 or float32, or --device 0"
             )
         return torch.float16
     if wanted == "bfloat16":

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from utils.flat_tensors import flat, spread
 from utils.schedules import ema_decay
 
 
@@ -75,25 +76,14 @@ class ModelEma:
             torch._foreach_add_(averaged, change)
         averaged, live = self._averaged[self._weights :], self._live[self._weights :]
         if averaged:
-            old, new = _flat(averaged), _flat(live).float()
-            _spread(torch.where(left_out, old, old + (new - old) * weight), averaged)
+            old, new = flat(averaged), flat(live).float()
+            spread(torch.where(left_out, old, old + (new - old) * weight), averaged)
         for dtype in {tensor.dtype for tensor in self._copied}:
             averaged = [tensor for tensor in self._copied if tensor.dtype == dtype]
             live = [tensor for tensor in self._source if tensor.dtype == dtype]
-            _spread(torch.where(left_out, _flat(averaged), _flat(live)), averaged)
+            spread(torch.where(left_out, flat(averaged), flat(live)), averaged)
 
     def load(self, state: Mapping[str, Tensor], updates: int) -> None:
         """Restore an average that was saved after ``updates`` updates."""
         self.module.load_state_dict(dict(state))
         self._count.fill_(updates)
-
-
-def _flat(tensors: list[Tensor]) -> Tensor:
-    """Return the values of small tensors side by side."""
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
-
-
-def _spread(values: Tensor, tensors: list[Tensor]) -> None:
-    """Write values that lie side by side into their tensors."""
-    parts = values.split([tensor.numel() for tensor in tensors])
-    torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])

@@ -1,10 +1,11 @@
-"""Main memory of the process: how much it took at its peak, and keeping what is freed for the next step."""
+"""Main memory: what is free, how much this process took at its peak, and keeping what is freed for the next step."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
 import sys
+from pathlib import Path
 
 try:
     import resource
@@ -17,6 +18,48 @@ _M_TOP_PAD = -2
 _M_MMAP_MAX = -4
 _NEVER = 2**31 - 1
 _GROW_BY = 64 * 2**20
+
+
+CGROUP = Path("/sys/fs/cgroup")
+LIMITS = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+)
+"""Files of a container's limit and use, and where they say how much of it the system gives back when it is asked to;
+of both versions of control groups."""
+
+
+def free_host_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -> int | None:
+    """Return the bytes of main memory that can be taken without swapping, within the container's limit.
+
+    None where the system does not say.
+    """
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return None
+    available = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    if available is None:
+        return None
+    for limit_name, use_name, stat_name, entry in LIMITS:
+        try:
+            limit, use = (cgroup / limit_name).read_text().strip(), (cgroup / use_name).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit() and use.isdigit():
+            # Pages of files that were read count as used, but make room when it is needed.
+            free = int(limit) - int(use) + _stat_entry(cgroup / stat_name, entry)
+            available = min(available, max(free, 0))
+    return available
+
+
+def _stat_entry(path: Path, name: str) -> int:
+    """Return a number of a ``memory.stat``, 0 where there is none."""
+    try:
+        entries = dict(line.split() for line in path.read_text().splitlines())
+        return int(entries.get(name, 0))
+    except (OSError, ValueError):
+        return 0
 
 
 def peak_host_memory() -> float | None:

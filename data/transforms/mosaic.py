@@ -59,7 +59,8 @@ def mosaic(
     """
     canvas, size = (2 * side, 2 * side), (side, side)
     window = visible_window(matrix, canvas, size)
-    seen = [i for i in range(4) if _may_overlap(i, centre, side, window)]
+    # One is taken even where a large shift shows none, so that the result has the kinds of labels that all others have.
+    seen = [i for i in range(4) if _may_overlap(i, centre, side, window)] or [0]
     tiles = [load(indices[i]) for i in seen]
     corners = [_upper_left(i, centre, tile.image.shape) for i, tile in zip(seen, tiles, strict=True)]
     moved = move_labels(_labels_on_canvas(tiles, corners, canvas), matrix, size, scale)

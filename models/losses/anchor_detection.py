@@ -53,7 +53,8 @@ class AnchorDetectionCriterion(Criterion):
 
     def __init__(self, anchors: Tensor, strides: list[int], num_classes: int, hyp: Mapping[str, Any]) -> None:
         super().__init__()
-        self.register_buffer("anchors", anchors.detach().clone().float().cpu(), persistent=False)
+        # No buffer, so that it stays where labels are: taking it back from a GPU for each batch would wait for that.
+        self.anchors = anchors.detach().clone().float().cpu()
         self.strides = list(strides)
         self.num_classes = num_classes
         self.gains = {"box": float(hyp["box"]), "obj": float(hyp["obj"]), "cls": float(hyp["cls"])}
@@ -117,7 +118,7 @@ class AnchorDetectionCriterion(Criterion):
             cells = totals[len(raw) + i]
             obj = obj + loss.sum() / cells * balance[i]
             level_objectness.append(loss.detach().mean())
-        if self.autobalance and self.training:
+        if self.autobalance and self.training and len(raw[0]):
             self._rebalance(level_objectness)
         return {"box": box * self.gains["box"], "obj": obj * self.gains["obj"], "cls": cls * self.gains["cls"]}
 

@@ -28,7 +28,7 @@ class PixelTargets:
 
     def to(self, device: torch.device) -> PixelTargets:
         """Return the targets on ``device``."""
-        return PixelTargets(self.masks.to(device, non_blocking=True), self.normalizers.to(device))
+        return PixelTargets(self.masks.to(device, non_blocking=True), self.normalizers.to(device, non_blocking=True))
 
 
 class SegmentationCriterion(Criterion):
@@ -54,9 +54,10 @@ class SegmentationCriterion(Criterion):
         weights = hyp.get("seg_class_weights")
         if weights is not None:
             self._check_class_weights(weights, num_classes)
-        self.register_buffer(
-            "class_weights", None if weights is None else torch.tensor(weights, dtype=torch.float32), persistent=False
-        )
+        weights = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+        # A second copy that stays on the CPU, where masks are counted as a rule.
+        self._weights_for_counting = None if weights is None else weights.clone()
         self.aux_weights = _numbers("seg_aux", hyp.get("seg_aux", [0.15, 0.05]))
         self.threshold = float(hyp.get("seg_ohem_threshold", 0.7))
         if not 0 < self.threshold <= 1:
@@ -77,7 +78,8 @@ class SegmentationCriterion(Criterion):
 
     def prepare(self, batch: Batch) -> PixelTargets:
         """Count the labelled pixels of the batch."""
-        weights = None if self.class_weights is None else self.class_weights.to(batch.masks.device)
+        on_cpu = batch.masks.device.type == "cpu"
+        weights = self._weights_for_counting if on_cpu else self.class_weights
         return PixelTargets(batch.masks, labelled_weight(batch.masks, IGNORED, weights).reshape(1))
 
     def forward(self, raw: list[Tensor], targets: PixelTargets, totals: Tensor | None = None) -> dict[str, Tensor]:

@@ -110,6 +110,25 @@ def test_a_filled_store_needs_no_further_room(tmp_path: Path, monkeypatch: pytes
     assert open_store("disk", tmp_path, name(), shapes).get(0).all()
 
 
+@pytest.mark.parametrize("where", ["disk", "ram"])
+def test_room_that_an_earlier_store_has_yet_to_fill_is_not_given_twice(
+    tmp_path: Path, shared_memory: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    shapes = np.array([[300, 300, 3]])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 500_000))
+    first = open_store(where, tmp_path, name("k1"), shapes)
+    second = open_store(where, tmp_path, name("k1", kind="masks"), shapes)
+    if where == "disk":
+        assert second is None
+    else:
+        assert second.path is None, "it would leave no room in /dev/shm"
+    del second
+    monkeypatch.setattr(image_cache, "free_host_memory", lambda: 500_000)
+    assert open_store(where, tmp_path, name("k1", "320"), shapes) is None
+    first.put(0, np.ones((300, 300, 3), np.uint8))
+    assert open_store(where, tmp_path, name("k1", kind="masks"), shapes) is not None
+
+
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     assert open_store("disk", tmp_path / "file" / "cache", name(), SHAPES) is None
@@ -119,7 +138,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, caplog: pytest.
 def test_too_little_memory_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(image_cache, "_free_memory", lambda: 100)
+    monkeypatch.setattr(image_cache, "free_host_memory", lambda: 100)
     assert open_store("ram", tmp_path, name(), SHAPES) is None
     assert "memory has 0.0 GB to spare" in caplog.text
 

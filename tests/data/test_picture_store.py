@@ -141,6 +141,38 @@ def test_after_a_restart_of_the_machine_only_a_file_closed_in_order_is_believed(
     assert np.array_equal(PictureStore(SHAPES, tmp_path / "closed").get(0), picture(0))
 
 
+def test_a_file_is_marked_as_in_use_on_the_disk_before_any_picture_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PictureStore(SHAPES, tmp_path / "a")
+    store.put(0, picture(0))
+    del store
+    on_disk = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (sync(file), on_disk.append(os.pread(file, 100, 0)))[0])
+    store = PictureStore(SHAPES, tmp_path / "a")
+    assert len(on_disk) == 1 and picture_store._BOOT in on_disk[0]
+    assert np.array_equal(store.get(0), picture(0))
+
+
+def test_a_file_that_another_machine_uses_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = PictureStore(SHAPES, tmp_path / "a")
+    store.put(0, picture(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(picture_store, "_BOOT", b"another machine")
+        patch.setattr(picture_store, "_KNOWN_BOOT", b"another machine")
+        with pytest.raises(OSError, match="another machine uses the file"):
+            PictureStore(SHAPES, tmp_path / "a")
+    assert np.array_equal(store.get(0), picture(0))
+
+
+def test_no_part_that_says_which_pictures_are_there_is_a_hole(tmp_path: Path) -> None:
+    shapes = np.tile([[10, 10, 3]], (100_000, 1))
+    store = PictureStore(shapes, tmp_path / "a")
+    # A look into a hole of a full /dev/shm ends the process.
+    assert os.lseek(store._file, 0, os.SEEK_HOLE) >= len(shapes)
+
+
 @pytest.mark.parametrize("content", [b"", b"something else entirely" * 1000])
 def test_a_file_that_is_no_store_is_made_one(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)

@@ -30,7 +30,7 @@ def test_what_the_user_names_is_taken() -> None:
 
 
 def test_float16_on_a_cpu_is_refused_with_the_mend() -> None:
-    with pytest.raises(UsageError, match=r"^--dtype float16: a CPU .*write --half"):
+    with pytest.raises(UsageError, match=r"^--dtype float16: a CPU .*take --dtype bfloat16"):
         autocast_dtype(CPU, "float16")
 
 

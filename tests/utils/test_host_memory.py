@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from utils import host_memory
-from utils.host_memory import peak_host_memory
+from utils.host_memory import free_host_memory, peak_host_memory
 from utils.training.progress import LossMeter, progress_bar, show_losses
 
 
@@ -18,6 +19,22 @@ def test_the_peak_covers_what_was_held() -> None:
         pytest.skip("this system does not tell the peak of a process")
     held = np.ones(2**26, np.uint8)
     assert held.nbytes / 2**30 < peak_host_memory() < 1024
+
+
+def test_a_container_s_limit_counts(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 100 kB\nMemAvailable:   80 kB\n")
+    group = tmp_path / "cgroup"
+    group.mkdir()
+    assert free_host_memory(meminfo, group) == 80 * 1024
+    (group / "memory.max").write_text("max\n")
+    (group / "memory.current").write_text("5000\n")
+    assert free_host_memory(meminfo, group) == 80 * 1024
+    (group / "memory.max").write_text("12000\n")
+    assert free_host_memory(meminfo, group) == 7000
+    assert free_host_memory(tmp_path / "none", group) is None
+    (group / "memory.stat").write_text("anon 1\ninactive_file 2000\n")
+    assert free_host_memory(meminfo, group) == 9000, "pages of files that were read make room"
 
 
 def test_progress_is_shown_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:

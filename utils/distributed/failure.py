@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from utils.errors import RunError, YolographError
+from utils.errors import RunError, YolographError, is_out_of_memory
 
 NOTE = "failure"
 INTERRUPTED = 130
@@ -83,6 +83,9 @@ def told_when_broken() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            # This process's own trouble: the exchange needs room for all gradients.
+            raise
         raise LostProcess(_LOST) from error
 
 

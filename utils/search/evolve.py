@@ -14,7 +14,7 @@ import torch
 
 from models.graph import Graph, load_graph
 from models.weights import graph_for_data, load_weights
-from utils.errors import RunError, UsageError
+from utils.errors import RunError, StoppedRun, UsageError
 from utils.optional_packages import import_optional
 from utils.recipe import chosen_recipe
 from utils.search.folder import STUDY, SearchFolder, alone_in, open_search
@@ -102,6 +102,12 @@ def _search(search: SearchFolder, study: Study, train: Train, until: float | Non
                 study.report,
                 study.hopeless,
             )
+        except StoppedRun:
+            study.interrupt()
+            # The trial's own words name its folder, whose checkpoints are gone.
+            raise StoppedRun(
+                f"stopped in trial {number}; go on with: python train.py --evolve --resume {search.path}"
+            ) from None
         except BaseException:
             study.interrupt()
             LOGGER.info("trial %d was interrupted; go on with --evolve --resume %s", number, search.path)

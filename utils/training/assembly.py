@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 
 import torch
+from torch.optim import Optimizer
 
 from data.config import load_data_config
 from data.dataset import TaskDataset
@@ -21,7 +22,7 @@ from utils.host_memory import keep_freed_memory
 from utils.image_size import round_up_to_stride
 from utils.loggers import open_loggers
 from utils.optimizer import build_optimizer
-from utils.training.balance import build_balance
+from utils.training.balance import Balance, build_balance
 from utils.training.batch_size import input_sizes, largest_batch_size
 from utils.training.compiling import compile_graph
 from utils.training.health import Health
@@ -73,16 +74,7 @@ def assemble(run: Run, world: World) -> Parts:
     torch.manual_seed(options.seed + world.rank)
     rates = Rates(hyp, turns.rounds, run.length, options.batch_size, options.epochs)
     rates.factor_of_run = RATE_AFTER_RETURN**run.progress.returns
-    decay = hyp["weight_decay"] * options.batch_size * rates.full_accumulation / hyp["nominal_batch"]
-    factors = parameter_factors(graph, head_values(graph, hyp["lr_factors"], "lr_factors"))
-    optimizer = build_optimizer(graph, hyp, decay, factors)
-    ema = ModelEma(graph, hyp["ema_decay"], hyp["ema_tau"])
-    if options.sync_bn:
-        # Behind the copy for the average, which keeps plain norms.
-        synchronise_norms(graph, world)
-    update = Update(optimizer, ema, hyp["clip_norm"], LossScale(device) if dtype is torch.float16 else None)
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    balance = build_balance(graph, hyp, parameters, options.seed).to(device)
+    optimizer, update, balance = make_update(graph, run, rates, world, dtype)
     retry = MemoryRetry()
     scale = MultiScale(options.img_size[0], graph.stride, options.seed) if options.multi_scale else None
     loggers = open_loggers(options.loggers if world.rank == 0 else ["none"])
@@ -100,7 +92,7 @@ def assemble(run: Run, world: World) -> Parts:
         turns=turns,
         rates=rates,
         optimizer=optimizer,
-        ema=ema,
+        ema=update.ema,
         update=update,
         balance=balance,
         retry=retry,
@@ -111,8 +103,6 @@ def assemble(run: Run, world: World) -> Parts:
         loggers=loggers,
     )
     restore_run(run, parts)
-    if options.compile:
-        compile_graph(graph)
     parts.open_streams(run.progress.epochs_done * turns.rounds + run.progress.rounds_done)
     introduce(run, parts)
     loggers.start(run.folder, options, hyp, None if is_new else run.progress.epochs_done)
@@ -122,6 +112,27 @@ def assemble(run: Run, world: World) -> Parts:
         if world.rank == 0 and not options.noplots:
             draw_labels(tasks, run.folder)
     return parts
+
+
+def make_update(
+    graph: Graph, run: Run, rates: Rates, world: World, dtype: torch.dtype | None
+) -> tuple[Optimizer, Update, Balance]:
+    """Build what changes the weights: the optimizer, its use at the end of a step, and the balance of heads."""
+    options, hyp = run.options, run.hyp
+    decay = hyp["weight_decay"] * options.batch_size * rates.full_accumulation / hyp["nominal_batch"]
+    factors = parameter_factors(graph, head_values(graph, hyp["lr_factors"], "lr_factors"))
+    optimizer = build_optimizer(graph, hyp, decay, factors)
+    ema = ModelEma(graph, hyp["ema_decay"], hyp["ema_tau"])
+    if options.sync_bn:
+        # Behind the copy for the average, which keeps plain norms.
+        synchronise_norms(graph, world)
+    if options.compile:
+        # Behind that copy too; and before the run has a folder, because --recompute excludes it.
+        compile_graph(graph)
+    scale = LossScale(world.device) if dtype is torch.float16 else None
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    balance = build_balance(graph, hyp, parameters, options.seed).to(world.device)
+    return optimizer, Update(optimizer, ema, hyp["clip_norm"], scale), balance
 
 
 def prepare_graph(graph: Graph, run: Run, world: World) -> None:

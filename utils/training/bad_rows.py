@@ -18,7 +18,8 @@ from utils.training.tasks import TrainTask
 def first_bad_row(graph: Graph, task: TrainTask, batch: Batch, dtype: torch.dtype | None) -> str | None:
     """Run a head on a batch again, forwards and backwards, and name the first row whose values are not finite.
 
-    The model is left as it was: its statistics do not move, and gradients are thrown away.
+    The run is left as it was: statistics do not move, neither does what the criterion learns nor a random number, and
+    gradients are thrown away.
 
     Args:
         graph: the model in training mode.
@@ -34,10 +35,12 @@ def first_bad_row(graph: Graph, task: TrainTask, batch: Batch, dtype: torch.dtyp
     for row in rows:
         if any(not _is_finite(weight) for weight in graph.model[row].parameters()):
             return f"a weight of {describe_row(graph, row)}"
-    with _still_statistics(graph), _watched(graph, rows) as bad:
+    generators = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with _still_statistics(graph), _kept(task.criterion), generators, _watched(graph, rows) as bad:
         targets = task.criterion.prepare(batch)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            raw = graph(batch.images.to(device), heads=(task.name,))[task.name]
+            # Straight to the rows: compiled ones would not call what watches them.
+            raw = graph.forward(batch.images.to(device), heads=(task.name,))[task.name]
         if bad:
             return f"the output of {describe_row(graph, bad[0])}"
         parts = task.criterion(raw, targets.to(device))
@@ -80,6 +83,17 @@ def _watched(graph: Graph, rows: list[int]) -> Iterator[list[int]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def _kept(criterion: nn.Module) -> Iterator[None]:
+    """Take back what a criterion learns from a batch."""
+    before = [(buffer, buffer.clone()) for buffer in criterion.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, kept in before:
+            buffer.copy_(kept)
 
 
 @contextmanager

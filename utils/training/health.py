@@ -13,6 +13,7 @@ from torch import Tensor
 from data.samples import Batch
 from models.graph import Graph
 from utils.distributed import World
+from utils.errors import is_out_of_memory
 from utils.training.bad_rows import first_bad_row
 from utils.training.tasks import TrainTask
 
@@ -127,10 +128,16 @@ class Health:
         return what, self._blamed_row(record, heads), [file for name in heads for file in record.ids[name]]
 
     def _blamed_row(self, record: StepRecord, heads: list[str]) -> str | None:
-        if record.batches is None:
+        # Norms that exchange statistics would wait for processes that have found nothing bad to run again.
+        if record.batches is None or self.world.synchronises_norms:
             return None
-        for name in heads:
-            for batch in record.batches[name]:
-                if len(batch) and (row := first_bad_row(self.graph, self.tasks[name], batch, self.dtype)):
-                    return row
+        try:
+            for name in heads:
+                for batch in record.batches[name]:
+                    if len(batch) and (row := first_bad_row(self.graph, self.tasks[name], batch, self.dtype)):
+                        return row
+        except (RuntimeError, MemoryError) as error:
+            # The step itself may have been made in smaller pieces.
+            if not is_out_of_memory(error):
+                raise
         return None

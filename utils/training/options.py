@@ -17,7 +17,24 @@ EPILOG = """examples:
   python train.py --weights runs/train/exp/weights/best.safetensors --data other.yaml --hyp hyp.finetune
   python train.py --resume                      go on with the newest run that was interrupted
 
-exit codes: 1 the run failed, 2 wrong usage, 3 the data are at fault, 4 the model or recipe is at fault"""
+exit codes: 1 the run failed, 2 wrong usage, 3 the data are at fault, 4 the model or recipe is at fault,
+6 values stayed not finite, 130 stopped by a signal and saved"""
+
+_NOT_GIVEN = object()
+
+
+class TrainOptions(argparse.Namespace):
+    """The options of a command line.
+
+    Attributes:
+        given: names of those that stand there; no option itself, so it is in a slot and not among ``vars()``.
+    """
+
+    __slots__ = ("given",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: frozenset[str] = frozenset()
 
 
 def parse_train_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -26,7 +43,11 @@ def parse_train_options(arguments: Sequence[str] | None = None) -> argparse.Name
     Raises:
         UsageError: a value is out of its range.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments, TrainOptions())
+    # Whatever argparse finds in the namespace it takes for a default that is set already.
+    blank = argparse.Namespace(**dict.fromkeys(vars(options), _NOT_GIVEN))
+    given = vars(_parser().parse_args(arguments, blank))
+    options.given = frozenset(name for name, value in given.items() if value is not _NOT_GIVEN)
     for name, least in (
         ("epochs", 1),
         ("workers", 0),
@@ -37,7 +58,7 @@ def parse_train_options(arguments: Sequence[str] | None = None) -> argparse.Name
         ("precise_bn", 0),
         ("save_minutes", 0),
     ):
-        if getattr(options, name) < least:
+        if not getattr(options, name) >= least:
             raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, but is {getattr(options, name)}")
     if options.batch_size < 1 and options.batch_size != -1:
         raise UsageError(
@@ -72,7 +93,12 @@ def default_options() -> argparse.Namespace:
 
 
 def given_options(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the options that have another value than their default."""
+    """Return the options that stand on the command line, those at their default among them.
+
+    Of options that were not parsed but put together, those that have another value than their default.
+    """
+    if isinstance(options, TrainOptions):
+        return {name: value for name, value in vars(options).items() if name in options.given}
     defaults = vars(default_options())
     return {name: value for name, value in vars(options).items() if value != defaults[name]}
 
@@ -167,9 +193,14 @@ def _parser() -> argparse.ArgumentParser:
         choices=DTYPES,
         help="format of forward passes (default: the fastest that this machine computes in)",
     )
-    machine.add_argument("--compile", action="store_true", help="compile the model with torch.compile")
     machine.add_argument(
-        "--recompute", action="store_true", help="less memory for more time: rows run again in the backward pass"
+        "--compile", action=argparse.BooleanOptionalAction, default=False, help="compile the model with torch.compile"
+    )
+    machine.add_argument(
+        "--recompute",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="less memory for more time: rows run again in the backward pass",
     )
     machine.add_argument(
         "--memory-share",
@@ -237,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
         const="",
         metavar="RUN",
         help="go on with an interrupted run: its folder or its last.safetensors (default: the newest under --project); "
-        "of the other options only --device, --workers and --cache have a say",
+        "of the other options only --device, --workers, --cache, --compile, --recompute, --save-minutes and --loggers "
+        "have a say",
     )
     return parser

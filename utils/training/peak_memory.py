@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-CGROUP = Path("/sys/fs/cgroup")
-LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
-"""Files of a container's limit and use, of both versions of control groups."""
+from utils.host_memory import free_host_memory
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -23,25 +20,6 @@ def free_memory(device: torch.device) -> int | None:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     return free_host_memory()
-
-
-def free_host_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -> int | None:
-    """Return the bytes of main memory that can be taken without swapping, within the container's limit."""
-    try:
-        lines = meminfo.read_text().splitlines()
-    except OSError:
-        return None
-    available = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-    if available is None:
-        return None
-    for limit_name, use_name in LIMITS:
-        try:
-            limit, use = (cgroup / limit_name).read_text().strip(), (cgroup / use_name).read_text().strip()
-        except OSError:
-            continue
-        if limit.isdigit() and use.isdigit():
-            available = min(available, max(int(limit) - int(use), 0))
-    return available
 
 
 def peak_memory(work: Callable[[], Any], device: torch.device, known: Iterable[Tensor]) -> int:

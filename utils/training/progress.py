@@ -31,10 +31,11 @@ class LossMeter:
         self._sums = {name: torch.zeros(len(parts) + 1, device=self.device) for name, parts in self.names.items()}
 
     def add(self, parts: Mapping[str, Tensor]) -> None:
-        """Count the loss parts of a step."""
+        """Count the loss parts of a step; of a head whose losses are not finite nothing, or no mean would be left."""
         for name, value in parts.items():
-            self._sums[name][:-1] += value
-            self._sums[name][-1] += 1
+            finite = torch.isfinite(value).all()
+            self._sums[name][:-1] += torch.where(finite, value, 0)
+            self._sums[name][-1] += finite
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return head -> part -> mean so far; waits for the device once."""

@@ -30,7 +30,6 @@ def go_back_or_give_up(run: Run, parts: Parts) -> None:
     progress.returns += 1
     parts.rates.factor_of_run = RATE_AFTER_RETURN**progress.returns
     parts.health.forgive()
-    parts.update.forgive()
     LOGGER.warning(
         "%d steps in a row were not finite: going back to the last good state, at half the learning rate",
         MOST_BAD_IN_A_ROW,

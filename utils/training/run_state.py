@@ -48,6 +48,7 @@ class Progress:
         bad_in_a_row: those since the last good one.
         returns: how often the run went back to its last good state.
         pieces: into how many pieces a batch is cut because more at once does not fit into the memory.
+        pictures: how many each head trains on; positions in the data follow from it.
     """
 
     epochs_done: int = 0
@@ -64,6 +65,7 @@ class Progress:
     bad_in_a_row: int = 0
     returns: int = 0
     pieces: int = 1
+    pictures: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_finished(self) -> bool:
@@ -243,6 +245,7 @@ def save_run(run: Run, parts: Parts, is_best: bool = False, keep_epoch: bool = F
     run.progress.steps = parts.stepper.steps
     run.progress.bad_steps, run.progress.bad_in_a_row = parts.health.bad_total, parts.health.bad_in_a_row
     run.progress.pieces = parts.retry.pieces
+    run.progress.pictures = {task.name: len(task.dataset) for task in parts.tasks}
     tensors = {
         "model": parts.graph.state_dict(),
         "ema": parts.ema.module.state_dict(),
@@ -324,11 +327,14 @@ def image_weight_tensors(tasks: list[TrainTask]) -> dict[str, Tensor]:
 
 
 def load_image_weight_tensors(tasks: list[TrainTask], tensors: Mapping[str, Tensor]) -> None:
-    """Restore what ``image_weight_tensors`` returned; loaders must not stream yet."""
+    """Restore what ``image_weight_tensors`` returned; loaders must not stream yet.
+
+    Weights of other pictures than there are now are passed over.
+    """
     for task in tasks:
         own = [(name.rpartition("/"), value) for name, value in tensors.items()]
         weights = {int(number): value.numpy() for (name, _, number), value in own if name == task.name}
-        if weights:
+        if weights and all(len(values) == len(task.dataset) for values in weights.values()):
             task.loader.image_weights = weights
 
 
@@ -337,6 +343,7 @@ def restore_run(run: Run, parts: Parts) -> None:
     if run.checkpoint is None:
         return
     checkpoint, progress = run.checkpoint, run.progress
+    warn_of_other_data(progress, parts.tasks)
     _put_back(checkpoint, parts)
     load_image_weight_tensors(parts.tasks, checkpoint.tensors.get("image_weights", {}))
     parts.meter.load_state_tensors(checkpoint.tensors.get("meter", {}))
@@ -346,6 +353,21 @@ def restore_run(run: Run, parts: Parts) -> None:
     parts.retry.pieces = progress.pieces
     # The tensors have been copied; a checkpoint kept to the end would hold twice the model in memory.
     run.checkpoint = None
+
+
+def warn_of_other_data(progress: Progress, tasks: list[TrainTask]) -> None:
+    """Say where pictures have come or gone since the run was saved, because it cannot go on exactly then."""
+    changes = [
+        f"{task.name} {progress.pictures[task.name]} -> {len(task.dataset)}"
+        for task in tasks
+        if progress.pictures.get(task.name, len(task.dataset)) != len(task.dataset)
+    ]
+    if changes:
+        LOGGER.warning(
+            "the training pictures have changed since the run was saved (%s): it goes on, but not as it would have; "
+            "put them back for an exact resume",
+            ", ".join(changes),
+        )
 
 
 def return_to_last_good(run: Run, parts: Parts) -> None:

@@ -6,6 +6,7 @@ import argparse
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def prepare_run(options: argparse.Namespace, hyp: dict[str, Any] | None, world: 
         resume = str(restarted)
     if resume is not None:
         # Read by the first process, because other machines need not see its disk.
-        run = world.from_first_rank(lambda: resume_run(resume, options.project))
+        # A copy begins to count its time anew: the first process's clock says nothing on another machine.
+        run = replace(world.from_first_rank(lambda: resume_run(resume, options.project)))
         _take_machine_options(run, options)
         done = run.progress
         LOGGER.info(
@@ -186,13 +188,16 @@ def _rows_of(entry: str, names: Mapping[str, int]) -> list[int]:
     """Return the rows that one entry of ``--freeze`` means: a number, a range such as 0-9, or a name.
 
     Raises:
-        UsageError: no row has that name.
+        UsageError: no row has that name, or a range ends before it begins.
     """
     if entry in names:
         return [names[entry]]
     if (found := re.fullmatch(r"(\d+)(?:-(\d+))?", entry)) is None:
         raise UsageError(f"--freeze {entry}: no row has that name.{did_you_mean(entry, names)}")
-    return list(range(int(found[1]), int(found[2] or found[1]) + 1))
+    first, last = int(found[1]), int(found[2] or found[1])
+    if last < first:
+        raise UsageError(f"--freeze {entry}: the range is empty; write {last}-{first}")
+    return list(range(first, last + 1))
 
 
 def freeze_rows(graph: Graph, wanted: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,6 +22,9 @@ from utils.training.memory_retry import MemoryRetry
 from utils.training.multi_scale import MultiScale
 from utils.training.tasks import TrainTask
 from utils.training.update import Update
+
+LEARNED = ""
+"""Under this name, which no head can have, the criteria's state travels with the losses."""
 
 
 @dataclass
@@ -70,7 +73,8 @@ class Stepper:
         users, names = parameter_users(graph), {id(p): name for name, p in graph.named_parameters()}
         self._users = [set(users.get(names[id(parameter)], ())) for parameter in self.parameters]
         norms = [module for module in graph.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-        self._statistics = [b for norm in norms for b in (norm.running_mean, norm.running_var)]
+        self._learned = [value for task in tasks for value in task.criterion.state_dict().values()]
+        self._statistics = [b for norm in norms for b in (norm.running_mean, norm.running_var)] + self._learned
 
     def step(self, batches: Mapping[str, list[Batch]], flags: tuple[bool, ...] = ()) -> tuple[StepRecord, list[bool]]:
         """Accumulate the gradients of all micro-batches, tasks taking turns, then change the weights once.
@@ -208,8 +212,23 @@ class Stepper:
                 self._forget_gradients()
             for parameter, gradient in zip(self.parameters, self.balance.combine(apart, self.steps), strict=True):
                 parameter.grad = gradient
-            return self.world.sum_losses(sums)
-        return self.world.reduce_gradients(self.parameters, self._expected(active), sums)
+            return self._of_all(sums, self.world.sum_losses)
+        expected = self._expected(active)
+        return self._of_all(sums, lambda given: self.world.reduce_gradients(self.parameters, expected, given))
+
+    def _of_all(
+        self, sums: dict[str, Tensor], reduce: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Return the losses of all processes, and let the criteria learn from the first process's batches alone.
+
+        Otherwise every process would weigh its losses differently, and only the first one's weights are saved.
+        """
+        if self.world.size == 1 or not self._learned:
+            return reduce(sums)
+        learned = flat(self._learned)
+        summed = reduce({**sums, LEARNED: learned if self.world.rank == 0 else torch.zeros_like(learned)})
+        spread(summed.pop(LEARNED), self._learned)
+        return summed
 
     def _expected(self, active: list[TrainTask]) -> list[bool]:
         """Return for each parameter whether one of these heads uses it, so that every process sends the same."""
@@ -217,11 +236,11 @@ class Stepper:
         return [bool(users & names) for users in self._users]
 
     def _flat_statistics(self) -> Tensor | None:
-        """Return a copy of BatchNorm's statistics side by side."""
+        """Return a copy of BatchNorm's statistics, and of what the criteria have learned, side by side."""
         return flat(self._statistics) if self._statistics else None
 
     def _take_statistics_back(self, earlier: Tensor | None, left_out: Tensor) -> None:
-        """Let BatchNorm's statistics be the earlier ones where a step is left out: they may not be finite either."""
+        """Let all statistics be the earlier ones where a step is left out: they may not be finite either."""
         if earlier is not None:
             spread(torch.where(left_out > 0, earlier, flat(self._statistics)), self._statistics)
 

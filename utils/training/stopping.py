@@ -55,12 +55,15 @@ class StopRequest:
             self._at_once = False
 
     def _take(self, number: int, _: FrameType | None) -> None:
-        if self.wanted and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if self.wanted:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            # What the first signal began, perhaps a save, is not to be broken off by a second SIGTERM.
+            return
         self.signal_name = signal.Signals(number).name
         if self._at_once:
             self._raise_if_wanted()
 
     def _raise_if_wanted(self) -> None:
         if self.wanted:
-            raise StoppedRun(f"stopped by {self.signal_name}")
+            raise StoppedRun(f"stopped by {self.signal_name} before the first step")

@@ -30,8 +30,6 @@ class Update:
     Attributes:
         left_out: 0-dim float32 tensor, 1 where the last step changed nothing; a new tensor for every step.
         bad: the same, but 0 for steps that float16 lost to its search for the loss scale; a new tensor for every step.
-        bad_in_a_row: 0-dim int64 tensor, bad steps since the last good one.
-        bad_total: 0-dim int64 tensor, bad steps so far.
 
     Raises:
         ValueError: the optimizer is not fused.
@@ -47,8 +45,6 @@ class Update:
         device = self._parameters[0].device if self._parameters else torch.device("cpu")
         self.left_out = torch.zeros((), device=device)
         self.bad = torch.zeros((), device=device)
-        self.bad_in_a_row = torch.zeros((), dtype=torch.int64, device=device)
-        self.bad_total = torch.zeros((), dtype=torch.int64, device=device)
 
     def scaled(self, loss: Tensor) -> Tensor:
         """Return what the backward pass has to begin at: the loss, in float16 times the loss scale."""
@@ -63,7 +59,8 @@ class Update:
         """
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         self.left_out = self._clip(gradients)
-        self._count_bad()
+        # A smaller loss scale may yet mend it, unless there is none.
+        self.bad = self.left_out if self.loss_scale is None else self.left_out * self.loss_scale.is_least
         self._prepare_momentum()
         self.optimizer.found_inf = self.left_out
         try:
@@ -92,15 +89,6 @@ class Update:
             torch._foreach_mul_(gradients, factor)
         return 1 - torch.isfinite(norm).float()
 
-    def _count_bad(self) -> None:
-        """Count a step that was left out, unless a smaller loss scale may yet mend it."""
-        self.bad = self.left_out
-        if self.loss_scale is not None:
-            self.bad = self.left_out * self.loss_scale.is_least
-        bad = self.bad.long()
-        self.bad_in_a_row = (self.bad_in_a_row + bad) * self.left_out.long()
-        self.bad_total = self.bad_total + bad
-
     def _prepare_momentum(self) -> None:
         """Give parameters that meet their first gradient a momentum of zero.
 
@@ -120,19 +108,11 @@ class Update:
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps beside the optimizer's and the average's own state."""
-        counters = {"bad_in_a_row": self.bad_in_a_row, "bad_total": self.bad_total}
         scale = {} if self.loss_scale is None else self.loss_scale.state()
-        return counters | {f"loss_scale/{name}": value for name, value in scale.items()}
+        return {f"loss_scale/{name}": value for name, value in scale.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore what ``state`` returned; what is missing stays as it is."""
-        device = self.bad_total.device
-        self.bad_in_a_row = state.get("bad_in_a_row", self.bad_in_a_row).to(device)
-        self.bad_total = state.get("bad_total", self.bad_total).to(device)
         if self.loss_scale is not None:
             prefix = "loss_scale/"
             self.loss_scale.load({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
-
-    def forgive(self) -> None:
-        """Begin to count bad steps in a row anew, after weights of an earlier state were loaded."""
-        self.bad_in_a_row = torch.zeros_like(self.bad_in_a_row)

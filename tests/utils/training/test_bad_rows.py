@@ -13,6 +13,7 @@ from models.graph import Graph, load_graph
 from utils.distributed import World
 from utils.recipe import DEFAULTS
 from utils.training.bad_rows import first_bad_row
+from utils.training.compiling import compile_graph
 from utils.training.options import default_options
 from utils.training.tasks import TrainTask, build_tasks, open_datasets, plan_turns
 
@@ -57,6 +58,28 @@ def test_the_row_is_named_and_nothing_moves(graph_and_task: tuple[Graph, TrainTa
     assert all(torch.equal(before[name], tensor) for name, tensor in graph.state_dict().items())
     assert all(parameter.grad is None for parameter in graph.parameters())
     assert graph.training and graph.model[0].bn.track_running_stats
+
+
+def test_compiled_rows_are_named_and_stay_compiled(graph_and_task: tuple[Graph, TrainTask]) -> None:
+    graph, task = graph_and_task
+    batch = next(task.loader.batches(0))
+    graph.model[1].act = Overflow()
+    compile_graph(graph, "eager")
+    graph(batch.images, heads=(task.name,))
+    assert first_bad_row(graph, task, batch, None) == "the output of row 1 (Conv)"
+    assert graph._compiled_call_impl is not None
+
+
+def test_neither_random_numbers_nor_what_the_criterion_learns_move(graph_and_task: tuple[Graph, TrainTask]) -> None:
+    graph, task = graph_and_task
+    batch = next(task.loader.batches(0))
+    graph.model[0].act = nn.Dropout(0.5)
+    task.criterion.autobalance = True
+    drawn, learned = torch.get_rng_state(), task.criterion.balance.clone()
+    assert first_bad_row(graph, task, batch, None) is None
+    assert torch.equal(torch.get_rng_state(), drawn) and torch.equal(task.criterion.balance, learned)
+    task.criterion(graph(batch.images, heads=(task.name,))[task.name], task.criterion.prepare(batch))
+    assert not torch.equal(task.criterion.balance, learned)
 
 
 def test_weights_losses_and_gradients_are_named_too(graph_and_task: tuple[Graph, TrainTask]) -> None:

@@ -14,7 +14,7 @@ import utils.training.batch_size as module
 from models.graph import Graph, load_graph
 from utils.recipe import DEFAULTS
 from utils.training.batch_size import drawn_batch, input_sizes, largest_batch_size, sensible_batch
-from utils.training.peak_memory import free_host_memory, peak_memory
+from utils.training.peak_memory import peak_memory
 
 CPU = torch.device("cpu")
 GIB = 2**30
@@ -148,17 +148,3 @@ def test_counted_bytes_are_those_of_the_tensors() -> None:
         torch.ones(2000)
 
     assert peak_memory(work, CPU, [known]) == 12_000 + 11_960
-
-
-def test_a_container_s_limit_counts(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 100 kB\nMemAvailable:   80 kB\n")
-    group = tmp_path / "cgroup"
-    group.mkdir()
-    assert free_host_memory(meminfo, group) == 80 * 1024
-    (group / "memory.max").write_text("max\n")
-    (group / "memory.current").write_text("5000\n")
-    assert free_host_memory(meminfo, group) == 80 * 1024
-    (group / "memory.max").write_text("12000\n")
-    assert free_host_memory(meminfo, group) == 7000
-    assert free_host_memory(tmp_path / "none", group) is None

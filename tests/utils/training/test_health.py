@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import train
 from data.samples import Batch
 from models.checkpoint import load_checkpoint
 from tests.test_train import SMALL, losses_of, results_of, run_train
+from tests.test_train_options import stop_at_draw
 
 EVERY_BATCH = "{nominal_batch: 2, warmup_epochs: 0}"
 
@@ -51,6 +53,32 @@ def test_a_bad_step_is_explained_and_left_out(arguments: list[str], tmp_path: Pa
     last = load_checkpoint(tmp_path / "runs/train/exp/weights/last.safetensors")
     assert last.progress["progress"]["bad_steps"] == 1
     assert all(torch.isfinite(t).all() for t in last.tensors["model"].values() if t.is_floating_point())
+    means = [float(value) for row in losses_of(tmp_path / "runs/train/exp") for value in row.values() if value]
+    assert means and all(map(math.isfinite, means)), "one bad step took the means of its epoch with it"
+
+
+def test_a_bad_step_teaches_the_criterion_nothing(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "every_batch.yaml").write_text("{nominal_batch: 2, warmup_epochs: 0, autobalance: true}")
+    with pytest.MonkeyPatch.context() as patch:
+        spoil(patch, 3, 3)
+        done = run_train(*arguments, "--epochs", "1", cwd=tmp_path)
+    assert done.stdout.count("was left out") == 1
+    learned = load_checkpoint(tmp_path / "runs/train/exp/weights/last.safetensors").tensors["criterion"]
+    assert learned and all(bool(torch.isfinite(tensor).all()) for tensor in learned.values())
+
+
+def test_what_is_saved_counts_the_steps_that_nobody_has_asked_about(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a GPU, where steps are looked at now and then.
+    monkeypatch.setattr("utils.training.health.Health.is_due", False)
+    with pytest.MonkeyPatch.context() as patch:
+        spoil(patch, 2, 3)
+        stop_at_draw(patch, 3)
+        assert run_train(*arguments, cwd=tmp_path, check=False).returncode == 130
+    last = load_checkpoint(tmp_path / "runs/train/exp/weights/last.safetensors")
+    stored = last.progress["progress"]
+    assert (stored["steps"], stored["bad_steps"], stored["bad_in_a_row"]) == (3, 2, 2)
 
 
 def test_the_run_goes_back_at_half_the_rate_and_ends_well(arguments: list[str], tmp_path: Path) -> None:

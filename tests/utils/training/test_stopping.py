@@ -39,6 +39,16 @@ def test_a_signal_is_obeyed_at_once_where_it_may_be() -> None:
             pytest.fail("a signal that came before was forgotten")
 
 
+def test_a_second_sigterm_does_not_break_off_what_the_first_began() -> None:
+    with StopRequest() as stop, pytest.raises(StoppedRun), stop.at_once():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            saved = True
+    assert saved
+
+
 def test_a_run_in_another_thread_leaves_signals_alone() -> None:
     found = []
 

@@ -1,0 +1,72 @@
+"""A step never asks the device for a value: on the meta device, which has none to give, everything still runs."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from data.config import load_data_config
+from models.graph import load_graph
+from tests.conftest import TINY_MODEL
+from tests.utils.training.test_step import HYP, options_of
+from utils.distributed import World
+from utils.ema import ModelEma
+from utils.optimizer import build_optimizer
+from utils.training.balance import build_balance
+from utils.training.memory_retry import MemoryRetry
+from utils.training.multi_scale import MultiScale
+from utils.training.step import Stepper
+from utils.training.tasks import build_tasks, open_datasets, plan_turns
+from utils.training.update import Update
+
+META = torch.device("meta")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"balance": "uncertainty"},
+        {"balance": "pcgrad"},
+        {"balance": "gradnorm"},
+        {"seg_loss": "ohem", "autobalance": True},
+        {"seg_loss": "focal", "fl_gamma": 1.5},
+        {"seg_class_weights": [1.0, 2.0, 1.0, 0.5]},
+    ],
+    ids=lambda changes: "_".join(str(value) for value in changes.values()) or "default",
+)
+def test_a_step_asks_the_device_for_nothing(
+    changes: dict, tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model.yaml"
+    model.write_text(TINY_MODEL)
+    hyp = {**HYP, **changes, "clip_norm": 10.0}
+    # There is no autocast for this device; it asks nothing of it anyway.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    graph = load_graph(model)
+    datasets = open_datasets(graph, load_data_config(tiny_data), "train")
+    tasks = build_tasks(graph, datasets, hyp, options_of(4), World(), plan_turns(datasets, hyp, 4))
+    graph.to(META)
+    for task in tasks:
+        task.criterion.to(META)
+    # The fused kernels refuse this device; what they are given is what matters here.
+    optimizer = build_optimizer(nn.Conv2d(1, 1, 1), hyp, 0.0)
+    optimizer.param_groups = [
+        {**optimizer.param_groups[0], "params": [p for p in graph.parameters() if p.requires_grad], "momentum": 0.0}
+    ]
+    optimizer.step = lambda: None
+    ema = ModelEma(graph)
+    update = Update(optimizer, ema, hyp["clip_norm"])
+    balance = build_balance(graph, hyp, update._parameters, 0).to(META)
+    scale = MultiScale(96, graph.stride, 0)
+    stepper = Stepper(graph.train(), tasks, update, balance, World(device=META), META, None, MemoryRetry(), scale)
+    batches = {task.name: list(task.loader.batches(0))[:2] for task in tasks}
+    for _ in range(2):
+        record, _ = stepper.step(batches)
+    assert {part.device for part in record.parts.values()} == {META}
+    with pytest.raises(RuntimeError):
+        bool(record.bad)
