@@ -92,6 +92,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """End the workers; the next ``run`` starts new ones."""
+        _keep_from_waiting(self._loader)
         self._loader = None
         _end(self._processes)
         self._processes = []
@@ -265,6 +266,24 @@ def _follow_parent(parent: int | None) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
+
+
+def _keep_from_waiting(loader: DataLoader | None) -> None:
+    """Let a DataLoader take its workers for ended.
+
+    It would otherwise set an event that they share, whose lock a worker that was killed may hold for ever; nothing public
+    prevents that.
+    """
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is None or iterator._shutdown:
+        return
+    iterator._shutdown = True
+    if iterator._worker_pids_set:
+        torch.utils.data._utils.signal_handling._remove_worker_pids(id(iterator))
+        iterator._worker_pids_set = False
+    pinning_is_over = getattr(iterator, "_pin_memory_thread_done_event", None)
+    if pinning_is_over is not None:
+        pinning_is_over.set()
 
 
 def _end(processes: list[BaseProcess]) -> None:

@@ -1,6 +1,7 @@
 """Two machines, each a network namespace of its own: one of them dies in the middle of a run and comes back.
 
-Needs Linux and the right to make network namespaces (root); it is skipped where that is missing.
+Needs Linux and the right to make network namespaces (root), and ``YOLOGRAPH_SLOW_TESTS=1``, because it takes minutes; it is
+skipped otherwise.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def ip(*arguments: str) -> bool:
 @pytest.fixture
 def machines() -> Iterator[list[str]]:
     """Names of two network namespaces that a cable connects."""
+    if os.environ.get("YOLOGRAPH_SLOW_TESTS") != "1":
+        pytest.skip("takes minutes; set YOLOGRAPH_SLOW_TESTS=1")
     if shutil.which("ip") is None:
         pytest.skip("needs the command `ip`")
     names = [f"yolograph{os.getpid()}{letter}" for letter in "ab"]

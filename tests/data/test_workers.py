@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -205,3 +206,23 @@ def test_memory_does_not_grow_over_hundreds_of_batches():
     for _ in itertools.islice(stream, 240):
         pass
     assert resident() - before < 10
+
+
+def test_closing_does_not_wait_for_what_a_killed_worker_holds():
+    loader = train_loader(2)
+    stream = loader.stream()
+    next(stream)
+    # DataLoader sets this event when it is let go; a worker that was killed at the wrong moment still has its lock.
+    event = loader._pool._loader._iterator._workers_done_event
+    event._cond.acquire()
+    held = [stream, loader]
+    del stream, loader
+
+    def close() -> None:
+        held[1].close()
+        held.clear()
+
+    closing = threading.Thread(target=close, daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
