@@ -271,8 +271,8 @@ def _follow_parent(parent: int | None) -> None:
 def _keep_from_waiting(loader: DataLoader | None) -> None:
     """Let a DataLoader take its workers for ended.
 
-    It would otherwise set an event that they share, whose lock a worker that was killed may hold for ever; nothing public
-    prevents that.
+    It would otherwise set an event that they share, whose lock a worker that was killed may hold for ever; nothing
+    public prevents that.
     """
     iterator = getattr(loader, "_iterator", None)
     if iterator is None or iterator._shutdown:
