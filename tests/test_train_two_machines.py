@@ -1,7 +1,7 @@
 """Two machines, each a network namespace of its own: one of them dies in the middle of a run and comes back.
 
-Needs Linux and the right to make network namespaces (root), and ``YOLOGRAPH_SLOW_TESTS=1``, because it takes minutes; it
-is skipped otherwise.
+Needs Linux, the right to make network namespaces (root) and ``YOLOGRAPH_SLOW_TESTS=1``, because it takes minutes;
+without them it is skipped.
 """
 
 from __future__ import annotations
