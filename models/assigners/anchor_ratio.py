@@ -26,8 +26,8 @@ class LevelMatches:
         classes: (n,) class index.
         boxes: (n, 4) centre offset from the cell, width, height; in cells.
         anchors: (n, 2) the anchor's width and height in cells.
-        decides: (n,) bool, True for the last match that falls on its image, anchor and cell; it sets the objectness.
-        deciding: (k,) positions of these matches; found here, on the CPU, so that no device is waited for later.
+        deciding: (k,) positions of the matches that set the objectness: the last one that falls on its image, anchor
+            and cell. Found here, on the CPU, so that no device is waited for later.
     """
 
     image: Tensor
@@ -37,15 +37,10 @@ class LevelMatches:
     classes: Tensor
     boxes: Tensor
     anchors: Tensor
-    decides: Tensor
     deciding: Tensor
 
     def __len__(self) -> int:
         return self.image.shape[0]
-
-    def to(self, device: torch.device) -> LevelMatches:
-        """Return the matches on ``device``."""
-        return LevelMatches(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
 
 
 def assign_by_anchor_ratio(
@@ -99,6 +94,5 @@ def assign_by_anchor_ratio(
         classes=classes_T[target],
         boxes=torch.cat((offset, boxes_T4[target, 2:]), 1),
         anchors=anchors_A2[anchor],
-        decides=decides,
         deciding=decides.nonzero(as_tuple=True)[0],
     )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data.packed_arrays import arrays_to_device
 from data.samples import Batch
 from models.assigners.anchor_ratio import LevelMatches, assign_by_anchor_ratio
 from models.heads.base import Criterion
@@ -34,10 +35,17 @@ class AnchorTargets:
     normalizers: Tensor
 
     def to(self, device: torch.device) -> AnchorTargets:
-        """Return the targets on ``device``."""
-        return AnchorTargets(
-            [level.to(device) for level in self.levels], self.normalizers.to(device, non_blocking=True)
-        )
+        """Return the targets on ``device``, in one copy that nobody waits for."""
+        if self.normalizers.device == device:
+            return self
+        parts = {
+            f"{i}/{name}": part.numpy() for i, level in enumerate(self.levels) for name, part in vars(level).items()
+        }
+        moved = arrays_to_device(parts | {"normalizers": self.normalizers.numpy()}, device)
+        levels = [
+            LevelMatches(**{name: moved[f"{i}/{name}"] for name in vars(level)}) for i, level in enumerate(self.levels)
+        ]
+        return AnchorTargets(levels, moved["normalizers"])
 
 
 class AnchorDetectionCriterion(Criterion):

@@ -63,7 +63,7 @@ def check_assignment(head: Detect, fixture: Fixture, shape: Sequence[int], repor
 
 
 def _counts(targets: AnchorTargets) -> list[tuple[int, int]]:
-    return [(len(level), int((~level.decides).sum())) for level in targets.levels]
+    return [(len(level), len(level) - len(level.deciding)) for level in targets.levels]
 
 
 def check_detection_losses(
