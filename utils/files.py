@@ -57,6 +57,9 @@ def _highest_number(root: Path, name: str) -> int:
     return max((int(match[1]) for entry in os.listdir(root) if (match := pattern.match(entry))), default=1)
 
 
+_TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
+
+
 @contextmanager
 def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under its name only when the block has ended well.
@@ -83,6 +86,13 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
             temporary.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of ``atomic_writer`` that a killed process left in a folder nobody writes into now."""
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.errors import UsageError
-from utils.files import UniqueNames, atomic_write, atomic_writer, increment_run_folder
+from utils.files import UniqueNames, atomic_write, atomic_writer, increment_run_folder, remove_leftovers
 
 
 def test_run_folders_count_up(tmp_path):
@@ -80,3 +80,11 @@ def test_unique_names_never_collide(wanted):
     names = UniqueNames()
     taken = [names.take(name).casefold() for name in wanted]
     assert len(set(taken)) == len(wanted)
+
+
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
+    kept = ["last.safetensors", ".hidden", ".notes.tmp", "a.1-0a1b2c3d.tmp"]
+    for name in [*kept, ".last.safetensors.27143-054754e5.tmp"]:
+        (tmp_path / name).write_bytes(b"x")
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

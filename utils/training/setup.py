@@ -20,7 +20,7 @@ from models.spec import PER_TASK
 from models.weights import build_model, graph_for_data, load_weights, transfer_weights
 from utils.distributed import World, find_restarted_run
 from utils.errors import DataError, ModelError, UsageError, did_you_mean
-from utils.files import atomic_write, increment_run_folder
+from utils.files import atomic_write, increment_run_folder, remove_leftovers
 from utils.image_size import round_up_to_stride
 from utils.recipe import chosen_recipe
 from utils.training.health import REPORT
@@ -84,6 +84,9 @@ def open_run_folder(run: Run, world: World) -> None:
     ``--resume`` would take for this one's is removed.
     """
     if run.checkpoint is not None:
+        if world.rank == 0:
+            for folder in (run.folder, run.weights_folder):
+                remove_leftovers(folder)
         return
     if world.rank == 0:
         _make_run_folder(run)
