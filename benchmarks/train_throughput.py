@@ -180,8 +180,9 @@ def measure(options: argparse.Namespace, size: int, world: Any) -> dict[str, Any
 
         def draw() -> Batches:
             nonlocal done
-            done += options.batches
-            return parts.draw((done - options.batches) % rounds, options.batches)
+            first = done if done + options.batches <= rounds else 0
+            done = first + options.batches
+            return parts.draw(first, options.batches)
 
         for side in sides.values():
             for _ in range(2):
