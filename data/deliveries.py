@@ -178,7 +178,7 @@ class TrainBatchMaker(BatchMaker):
 
     def _make(self, key: SampleKey) -> Made:
         source = SkippingDataset(self.dataset, self._before_reading)
-        rng = np.random.default_rng((self.seed, key.epoch, key.index, key.repeat))
+        rng = key.generator(self.seed)
         try:
             sample = self.transform(source, key, rng)
         except YolographError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 
 from data.background import Ahead
@@ -12,7 +11,7 @@ from data.deliveries import Delivery
 from data.device_pictures import MOST_OF_DEVICE, bytes_needed, free_memory, load_pictures
 from data.loader import TrainLoader
 from data.packed_arrays import arrays_to_device
-from data.sample_key import BatchKey, SampleKey
+from data.sample_key import BatchKey
 from data.sample_source import TaskSource
 from data.sampler import TrainOrder
 from data.samples import Batch
@@ -165,7 +164,7 @@ class DeviceBatches:
     def make(self, key: BatchKey) -> Batch:
         """Return the batch of a key, its images and masks on the device and its labels on the host."""
         samples = key.samples
-        plan = self._transform.plan(samples, [sample_generator(self._seed, sample) for sample in samples])
+        plan = self._transform.plan(samples, [sample.generator(self._seed) for sample in samples])
         images, masks = self._transform.render(arrays_to_device(plan.arrays, self._device))
         objects = plan.objects
         batch = Batch(
@@ -213,11 +212,6 @@ class DeviceBatches:
                 # Its memory belongs to the other stream, which must not take it back while this one reads it.
                 tensor.record_stream(user)
         return batch
-
-
-def sample_generator(seed: int, key: SampleKey) -> np.random.Generator:
-    """Return the generator of a sample, the one that ``TrainBatchMaker`` uses."""
-    return np.random.default_rng((seed, key.epoch, key.index, key.repeat))
 
 
 def _kept_at(transform: SampleTransform) -> tuple[int, bool]:

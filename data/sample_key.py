@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 
 class SampleKey(NamedTuple):
     """Names one training sample; together with the run's seed it determines every pixel and label of it.
@@ -26,6 +28,10 @@ class SampleKey(NamedTuple):
     shape: tuple[int, int] | None = None
     partners: tuple[int, ...] = ()
     repeat: int = 0
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """Return the only source of randomness of this sample in a run with ``seed``."""
+        return np.random.default_rng((seed, self.epoch, self.index, self.repeat))
 
 
 class BatchKey(NamedTuple):

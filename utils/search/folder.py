@@ -15,7 +15,7 @@ import yaml
 from utils.errors import ModelError, UsageError
 from utils.files import atomic_write, increment_run_folder
 from utils.recipe import chosen_recipe, fill_recipe
-from utils.training.options import given_options
+from utils.training.options import MACHINE_OPTIONS, given_options
 from utils.yaml_text import read_yaml
 
 try:
@@ -27,7 +27,7 @@ LOGGER = logging.getLogger("yolograph")
 STUDY = "study.db"
 DEFAULT_PROJECT = "runs/evolve"
 DEFAULT_TRIALS = 300
-OF_THIS_START = ("device", "workers", "cache", "evolve", "time", "resume", "project", "name", "exist_ok")
+OF_THIS_START = (*MACHINE_OPTIONS, "evolve", "time", "resume", "project", "name", "exist_ok")
 """Options that a resumed search takes from the command line and not from its first start."""
 
 

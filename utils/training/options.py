@@ -11,6 +11,9 @@ from utils.errors import UsageError
 from utils.image_size import require_possible_sizes
 from utils.loggers import LOGGER_NAMES
 
+MACHINE_OPTIONS = ("device", "workers", "cache", "compile", "recompute", "save_minutes", "loggers")
+"""Options that a resumed run or search takes from its command line and not from its first start."""
+
 EPILOG = """examples:
   python train.py --cfg yolov5n_multitask.yaml --data embedded.yaml --img-size 256 --epochs 20
   python train.py --cfg yolov5s.yaml --data my_data.yaml --epochs 300 --batch-size 16

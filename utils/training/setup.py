@@ -24,12 +24,11 @@ from utils.files import atomic_write, increment_run_folder, remove_leftovers
 from utils.image_size import round_up_to_stride
 from utils.recipe import chosen_recipe
 from utils.training.health import REPORT
-from utils.training.options import given_options
+from utils.training.options import MACHINE_OPTIONS, given_options
 from utils.training.run_state import BEST, LAST, PREVIOUS, Progress, Run, resume_run
 from utils.training.tasks import fit_heads_to_objects, open_datasets
 
 LOGGER = logging.getLogger("yolograph")
-MACHINE_OPTIONS = ("device", "workers", "cache", "compile", "recompute", "save_minutes", "loggers")
 
 
 def prepare_run(options: argparse.Namespace, hyp: dict[str, Any] | None, world: World) -> Run:

