@@ -113,6 +113,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    for add in (_add_model, _add_length, _add_images, _add_machine, _add_search, _add_folder):
+        add(parser)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the options about which model and data."""
     model = parser.add_argument_group("model and data")
     model.add_argument("--cfg", default="", help="model YAML: a path or a name below models/configs")
     model.add_argument(
@@ -133,6 +140,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument("--single-cls", action="store_true", help="train boxes of all classes as the one class 'item'")
     model.add_argument("--noautoanchor", action="store_true", help="keep the model's anchors even where they fit badly")
+
+
+def _add_length(parser: argparse.ArgumentParser) -> None:
+    """Add the options about how long and at which size."""
     run = parser.add_argument_group("length and size")
     run.add_argument("--epochs", type=int, default=100, help="passes over the data (default %(default)s)")
     run.add_argument(
@@ -164,6 +175,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--optimizer", choices=("SGD", "Adam", "AdamW"), help="optimizer in place of the recipe's")
     run.add_argument("--adam", dest="optimizer", action="store_const", const="Adam", help="short for --optimizer Adam")
     run.add_argument("--time", type=float, metavar="HOURS", help="end after so many hours, the schedule with it")
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    """Add the options about what pictures go through."""
     images = parser.add_argument_group("images")
     images.add_argument("--rect", action="store_true", help="batches of pictures of similar shape, without mosaic")
     images.add_argument(
@@ -175,6 +190,10 @@ def _parser() -> argparse.ArgumentParser:
     images.add_argument(
         "--image-weights", action="store_true", help="pictures with classes of low AP come more often than others"
     )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    """Add the options about what the machine does."""
     machine = parser.add_argument_group("machine")
     machine.add_argument(
         "--device", default="", help="cpu, or the number of a GPU (default: the first GPU, else the CPU)"
@@ -224,6 +243,10 @@ def _parser() -> argparse.ArgumentParser:
     machine.add_argument(
         "--seed", type=int, default=0, help="of weights, shuffling and augmentation (default %(default)s)"
     )
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    """Add the options about the search for a recipe."""
     search = parser.add_argument_group("search for a better recipe (needs Optuna)")
     search.add_argument(
         "--evolve",
@@ -241,6 +264,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY",
         help="recipe keys to search, such as lr0 mosaic gains.detect (default: those that matter for the model)",
     )
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    """Add the options about what is kept where."""
     where = parser.add_argument_group("run folder")
     where.add_argument("--project", default="runs/train", help="folder of all runs (default %(default)s)")
     where.add_argument("--name", default="exp", help="name of this run; exp, exp2, exp3 ... (default %(default)s)")
@@ -274,4 +301,3 @@ def _parser() -> argparse.ArgumentParser:
         "of the other options only --device, --workers, --cache, --compile, --recompute, --save-minutes and --loggers "
         "have a say",
     )
-    return parser
