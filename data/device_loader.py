@@ -68,8 +68,10 @@ def build_device_loader(
 ) -> DeviceLoader:
     """Decode a data set onto a device and return a loader of shuffled, augmented batches.
 
-    The batches are those of ``build_train_loader``: the same samples, the same labels, the same pixels to the rounding
-    of interpolation. Ask ``why_not_on_device`` first; on the CPU the same code runs, for tests, and is slow.
+    The batches are those of ``build_train_loader``: the same samples and draws, the same labels, the same pixels to the
+    rounding of interpolation. Where a sample is only zoomed and shifted, that loader rounds to whole pixels (see
+    ``data.transforms.upright``) and this one does not. Ask ``why_not_on_device`` first; on the CPU the same code runs,
+    for tests, and is slow.
 
     Args:
         dataset: the samples.

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from data.transforms.recipe import Recipe, recipe_number
+from data.transforms.scratch import scratch
 
 _LEVELS = np.arange(256, dtype=np.float64)
 _HUES = 180  # OpenCV holds the hue of 8-bit images in degrees / 2
@@ -25,19 +26,31 @@ def draw_hsv_gains(hyp: Recipe, rng: np.random.Generator) -> tuple[float, float,
     return hue, saturation, value
 
 
-def scale_hsv(image: np.ndarray, gains: tuple[float, float, float]) -> np.ndarray:
-    """Multiply hue (around the circle), saturation and value (saturating) of an (H, W, 3) uint8 RGB image."""
+def scale_hsv(image: np.ndarray, gains: tuple[float, float, float], out: np.ndarray | None = None) -> np.ndarray:
+    """Multiply hue (around the circle), saturation and value (saturating) of an (H, W, 3) uint8 RGB image.
+
+    Args:
+        image: what to change.
+        gains: of hue, saturation and value.
+        out: where the result goes, which may be the image itself; None leaves the image as it is.
+
+    Returns:
+        The result; the image itself where no gain changes anything.
+    """
     if gains == (1.0, 1.0, 1.0):
         return image
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV, dst=scratch("hsv", image.shape))
+    changed = scratch("changed hsv", image.shape)
     if gains[0] * (_HUES - 1) <= _LEVELS[-1]:
         # A matrix is four times as fast as a table here. The way back to RGB goes around the circle by itself.
-        return cv2.cvtColor(cv2.transform(hsv, np.column_stack([np.diag(gains), _CUT_OFF])), cv2.COLOR_HSV2RGB)
-    table = np.empty((1, 256, 3), np.uint8)
-    table[0, :, 0] = (_LEVELS * gains[0]) % _HUES
-    table[0, :, 1] = (_LEVELS * gains[1]).clip(0, 255)
-    table[0, :, 2] = (_LEVELS * gains[2]).clip(0, 255)
-    return cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2RGB)
+        cv2.transform(hsv, np.column_stack([np.diag(gains), _CUT_OFF]), dst=changed)
+    else:
+        table = np.empty((1, 256, 3), np.uint8)
+        table[0, :, 0] = (_LEVELS * gains[0]) % _HUES
+        table[0, :, 1] = (_LEVELS * gains[1]).clip(0, 255)
+        table[0, :, 2] = (_LEVELS * gains[2]).clip(0, 255)
+        cv2.LUT(hsv, table, dst=changed)
+    return cv2.cvtColor(changed, cv2.COLOR_HSV2RGB, dst=out)
 
 
 def draw_jitter(strengths: tuple[float, ...], rng: np.random.Generator) -> list[tuple[str, float]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from data.sample_key import SampleKey
@@ -16,11 +14,11 @@ from data.transforms.geometry import (
     flip_left_right,
     flip_up_down,
     similarity_matrix,
-    warp_sample,
 )
 from data.transforms.letterbox import plan_for_batch
 from data.transforms.mosaic import draw_centre, mixup, mosaic
 from data.transforms.recipe import Recipe, recipe_flip_pairs, recipe_number
+from data.transforms.upright import show_sample
 
 MIXUP_BETA = 32.0
 """Both parameters of the Beta distribution of mixup's share: nearly always between 0.35 and 0.65."""
@@ -65,7 +63,9 @@ class DetectionTrainTransform:
                 sample = mixup(sample, other, float(rng.beta(MIXUP_BETA, MIXUP_BETA)))
         else:
             sample = self._single(dataset, key.index, key.shape or (self.img_size, self.img_size), rng)
-        sample = replace(sample, image=scale_hsv(sample.image, draw_hsv_gains(self.hyp, rng)), placement=None)
+        # Its pixels were made for it, so they may be changed in place.
+        sample.image = scale_hsv(sample.image, draw_hsv_gains(self.hyp, rng), out=sample.image)
+        sample.placement = None
         if rng.random() < self.flip_up_down:
             sample = flip_up_down(sample)
         if rng.random() < self.flip_left_right:
@@ -73,7 +73,7 @@ class DetectionTrainTransform:
         return sample
 
     def _four(self, dataset: SampleSource, indices: list[int], rng: np.random.Generator) -> Sample:
-        """Return a mosaic of four samples, in random places, warped to the final size; the first one names it."""
+        """Return a mosaic of four samples, in random places, at the final size; the first one names it."""
         side = self.img_size
         # The first picture is read even where it is not seen: it is the sample that was asked for.
         first = dataset.load(indices[0], long_side=side)
@@ -88,15 +88,16 @@ class DetectionTrainTransform:
             affine_matrix(draw, (2 * side, 2 * side), (side, side)),
             draw.scale,
         )
-        return replace(sample, id=first.id)
+        sample.id = first.id
+        return sample
 
     def _single(self, dataset: SampleSource, index: int, shape: tuple[int, int], rng: np.random.Generator) -> Sample:
-        """Return one sample, letterboxed into a (height, width) shape and warped in one go."""
+        """Return one sample, letterboxed into a (height, width) shape and moved in one go."""
         sample = dataset.load(index, long_side=self.img_size)
         spot = plan_for_batch(sample.image.shape[:2], self.img_size, shape).placement
         draw = draw_affine(self.hyp, rng)
         matrix = affine_matrix(draw, shape, shape) @ similarity_matrix(spot.scale_x, spot.scale_y, spot.left, spot.top)
-        return warp_sample(sample, matrix, shape, draw.scale * spot.scale_x)
+        return show_sample(sample, matrix, shape, draw.scale * spot.scale_x)
 
 
 def _draw_partners(dataset: SampleSource, key: SampleKey, count: int, rng: np.random.Generator) -> list[int]:

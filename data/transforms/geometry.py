@@ -78,6 +78,10 @@ def affine_matrix(draw: AffineDraw, source: tuple[int, int], target: tuple[int, 
         source: size of the input.
         target: size of the output.
     """
+    left, top = draw.translate[0] * target[1], draw.translate[1] * target[0]
+    if not (draw.degrees or any(draw.shear) or any(draw.perspective)):
+        zoom = draw.scale
+        return similarity_matrix(zoom, zoom, left - zoom * source[1] / 2, top - zoom * source[0] / 2)
     centre, view, turn, shear, shift = (np.eye(3) for _ in range(5))
     centre[:2, 2] = -source[1] / 2, -source[0] / 2
     view[2, :2] = draw.perspective
@@ -85,7 +89,7 @@ def affine_matrix(draw: AffineDraw, source: tuple[int, int], target: tuple[int, 
     cos, sin = draw.scale * np.cos(angle), draw.scale * np.sin(angle)
     turn[:2, :2] = [[cos, sin], [-sin, cos]]
     shear[0, 1], shear[1, 0] = np.tan(np.deg2rad(draw.shear))
-    shift[:2, 2] = draw.translate[0] * target[1], draw.translate[1] * target[0]
+    shift[:2, 2] = left, top
     return shift @ shear @ turn @ view @ centre
 
 

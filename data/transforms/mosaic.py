@@ -20,6 +20,15 @@ from data.transforms.geometry import (
     warp_keypoints,
     warp_mask,
 )
+from data.transforms.upright import (
+    Crop,
+    Rectangle,
+    ZoomShift,
+    move_labels_by_crops,
+    plan_crop,
+    with_pixels,
+    zoom_and_shift,
+)
 
 _NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 
@@ -38,10 +47,11 @@ def mosaic(
     matrix: np.ndarray,
     scale: float,
 ) -> Sample:
-    """Lay four samples around a centre on a square canvas of ``2 * side`` pixels and warp it to ``side`` pixels.
+    """Lay four samples around a centre on a square canvas of ``2 * side`` pixels and show it at ``side`` pixels.
 
-    Only the window of the canvas that the warp reads is ever made, and tiles that cannot reach into it are not loaded;
-    their objects could not have been seen either.
+    Only what is seen of the canvas is ever made, and tiles that cannot be seen are not loaded; their objects could not
+    have been seen either. A matrix that only zooms and shifts is rounded to whole pixels, see
+    ``data.transforms.upright``.
 
     Args:
         load: gives a sample whose longer side is ``side`` pixels.
@@ -53,13 +63,49 @@ def mosaic(
         scale: zoom of the matrix, for ``boxes_to_keep``.
 
     Returns:
-        The warped canvas: uncovered pixels grey 114 and mask 255, boxes of what is left of an object after the canvas
-        and after the warp have cut it, keypoints beyond either unlabelled. It has a mask (keypoints) if any tile has.
-        It has no id.
+        What is seen of the canvas: uncovered pixels grey 114 and mask 255, boxes of what is left of an object after the
+        borders of canvas and result have cut it, keypoints beyond either unlabelled. It has a mask (keypoints) if any
+        tile has. It has no id.
     """
+    move = zoom_and_shift(matrix)
+    if move is None:
+        return _warped_mosaic(load, indices, centre, side, matrix, scale)
+    return _resized_mosaic(load, indices, centre, side, move, scale)
+
+
+def _resized_mosaic(
+    load: Callable[[int], Sample],
+    indices: Sequence[int],
+    centre: tuple[int, int],
+    side: int,
+    move: ZoomShift,
+    scale: float,
+) -> Sample:
+    canvas, size = (2 * side, 2 * side), (side, side)
+
+    def crop(corner: tuple[int, int], shape: tuple[int, ...]) -> Crop:
+        return plan_crop(move, corner, _on_canvas(corner, shape, canvas), size)
+
+    # One is taken even where a large shift shows none, so that the result has the kinds of labels that all others have.
+    seen = [i for i in range(4) if crop(_upper_left(i, centre, size), size).shows] or [0]
+    tiles = [load(indices[i]) for i in seen]
+    corners = [_upper_left(i, centre, tile.image.shape) for i, tile in zip(seen, tiles, strict=True)]
+    crops = [crop(corner, tile.image.shape) for corner, tile in zip(corners, tiles, strict=True)]
+    joined, counts = _join_labels(tiles), [len(tile.boxes) for tile in tiles]
+    before = _boxes_on_canvas(joined.boxes, counts, corners, canvas)
+    return with_pixels(move_labels_by_crops(joined, counts, crops, before, size, scale), tiles, crops, size)
+
+
+def _warped_mosaic(
+    load: Callable[[int], Sample],
+    indices: Sequence[int],
+    centre: tuple[int, int],
+    side: int,
+    matrix: np.ndarray,
+    scale: float,
+) -> Sample:
     canvas, size = (2 * side, 2 * side), (side, side)
     window = visible_window(matrix, canvas, size)
-    # One is taken even where a large shift shows none, so that the result has the kinds of labels that all others have.
     seen = [i for i in range(4) if _may_overlap(i, centre, side, window)] or [0]
     tiles = [load(indices[i]) for i in seen]
     corners = [_upper_left(i, centre, tile.image.shape) for i, tile in zip(seen, tiles, strict=True)]
@@ -102,6 +148,13 @@ def _upper_left(position: int, centre: tuple[int, int], shape: tuple[int, ...]) 
     return left, top
 
 
+def _on_canvas(corner: tuple[int, int], shape: tuple[int, ...], canvas: tuple[int, int]) -> Rectangle:
+    """Return the part of the canvas that a tile covers."""
+    (left, top), (height, width) = corner, shape[:2]
+    x1, y1 = min(max(left, 0), canvas[1]), min(max(top, 0), canvas[0])
+    return x1, y1, max(min(left + width, canvas[1]), x1), max(min(top + height, canvas[0]), y1)
+
+
 def _paste(
     tiles: Sequence[Sample], corners: Sequence[tuple[int, int]], window: tuple[int, int, int, int]
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -134,13 +187,20 @@ def _labels_on_canvas(tiles: Sequence[Sample], corners: Sequence[tuple[int, int]
     """Return the objects of all tiles where they lie on the canvas, cut off at its borders."""
     joined = _join_labels(tiles)
     counts = [len(tile.boxes) for tile in tiles]
-    shifts = np.repeat(np.array(corners, np.float32).reshape(-1, 2), counts, axis=0)
-    boxes = clip_boxes(joined.boxes + np.concatenate([shifts, shifts], 1), canvas)
+    boxes = _boxes_on_canvas(joined.boxes, counts, corners, canvas)
     keypoints = joined.keypoints
     if keypoints is not None:
-        keypoints[..., :2] += shifts[:, None]
+        keypoints[..., :2] += np.repeat(np.array(corners, np.float32), counts, axis=0)[:, None]
         keypoints = warp_keypoints(keypoints, np.eye(3), canvas)
     return replace(joined, boxes=boxes, keypoints=keypoints)
+
+
+def _boxes_on_canvas(
+    boxes: np.ndarray, counts: Sequence[int], corners: Sequence[tuple[int, int]], canvas: tuple[int, int]
+) -> np.ndarray:
+    """Return the boxes of all tiles where they lie on the canvas, cut off at its borders."""
+    shifts = np.repeat(np.array([corner * 2 for corner in corners], np.float32), counts, axis=0)
+    return clip_boxes(boxes + shifts, canvas)
 
 
 def _join_labels(samples: Sequence[Sample]) -> Sample:

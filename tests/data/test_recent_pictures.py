@@ -8,6 +8,7 @@ import os
 import signal
 
 import numpy as np
+import pytest
 
 from data.recent_pictures import RecentPictures
 
@@ -32,11 +33,60 @@ def test_the_newest_take_the_place_of_the_oldest() -> None:
     assert ring.get(7, (6, 6, 3)) is None, "too large for a slot"
 
 
-def test_it_gives_copies() -> None:
+def test_what_it_gives_cannot_be_written() -> None:
     ring = RecentPictures(2, 2, 90)
     ring.put(0, picture(0))
-    ring.get(0, SHAPE)[:] = 0
-    assert np.array_equal(ring.get(0, SHAPE), picture(0))
+    with pytest.raises(ValueError, match="read-only"):
+        ring.get(0, SHAPE)[:] = 0
+
+
+def test_a_picture_that_is_looked_at_keeps_its_slot_until_the_last_look() -> None:
+    ring = RecentPictures(count=10, slots=2, slot_bytes=90)
+    ring.put(0, picture(0))
+    ring.put(1, picture(1))
+    whole, again = ring.get(0, SHAPE), ring.get(0, SHAPE)
+    corner = whole[1:3, 2:4][:, ::-1]
+    for index in range(2, 6):
+        ring.put(index, picture(index))
+        assert np.array_equal(ring.get(index, SHAPE), picture(index))
+    assert np.array_equal(whole, picture(0))
+    del whole
+    ring.put(6, picture(6))
+    del again
+    ring.put(7, picture(7))
+    assert np.array_equal(corner, picture(0)[1:3, 2:4][:, ::-1])
+    kept = ring.get(7, SHAPE)
+    ring.put(8, picture(8))
+    assert ring.get(8, SHAPE) is None, "both slots are in use"
+    assert np.array_equal(kept, picture(7))
+    del corner
+    ring.put(9, picture(9))
+    assert ring.get(0, SHAPE) is None and np.array_equal(ring.get(9, SHAPE), picture(9))
+
+
+def test_a_picture_that_another_process_looks_at_keeps_its_slot() -> None:
+    ring = RecentPictures(count=4, slots=2, slot_bytes=90)
+    ring.put(0, picture(0))
+    ours, theirs = FORK.Pipe()
+
+    def look() -> None:
+        seen = ring.get(0, SHAPE)
+        theirs.send("looking")
+        theirs.recv()
+        assert np.array_equal(seen, picture(0))
+
+    process = FORK.Process(target=look)
+    process.start()
+    assert ours.recv() == "looking"
+    for index in (1, 2, 3):
+        ring.put(index, picture(index))
+    assert ring.get(0, SHAPE) is not None and ring.get(3, SHAPE) is not None
+    ours.send("enough")
+    process.join()
+    assert process.exitcode == 0
+    for index in (1, 2):
+        ring.put(index, picture(index))
+    assert ring.get(0, SHAPE) is None and ring.get(3, SHAPE) is None
 
 
 def test_processes_that_share_it_never_see_a_mixture() -> None:

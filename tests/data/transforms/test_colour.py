@@ -110,3 +110,29 @@ def test_hsv_gains_equal_a_table_per_channel(gains):
     table = np.stack(columns, 1).astype(np.uint8)[None]
     expected = cv2.cvtColor(cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table), cv2.COLOR_HSV2RGB)
     assert np.abs(scale_hsv(image, gains).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("gains", [(0.985, 0.3, 1.4), (1.9, 0.5, 1.1)])
+def test_hsv_can_be_changed_in_place_and_in_a_part_of_an_image(photo, gains):
+    kept = photo.copy()
+    expected = scale_hsv(photo, gains)
+    np.testing.assert_array_equal(photo, kept)
+    larger = np.zeros((100, 100, 3), np.uint8)
+    part = larger[3 : 3 + photo.shape[0], 5 : 5 + photo.shape[1]]
+    scale_hsv(photo, gains, out=part)
+    np.testing.assert_array_equal(part, expected)
+    part[:] = 0
+    assert not larger.any(), "nothing beside the part was written"
+    assert scale_hsv(photo, gains, out=photo) is photo
+    np.testing.assert_array_equal(photo, expected)
+    again = scale_hsv(kept, gains)
+    scale_hsv(255 - kept, gains)
+    np.testing.assert_array_equal(again, expected)
+
+
+@pytest.mark.parametrize("gains", [(0.985, 0.3, 0.6), (1.015, 1.7, 1.4), (1.39271, 0.5173, 1.2018)])
+def test_hsv_gains_equal_the_plain_calls_of_opencv(gains):
+    image = np.random.default_rng(2).integers(0, 256, (61, 67, 3), dtype=np.uint8)
+    cut_off = np.column_stack([np.diag(gains), np.full(3, -0.5 + 2**-13)])
+    hsv = cv2.transform(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), cut_off)
+    np.testing.assert_array_equal(scale_hsv(image, gains), cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))

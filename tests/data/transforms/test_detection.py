@@ -152,7 +152,8 @@ def test_mosaic_and_mixup_find_their_other_pictures_among_the_partners(painted):
     transform = DetectionTrainTransform({"mosaic": 1.0, "mixup": 1.0}, 96)
     for seed in range(20):
         transform(dataset, SampleKey(0, 0, partners=(3, 5, 8)), np.random.default_rng(seed))
-    assert set(loaded) == {0, 3, 5, 8} and len(loaded) == 20 * 8
+    assert set(loaded) == {0, 3, 5, 8}
+    assert 20 * 7 < len(loaded) <= 20 * 8, "all but those of which not one pixel is seen"
     loaded.clear()
     for seed in range(40):
         transform(dataset, SampleKey(0, 0), np.random.default_rng(seed))
