@@ -9,18 +9,19 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from data.config import TaskData
 from data.decoded_images import DecodedImages, DecodedSize, make_recent
-from data.formats.cityscapes import CityscapesMaskFinder, holds_label_ids, label_ids_to_train_ids
-from data.formats.mask_png import MaskFinder, ignore_values, read_mask
-from data.formats.yolo_txt import label_path
+from data.formats.cityscapes import holds_label_ids, label_ids_to_train_ids
+from data.formats.mask_png import ignore_values, read_mask
 from data.image_cache import StoreName, files_key, open_store
-from data.image_list import list_images
-from data.label_cache import cache_file, cache_folder, content_key, load_index, save_index, set_name
+from data.label_cache import set_name
+from data.packed_texts import PackedTexts
 from data.picture_store import PictureStore
 from data.report import DataReport
 from data.samples import Sample
-from data.scan import LabelIndex, ignored_values, scan_split
+from data.scan import ignored_values
+from data.split_index import open_split
+from data.task_data import TaskData
+from data.training_part import training_part
 from utils.errors import DataError, UsageError
 
 __all__ = ["DataReport", "TaskDataset"]
@@ -36,14 +37,20 @@ class TaskDataset(Dataset):
         split: train, val or test.
         cache_images: ``ram`` keeps decoded pictures and masks in memory that all processes of the machine share,
             ``disk`` in a file beside the labels; None keeps none. See ``reserve_memory``.
+        for_training: leave out what is not trained on, see ``training_part``; testing needs all of it.
 
     Attributes:
         names: class names.
         task: detect, segment or pose.
-        ids: path of each image.
+        ids: path of each image, a sequence of texts.
         sizes: (n, 2) int32, native height and width, upright.
         classes: (m,) int64, of all objects of all images.
         boxes: (m, 4) float32, x1 y1 x2 y2 in 0..1 of their image.
+        keypoints: (m, K, 3) float32, x y in 0..1 and visibility.
+        keypoint_spec: what the keypoints are, None without.
+        areas: (m,) float32, annotated areas in square pixels of the files; None where the labels have none, and in
+            training.
+        crowd: (m,) bool, None likewise.
         offsets: (n + 1,) int64, image i owns the objects offsets[i] .. offsets[i + 1] - 1.
         report: what the scan found, printed once.
 
@@ -51,25 +58,29 @@ class TaskDataset(Dataset):
         DataError: the split is missing or empty, nothing in it can be used, or a label or a mask is wrong.
     """
 
-    def __init__(self, data: TaskData, split: str, cache_images: str | None = None):
+    def __init__(self, data: TaskData, split: str, cache_images: str | None = None, for_training: bool = False):
         if cache_images not in _CACHES:
             raise UsageError(f"images cannot be cached in '{cache_images}'; choose ram or disk")
         if split not in data.splits:
             raise DataError(f"{data.source}: `{data.key}` has no split `{split}`; add its folder under that key")
         self.data, self.task, self.names = data, data.task, data.names
-        listed = list_images(data.splits[split], data.root)
-        labels, searched = _find_labels(data, split, listed)
-        self._folder = cache_folder(searched)
-        index = _load_or_scan(data, split, listed, labels, self._folder)
+        self.keypoint_spec = data.keypoint_spec
+        opened = open_split(data, split)
+        self._folder = opened.folder
+        index = training_part(data, opened.index) if for_training else opened.index
         self.report = index.report
-        self.report.searched = str(searched)
+        self.report.searched = str(opened.searched)
         self.report.require_usable()
         if int(os.environ.get("RANK", "0")) == 0:
             print(self.report)
-        self.ids = [str(listed[i]) for i in index.kept]
+        kept = index.kept.tolist()
+        self.ids = PackedTexts(opened.images[i] for i in kept)
         self.sizes, self.offsets = index.sizes, index.offsets
         self.classes, self.boxes, self.keypoints = index.classes, index.boxes, index.keypoints
-        self._masks = [str(labels[i]) for i in index.kept] if self.task == "segment" else []
+        self.areas, self.crowd = index.areas, index.crowd
+        self._masks = PackedTexts(opened.labels[i] for i in kept) if self.task == "segment" else PackedTexts()
+        self._picture_key = files_key(opened.image_stamp, index.kept)
+        self._mask_key = files_key(opened.label_stamp, index.kept, f"{data.format} {ignored_values(data)}")
         self._ignored = ignored_values(data)
         self._cache_images = cache_images
         self._set_name = set_name(data, split)
@@ -107,6 +118,8 @@ class TaskDataset(Dataset):
         sample.classes = self.classes[own].copy()
         if self.task == "pose":
             sample.keypoints = self.keypoints[own] * np.array([width, height, 1], np.float32)
+        if self.areas is not None:
+            sample.areas, sample.crowd = self.areas[own].copy(), self.crowd[own].copy()
         return sample
 
     def reserve_memory(self, long_side: int | None, largest: int | None = None) -> None:
@@ -123,11 +136,10 @@ class TaskDataset(Dataset):
         images = DecodedImages(self.ids, self.sizes, DecodedSize(long_side, largest))
         shapes = images.shapes()
         if self._cache_images is not None:
-            name = StoreName(self._set_name, files_key(self.ids), str(images.decoded))
+            name = StoreName(self._set_name, self._picture_key, str(images.decoded))
             images.store = open_store(self._cache_images, self._folder, name, shapes)
             if self._masks:
-                how = f"{self.data.format} {self._ignored}"
-                name = StoreName(self._set_name, files_key(self._masks, how), "native", "masks")
+                name = StoreName(self._set_name, self._mask_key, "native", "masks")
                 self._mask_store = open_store(self._cache_images, self._folder, name, self.sizes)
         if images.store is None and long_side is not None:
             images.recent = make_recent(shapes)
@@ -150,28 +162,3 @@ class TaskDataset(Dataset):
         if self.data.format == "cityscapes" and holds_label_ids(Path(path)):
             return label_ids_to_train_ids(mask)
         return ignore_values(mask, self._ignored)
-
-
-def _find_labels(data: TaskData, split: str, images: list[Path]) -> tuple[list[Path | None], Path]:
-    """Return the label file or mask of each image, and where the first one was looked for."""
-    if data.task != "segment":
-        folder = data.options.get("labels", "labels")
-        labels: list[Path | None] = [label_path(image, folder) for image in images]
-        return labels, labels[0]
-    masks = data.masks.get(split)
-    if data.format == "cityscapes":
-        finder = CityscapesMaskFinder(data.splits[split][0], masks)
-    else:
-        finder = MaskFinder(split, data.splits[split], masks)
-    return [finder.find(image) for image in images], finder.candidates(images[0])[0]
-
-
-def _load_or_scan(
-    data: TaskData, split: str, images: list[Path], labels: list[Path | None], folder: Path
-) -> LabelIndex:
-    file, key = cache_file(folder, data, split), content_key(data, images, labels)
-    index = load_index(file, key)
-    if index is None:
-        index = scan_split(data, f"{data.key} {split}", images, labels)
-        save_index(file, key, index)
-    return index

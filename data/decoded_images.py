@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,21 @@ class DecodedSize:
         part = self.reduction(size) if Path(file).suffix.lower() in JPEG_SUFFIXES else 1
         return -(-size[0] // part), -(-size[1] // part)
 
+    def of_all(self, sizes: np.ndarray, files: Iterable[str]) -> np.ndarray:
+        """Return (n, 2) int64 of what ``of`` says of each of (n, 2) native sizes."""
+        sizes = np.asarray(sizes, np.int64).reshape(-1, 2)
+        if self.long_side is not None:
+            ratio = (self.long_side / sizes).min(1, keepdims=True)
+            return np.maximum(np.rint(sizes * ratio), 1).astype(np.int64)
+        parts = np.ones(len(sizes), np.int64)
+        if self.largest is not None:
+            for part in (2, 4, 8):
+                parts[sizes.max(1) >= part * self.largest] = part
+        if (parts > 1).any():
+            is_jpeg = [os.path.splitext(file)[1].lower() in JPEG_SUFFIXES for file in files]
+            parts[~np.array(is_jpeg)] = 1
+        return -(-sizes // parts[:, None])
+
 
 class DecodedImages:
     """Gives pictures by index at any size.
@@ -91,8 +107,7 @@ class DecodedImages:
 
     def shapes(self) -> np.ndarray:
         """Return the (n, 3) shapes in which the pictures are kept."""
-        every = range(len(self.files))
-        return np.array([(*self.decoded.of(self._native(i), self.files[i]), 3) for i in every], np.int64)
+        return np.column_stack([self.decoded.of_all(self.sizes, self.files), np.full(len(self.sizes), 3)])
 
     def _kept(self, index: int, size: tuple[int, int]) -> np.ndarray:
         image = self.store.get(index) if self.store is not None else None

@@ -18,13 +18,14 @@ from data.sample_source import SampleSource
 from data.sampler import ShapedBatch
 from data.samples import Batch, Sample, collate
 from data.skipping import SkippingDataset
+from data.transforms.letterbox import CENTERED, LetterboxRule
 from data.transforms.testing import TestTransform
 from data.watchdog import ReadingTable
 from utils.errors import DataError, YolographError
 
 TrainTransform = Callable[[SampleSource, SampleKey, np.random.Generator], Sample]
 """``transform(dataset, key, rng) -> Sample``"""
-_LABELS = ("boxes", "classes", "valid", "keypoints")
+_LABELS = ("boxes", "classes", "valid", "keypoints", "areas", "crowd")
 _PIXELS = ("images", "masks")
 Failure = tuple[type[YolographError], str]
 """An error as plain values: a kept exception would keep its traceback, and that the iterator and its workers."""
@@ -191,14 +192,15 @@ class TestBatchMaker(BatchMaker):
 
     __test__ = False  # pytest would otherwise take the name for a test case
 
-    def __init__(self, dataset: SampleSource, img_size: int, stride: int):
+    def __init__(self, dataset: SampleSource, img_size: int, stride: int, letterbox: LetterboxRule = CENTERED):
         super().__init__(dataset)
         self.img_size = img_size
         self.stride = stride
+        self.letterbox = letterbox
 
     def __getitem__(self, key: ShapedBatch) -> Delivery:
         indices, shape = key
-        transform = TestTransform(self.img_size, self.stride, shape)
+        transform = TestTransform(self.img_size, self.stride, shape, self.letterbox)
         delivery = pack([self._make(transform, index) for index in indices])
         self._at_rest()
         return delivery

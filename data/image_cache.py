@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.label_cache import file_stamp
 from data.picture_store import PictureStore, remove_unused, stored_bytes
 from utils.host_memory import free_host_memory
 
@@ -53,11 +52,17 @@ class StoreName:
         return [path for path in found if not path.name.startswith(f"{self.data_set}-{self.key}-")]
 
 
-def files_key(files: list[str], how: str = "") -> str:
-    """Return a digest that changes with the path, size or time of change of a file, and with how files are read."""
-    stamps = "\n".join(file_stamp(Path(file)) for file in files)
-    facts = f"{VERSION} {cv2.__version__} {how}\n{stamps}"
-    return hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:20]
+def files_key(stamp: str, kept: np.ndarray, how: str = "") -> str:
+    """Return a digest that changes with the path, size or time of change of a file, and with how files are read.
+
+    Args:
+        stamp: what ``data.label_cache.stamp_of_files`` gives for all files that are listed.
+        kept: positions of those that are used.
+        how: they are read.
+    """
+    positions = hashlib.sha256(np.ascontiguousarray(kept, np.int64)).hexdigest()
+    facts = f"{VERSION} {cv2.__version__} {how}\n{stamp}\n{positions}"
+    return hashlib.sha256(facts.encode()).hexdigest()[:20]
 
 
 def open_store(where: str, folder: Path, name: StoreName, shapes: np.ndarray) -> PictureStore | None:

@@ -1,33 +1,28 @@
 """Keeps the result of a scan beside the labels, and knows when it no longer holds.
 
 The key is a digest of every image's and label's path, size and times of change, and of what the data YAML says about
-them; a file is a plain ``.npz`` of arrays with its metadata as JSON text, so reading it never runs code.
+them. See ``data.array_cache`` for the files.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import logging
 import os
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from data.config import TaskData
+from data.array_cache import load_arrays, save_arrays
 from data.report import DataReport
 from data.scan import LabelIndex
-from utils.files import atomic_write
+from data.task_data import TaskData
 
-VERSION = 1
+VERSION = 2
 CACHE_FOLDER = ".yolograph"
 
 _ARRAYS = ("kept", "sizes", "offsets", "classes", "boxes", "keypoints")
-_log = logging.getLogger("yolograph")
+_OPTIONAL = ("areas", "crowd")
 
 
 def cache_folder(label: Path) -> Path:
@@ -39,50 +34,58 @@ def cache_folder(label: Path) -> Path:
 def cache_file(folder: Path, data: TaskData, split: str) -> Path:
     """Return the file for one split of one task; sets that share a label folder get different files."""
     facts = [data.task, data.key, split, [str(entry.absolute()) for entry in data.splits[split]], len(data.names)]
-    return folder / f"{split}-{data.task}-{_digest(json.dumps(facts))[:12]}.npz"
+    if split in data.annotations:
+        facts.append(str(data.annotations[split].absolute()))
+    return folder / f"{split}-{data.task}-{digest(json.dumps(facts))[:12]}.npz"
 
 
 def set_name(data: TaskData, split: str) -> str:
     """Return a name for the images of one split of one task, whatever its classes are called."""
     facts = [data.key, [str(entry.absolute()) for entry in data.splits[split]]]
-    return f"{split}-{data.task}-{_digest(json.dumps(facts))[:12]}"
+    if split in data.annotations:
+        facts.append(str(data.annotations[split].absolute()))
+    return f"{split}-{data.task}-{digest(json.dumps(facts))[:12]}"
 
 
-def content_key(data: TaskData, images: Sequence[Path], labels: Sequence[Path | None]) -> str:
-    """Return a digest that changes when an image or label is added, removed, renamed, edited or read differently."""
+def content_key(data: TaskData, images: str, labels: str) -> str:
+    """Return a digest that changes when an image or label is added, removed, renamed, edited or read differently.
+
+    Args:
+        data: the task.
+        images: what ``stamp_of_files`` gives for the images.
+        labels: likewise for the labels.
+    """
     classes = [len(data.names), data.merged_classes]
-    lines = [json.dumps([VERSION, data.task, data.format, classes, data.keypoints, data.options], default=str)]
-    lines += [file_stamp(path) for path in images]
-    lines += ["-" if path is None else file_stamp(path) for path in labels]
-    return _digest("\n".join(lines))
+    facts = [VERSION, data.task, data.format, classes, data.keypoints, data.options, images, labels]
+    return digest(json.dumps(facts, default=str))
+
+
+def stamp_of_files(files: Iterable[str | Path | None]) -> str:
+    """Return a digest that changes when a file is added, removed, renamed or edited; None stands for no file."""
+    return digest("\n".join("-" if file is None else file_stamp(file) for file in files))
 
 
 def load_index(file: Path, key: str) -> LabelIndex | None:
     """Return the index kept in ``file``, or None if there is none, it is damaged or its key is another one."""
+    found = load_arrays(file, key)
+    if found is None:
+        return None
+    meta, arrays = found
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            meta = json.loads(stored["meta"].tobytes())
-            if meta["key"] != key:
-                return None
-            return LabelIndex(**{name: stored[name] for name in _ARRAYS}, report=DataReport(**meta["report"]))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        optional = {name: arrays.get(name) for name in _OPTIONAL}
+        return LabelIndex(**{name: arrays[name] for name in _ARRAYS}, **optional, report=DataReport(**meta["report"]))
+    except (KeyError, TypeError):
         return None
 
 
 def save_index(file: Path, key: str, index: LabelIndex) -> None:
     """Write the index so that ``file`` is whole or absent; where it cannot be written, warn and go on without."""
-    meta = json.dumps({"key": key, "report": asdict(index.report)}).encode()
-    arrays = {name: getattr(index, name) for name in _ARRAYS}
-    buffer = io.BytesIO()
-    np.savez(buffer, meta=np.frombuffer(meta, np.uint8), **arrays)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(file, buffer.getvalue())
-    except OSError as error:
-        _log.warning("%s: no label cache (%s); the labels are scanned anew each time", file.parent, error.strerror)
+    arrays = {name: getattr(index, name) for name in (*_ARRAYS, *_OPTIONAL)}
+    given = {name: array for name, array in arrays.items() if array is not None}
+    save_arrays(file, {"key": key, "report": asdict(index.report)}, given)
 
 
-def file_stamp(path: Path) -> str:
+def file_stamp(path: str | Path) -> str:
     """Return a text that changes when a file is edited, replaced or removed."""
     try:
         status = os.stat(path)
@@ -92,5 +95,6 @@ def file_stamp(path: Path) -> str:
     return f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """Return the SHA-256 of a text in hexadecimal."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

@@ -11,6 +11,7 @@ from data.sample_source import SampleSource, TaskSource
 from data.sampler import ShapedBatch, TrainOrder, aspect_batches, rectangular_batches, square_batches
 from data.samples import Batch
 from data.shares import share_of_batches
+from data.transforms.letterbox import CENTERED, LetterboxRule
 from data.workers import WorkerPool
 from utils.errors import DataError
 
@@ -59,6 +60,7 @@ def build_test_loader(
     rect: bool = True,
     pad: float = 0.0,
     share: tuple[int, int] = (0, 1),
+    letterbox: LetterboxRule = CENTERED,
 ) -> TestLoader:
     """Return a loader of letterboxed batches with placements and native masks; every sample comes exactly once.
 
@@ -69,20 +71,22 @@ def build_test_loader(
         stride: sides of inputs are multiples of it, pixels.
         workers: worker processes, at most one per core; 0 works in the main process.
         rect: batches of images that need the same rectangular input (the ids tell which image is which) instead of
-            square inputs in the data set's own order.
+            square inputs in the data set's own order. A letterbox that wants squares has them in any case.
         pad: strides of extra padding of rectangular inputs.
         share: (rank, size): this process gets its share of the batches, which are the same however many processes
             there are. Its share may be empty.
+        letterbox: how the model wants pictures to lie within its input.
 
     Raises:
         DataError: the data set is empty.
     """
     _require_samples(dataset)
-    if rect:
-        batches = rectangular_batches(dataset.sizes, batch_size, img_size, stride, pad)
+    if rect and not letterbox.square:
+        batches = rectangular_batches(dataset.sizes, batch_size, img_size, stride, pad, letterbox)
     else:
         batches = square_batches(len(dataset), batch_size, img_size, stride)
-    return TestLoader(dataset, share_of_batches(batches, share), img_size, stride, workers, is_share=share[1] > 1)
+    batches = share_of_batches(batches, share)
+    return TestLoader(dataset, batches, img_size, stride, workers, is_share=share[1] > 1, letterbox=letterbox)
 
 
 class TrainLoader:
@@ -201,10 +205,11 @@ class TestLoader:
         stride: int,
         workers: int,
         is_share: bool = False,
+        letterbox: LetterboxRule = CENTERED,
     ):
         self.skipped: list[str] = []
         self._batches, self._is_share = batches, is_share
-        self._pool = WorkerPool(TestBatchMaker(dataset, img_size, stride), min(workers, len(batches)))
+        self._pool = WorkerPool(TestBatchMaker(dataset, img_size, stride, letterbox), min(workers, len(batches)))
 
     def __len__(self) -> int:
         """Return the number of batches."""

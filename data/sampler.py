@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.sample_key import BatchKey, SampleKey
+from data.transforms.letterbox import CENTERED, LetterboxRule
 from utils.image_size import round_up_to_stride
 
 ORDER = 1
@@ -198,7 +199,12 @@ def square_batches(count: int, batch_size: int, img_size: int, stride: int) -> l
 
 
 def rectangular_batches(
-    sizes: np.ndarray, batch_size: int, img_size: int, stride: int, pad: float = 0.0
+    sizes: np.ndarray,
+    batch_size: int,
+    img_size: int,
+    stride: int,
+    pad: float = 0.0,
+    letterbox: LetterboxRule = CENTERED,
 ) -> list[ShapedBatch]:
     """Cut a data set into batches of images that need the same input, so that no image is padded for another's sake.
 
@@ -211,13 +217,15 @@ def rectangular_batches(
         img_size: longer side of a picture within the input, pixels, rounded up to the stride.
         stride: sides of an input are multiples of it, pixels.
         pad: strides that are added to both sides before rounding up.
+        letterbox: of the model; one in the corner cuts sides to whole pixels, one in the middle rounds them.
 
     Returns:
         Batches from the widest to the tallest inputs, the images of a shape in their own order.
     """
     sizes = np.asarray(sizes, np.float64)
     side = round_up_to_stride(img_size, stride)
-    resized = np.maximum(np.rint(sizes * (side / sizes.max(1, keepdims=True))), 1)
+    whole = np.rint if letterbox.anchor == "center" else np.trunc
+    resized = np.maximum(whole(sizes * (side / sizes.max(1, keepdims=True))), 1)
     shapes, group = np.unique(np.ceil(resized / stride + pad).astype(np.int64) * stride, axis=0, return_inverse=True)
     batches: list[ShapedBatch] = []
     for number in np.argsort(shapes[:, 0] / shapes[:, 1], kind="stable"):

@@ -56,6 +56,9 @@ class Sample:
         mask: (H, W) uint8 class indices, 255 = ignored; or None. Under test transforms it keeps its native size.
         id: path or name of the image.
         placement: set by letterbox for testing, None after augmentation.
+        areas: (n,) float32, areas of the objects as their annotation gives them, in square pixels of the file's own
+            size whatever the size of ``image``; None where the annotations have none. Only for testing.
+        crowd: (n,) bool, regions with many objects that are not told apart; None as above.
     """
 
     image: np.ndarray
@@ -65,6 +68,8 @@ class Sample:
     mask: np.ndarray | None = None
     id: str = ""
     placement: Placement | None = None
+    areas: np.ndarray | None = None
+    crowd: np.ndarray | None = None
 
 
 @dataclass
@@ -81,6 +86,8 @@ class Batch:
         native_masks: one (h, w) uint8 tensor per image at its native size, only under test transforms.
         ids: one path or name per image.
         placements: one per image, only under test transforms.
+        areas: (N, M) float32, annotated areas in square pixels of the files' own sizes, or None.
+        crowd: (N, M) bool, or None.
     """
 
     images: Tensor
@@ -92,6 +99,8 @@ class Batch:
     native_masks: list[Tensor] | None = None
     ids: list[str] = field(default_factory=list)
     placements: list[Placement] | None = None
+    areas: Tensor | None = None
+    crowd: Tensor | None = None
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -116,6 +125,8 @@ class Batch:
             masks=None if self.masks is None else self.masks[:0],
             native_masks=None if self.native_masks is None else [],
             placements=None if self.placements is None else [],
+            areas=None if self.areas is None else self.areas[:0],
+            crowd=None if self.crowd is None else self.crowd[:0],
         )
 
     def cut(self, pieces: int) -> list[Batch]:
@@ -151,6 +162,8 @@ class Batch:
             native_masks=None if self.native_masks is None else self.native_masks[part],
             ids=self.ids[part],
             placements=None if self.placements is None else self.placements[part],
+            areas=None if self.areas is None else self.areas[part, :most],
+            crowd=None if self.crowd is None else self.crowd[part, :most],
         )
 
     def pin_memory(self) -> Batch:
@@ -184,6 +197,8 @@ def collate(samples: list[Sample]) -> Batch:
         boxes[i, :n], classes[i, :n], valid[i, :n] = sample.boxes, sample.classes, True
         if keypoints is not None:
             keypoints[i, :n] = sample.keypoints
+    areas = _padded([sample.areas for sample in samples], most, np.float32)
+    crowd = _padded([sample.crowd for sample in samples], most, np.bool_)
     testing = all(sample.placement is not None for sample in samples)
     masks, native_masks = None, None
     if all(sample.mask is not None for sample in samples):
@@ -201,4 +216,16 @@ def collate(samples: list[Sample]) -> Batch:
         native_masks=native_masks,
         ids=[sample.id for sample in samples],
         placements=[sample.placement for sample in samples] if testing else None,
+        areas=areas,
+        crowd=crowd,
     )
+
+
+def _padded(rows: list[np.ndarray | None], most: int, dtype: type) -> Tensor | None:
+    """Return (N, most) of one value per object, 0 where there is no object; None unless every sample has them."""
+    if any(row is None for row in rows):
+        return None
+    padded = np.zeros((len(rows), most), dtype)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return torch.from_numpy(padded)

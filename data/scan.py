@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from data.config import TaskData
 from data.formats.cityscapes import holds_label_ids
 from data.formats.mask_png import check_mask, read_mask
 from data.formats.yolo_txt import Labels, parse_labels, read_labels
 from data.images import image_size
 from data.report import DataReport
+from data.task_data import TaskData
 from utils.errors import DataError
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 _MOST_THREADS = 8
 _QUIET_SECONDS = 1.0
@@ -35,6 +38,8 @@ class LabelIndex:
         boxes: (m, 4) float32, x1 y1 x2 y2 in 0..1 of their image.
         keypoints: (m, K, 3) float32, x y in 0..1, visibility.
         report: what was found.
+        areas: (m,) float32, square pixels of the image's file; None where the labels have none.
+        crowd: (m,) bool, regions with many objects that are not told apart; None as above.
     """
 
     kept: np.ndarray
@@ -44,6 +49,8 @@ class LabelIndex:
     boxes: np.ndarray
     keypoints: np.ndarray
     report: DataReport
+    areas: np.ndarray | None = None
+    crowd: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -67,17 +74,25 @@ def scan_split(data: TaskData, name: str, images: Sequence[Path], labels: Sequen
         DataError: a label row is malformed or a mask does not fit; the first in the order of the images.
     """
     scan_one = _scan_mask if data.task == "segment" else _scan_labels
-    threads = min(_MOST_THREADS, os.cpu_count() or 1)
-    records: list[_Scanned] = []
-    with ThreadPoolExecutor(threads) as pool:
-        jobs = [pool.submit(scan_one, data, image, label) for image, label in zip(images, labels, strict=True)]
+    pairs = zip(images, labels, strict=True)
+    return _pack(data, name, images, in_threads(lambda pair: scan_one(data, *pair), pairs, f"scanning {name}"))
+
+
+def in_threads(call: Callable[[Item], Result], items: Iterable[Item], what: str) -> list[Result]:
+    """Return what a function gives for every item, in their order; several wait for the disk at once.
+
+    Args:
+        call: what to do with one item; the first error in the order of the items is raised.
+        items: what it is called with.
+        what: is done, shown beside a progress bar.
+    """
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        jobs = [pool.submit(call, item) for item in items]
         try:
-            for job in tqdm(jobs, desc=f"scanning {name}", unit="img", delay=_QUIET_SECONDS, leave=False):
-                records.append(job.result())
+            return [job.result() for job in tqdm(jobs, desc=what, unit="img", delay=_QUIET_SECONDS, leave=False)]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return _pack(name, images, records)
 
 
 def _scan_labels(data: TaskData, image: Path, label: Path) -> _Scanned:
@@ -117,17 +132,19 @@ def ignored_values(data: TaskData) -> list[int]:
     return list(data.options.get("ignore", [data.ignore_index]))
 
 
-def _pack(name: str, images: Sequence[Path], records: Sequence[_Scanned]) -> LabelIndex:
+def _pack(data: TaskData, name: str, images: Sequence[Path], records: Sequence[_Scanned]) -> LabelIndex:
     kept = [i for i, record in enumerate(records) if not record.fault and record.has_mask]
     labels = [records[i].labels for i in kept if records[i].labels is not None]
     counts = [len(entry) for entry in labels] or [0] * len(kept)
     with_objects = sum(count > 0 for count in counts)
+    with_keypoints = [int((entry.keypoints[..., 2] > 0).any(1).sum()) for entry in labels] if data.keypoints else None
     report = DataReport(
         name=name,
         listed=len(images),
         found=with_objects if labels else len(kept),
         background=len(labels) - with_objects,
         objects=sum(counts),
+        with_keypoints=None if with_keypoints is None else sum(with_keypoints),
         duplicates=sum(entry.duplicates for entry in labels),
         degenerate=sum(entry.degenerate for entry in labels),
         corrupt=[str(image) for image, record in zip(images, records, strict=True) if record.fault],

@@ -43,6 +43,18 @@ def recipe_numbers(hyp: Recipe, key: str, default: Sequence[float], low: float, 
     return tuple(float(value) for value in values)
 
 
+def recipe_range(hyp: Recipe, key: str, default: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+    """Return ``hyp[key]``, the least and the greatest of what is drawn, both between ``low`` and ``high``.
+
+    Raises:
+        ModelError: the value is no list of two finite numbers in that range, the smaller one first.
+    """
+    least, greatest = recipe_numbers(hyp, key, default, low, high)
+    if least > greatest:
+        raise ModelError(f"recipe key '{key}' is {hyp[key]!r}: give the smaller number first")
+    return least, greatest
+
+
 def recipe_flip_pairs(hyp: Recipe) -> tuple[tuple[int, int], ...]:
     """Return ``hyp['flip_pairs']``, the keypoints that trade places in a mirrored image, or no pairs.
 

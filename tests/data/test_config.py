@@ -157,7 +157,7 @@ SEG = "path: set\nsegment: {train: images/train, val: images/val, "
         (SEG + f"names: {list(range(256))}}}", "`segment.names` has 256 entries, a mask holds at most 255"),
         (GOOD + "names: [a]\ndetect: {train: images/train, names: [a]}", "both `detect:` and `train:`"),
         ("path: set\nlanes: {task: segmnet, train: x}", "`lanes.task` is 'segmnet'.* Did you mean 'segment'"),
-        ("path: set\npose: {train: images/train, names: [a]}", "`pose.keypoints` is 0"),
+        ("path: set\npose: {train: images/train, names: [a]}", "`pose.keypoints` is missing; give the number"),
         (SEG + "names: [a], labels: x}", "`segment.labels` is for detect and pose, not for segment; drop it"),
         ("path: set\ndetect: {train: images/train, names: [a], ignore: 7}", "`detect.ignore` is for segment, not for"),
         (GOOD + "names: [2024-99-99]", "looks like a date but is none .*; put it in quotes"),

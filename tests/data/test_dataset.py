@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 import data.dataset as dataset_module
 import data.decoded_images as decoded_images
 import data.image_cache as image_cache
+import data.split_index as split_index
 from data.config import TaskData
 from data.dataset import TaskDataset
 from data.formats.mask_png import write_mask
@@ -215,8 +216,8 @@ def test_the_scan_is_kept_until_a_file_changes(root: Path, monkeypatch: pytest.M
         scans.append(args)
         return scan_split(*args)
 
-    scan_split = dataset_module.scan_split
-    monkeypatch.setattr(dataset_module, "scan_split", counting)
+    scan_split = split_index.scan_split
+    monkeypatch.setattr(split_index, "scan_split", counting)
     again = TaskDataset(detect(root), "train")
     assert not scans
     assert again.ids == first.ids and again.report == first.report

@@ -14,6 +14,7 @@ import pytest
 
 import data.image_cache as image_cache
 from data.image_cache import StoreName, files_key, open_store
+from data.label_cache import stamp_of_files
 
 SHAPES = np.array([[4, 5, 3], [6, 2, 3]])
 FORK = multiprocessing.get_context("fork")
@@ -42,14 +43,20 @@ def test_the_key_follows_path_size_and_time_of_every_file(tmp_path: Path) -> Non
     for file in files:
         file.write_bytes(b"1")
     listed = [str(file) for file in files]
-    keys = [files_key(listed), files_key(listed, "other"), files_key(listed[:1])]
-    assert files_key(listed) == keys[0]
+    both = np.array([0, 1])
+
+    def key() -> str:
+        return files_key(stamp_of_files(listed), both)
+
+    keys = [key(), files_key(stamp_of_files(listed), both, "other"), files_key(stamp_of_files(listed), both[:1])]
+    assert key() == keys[0]
     os.utime(files[1], ns=(0, 1))
-    keys.append(files_key(listed))
+    keys.append(key())
     files[0].write_bytes(b"12")
-    keys.append(files_key(listed))
+    keys.append(key())
     files[0].rename(tmp_path / "c.jpg")
-    keys.append(files_key([str(tmp_path / "c.jpg"), listed[1]]))
+    listed[0] = str(tmp_path / "c.jpg")
+    keys.append(key())
     assert len(set(keys)) == len(keys)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data.image_list import list_images
+from data.image_list import list_image_files, list_images
 from utils.errors import DataError
 
 
@@ -24,6 +24,20 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_is_searched_with_its_subfolders_and_sorted(folder: Path) -> None:
     found = [path.relative_to(folder).as_posix() for path in list_images([folder / "images"])]
     assert found == ["images/a.PNG", "images/b.jpg", "images/sub/c.webp"]
+
+
+def test_files_come_in_the_order_of_the_parts_of_their_paths(tmp_path: Path) -> None:
+    names = ["a/x.jpg", "a-b/x.jpg", "a.jpg", "a/b/c.jpg", "a/b.jpg", "ab.jpg", "A/z.jpg", "a b/x.jpg"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert list_images([tmp_path]) == sorted(tmp_path / name for name in names)
+    assert list_image_files([tmp_path]) == [str(path) for path in list_images([tmp_path])]
+
+
+def test_the_working_folder_is_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder / "images")
+    assert list_image_files([Path()]) == ["a.PNG", "b.jpg", "sub/c.webp"]
 
 
 def test_a_list_file_keeps_its_order_and_resolves_lines(folder: Path) -> None:

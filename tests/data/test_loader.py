@@ -17,6 +17,7 @@ from data.deliveries import TestBatchMaker, TrainBatchMaker
 from data.loader import build_test_loader, build_train_loader
 from data.samples import Batch, Sample, collate
 from data.transforms.detection import DetectionTrainTransform
+from data.transforms.letterbox import LetterboxRule
 from data.transforms.segmentation import SegmentationTrainTransform
 from tests.data.fake_dataset import RECIPE, FakeDataset, contents, train_loader
 from utils.boxes import scale_to_native
@@ -328,3 +329,16 @@ def test_workers_can_also_be_spawned():
         TestBatchMaker(FakeDataset(), 64, 32),
     ):
         assert len(ForkingPickler.dumps(items)) > 100
+
+
+def test_the_models_letterbox_decides_where_test_pictures_lie():
+    rule = LetterboxRule("top-left", square=True, pad=9)
+    sizes = [(30, 50), (50, 30), (40, 40)]
+    batches = list(build_test_loader(FakeDataset(sizes=sizes), 64, 2, 32, workers=0, letterbox=rule))
+    assert [batch.ids for batch in batches] == [["0.png", "1.png"], ["2.png"]], "in the data set's own order"
+    assert all(batch.images.shape[2:] == (64, 64) for batch in batches)
+    assert (batches[0].images[0, :, 38:] == 9).all() and (batches[0].images[1, :, :, 38:] == 9).all()
+    spots = [spot for batch in batches for spot in batch.placements]
+    assert [(spot.left, spot.top, spot.scale_x, spot.scale_y) for spot in spots] == [
+        (0, 0, scale, scale) for scale in (1.28, 1.28, 1.6)
+    ]

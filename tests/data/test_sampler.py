@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data.sample_key import BatchKey
 from data.sampler import PARTNER_WINDOW, TrainOrder, aspect_batches, rectangular_batches, square_batches
-from data.transforms.letterbox import plan_for_stride
+from data.transforms.letterbox import LetterboxRule, plan_for_stride
 
 
 def one_pass(order: TrainOrder, number: int) -> list[BatchKey]:
@@ -211,6 +211,13 @@ def test_images_of_other_shapes_do_not_share_a_batch():
 def test_an_image_is_shown_as_it_would_be_alone(height, width, img_size):
     [(_, shape)] = rectangular_batches(np.array([(height, width)]), 4, img_size, 32)
     assert shape == plan_for_stride((height, width), img_size, 32).out
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.sampled_from([64, 320, 400]))
+def test_an_image_in_the_corner_is_shown_as_it_would_be_alone(height, width, img_size):
+    rule = LetterboxRule("top-left")
+    [(_, shape)] = rectangular_batches(np.array([(height, width)]), 4, img_size, 32, letterbox=rule)
+    assert shape == plan_for_stride((height, width), img_size, 32, rule).out
 
 
 def test_rectangles_are_whole_strides_without_a_spurious_one():

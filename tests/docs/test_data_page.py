@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 
-from data import config
+from data import config, config_blocks, keypoint_block
 from tests.conftest import REPO
 
 TEXT = (REPO / "docs" / "data.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def example_with(key):
+    return next(text for text in EXAMPLES if re.search(rf"^ *{key}:", text, flags=re.MULTILINE))
 
 
 def load_example(folder, text):
@@ -21,7 +26,10 @@ def load_example(folder, text):
     return config.load_data_config(path)
 
 
-@pytest.mark.parametrize("key", sorted({*config._BLOCK_KEYS, *config._FLAT_DETECT, *config._FLAT_SEGMENT}))
+KEYS = {*config_blocks.BLOCK_KEYS, *config_blocks.FLAT_DETECT, *config_blocks.FLAT_SEGMENT, *keypoint_block.KEYS}
+
+
+@pytest.mark.parametrize("key", sorted(KEYS))
 def test_every_key_is_on_the_page(key):
     assert re.search(rf"`{key}`|\b{key}:", TEXT)
 
@@ -37,6 +45,17 @@ def test_example_with_two_heads_of_one_task_loads(tmp_path):
     assert loaded.for_head("signs", "detect").names == ["stop", "yield"]
 
 
+def test_example_of_keypoints_loads(tmp_path):
+    spec = load_example(tmp_path, example_with("kpt")).for_head("pose", "pose").keypoint_spec
+    assert spec.names == ("hook", "tip", "left_foot", "right_foot")
+    assert spec.flip_pairs == ((2, 3),) and spec.skeleton == ((0, 1), (1, 2), (1, 3))
+
+
+def test_example_of_coco_files_is_the_packaged_one():
+    packaged = config._parse(config.CONFIG_FOLDER / "coco_keypoints.yaml")["pose"]
+    assert yaml.safe_load(example_with("annotations"))["pose"].items() <= packaged.items()
+
+
 def test_embedded_example_is_the_packaged_one():
     packaged = (config.CONFIG_FOLDER / "embedded.yaml").read_text(encoding="utf-8")
-    assert all(line in packaged.splitlines() for line in EXAMPLES[2].splitlines())
+    assert all(line in packaged.splitlines() for line in example_with("embedded").splitlines())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from data.formats.yolo_txt import label_path, parse_labels, read_labels, write_labels
+from data.formats.yolo_txt import label_files, label_path, parse_labels, read_labels, write_labels
 from utils.errors import DataError
 
 
@@ -92,6 +92,18 @@ def test_a_binary_file_is_named(tmp_path: Path) -> None:
 )
 def test_the_last_images_folder_becomes_labels(image: str, expected: str) -> None:
     assert label_path(image) == Path(expected)
+
+
+folders = st.lists(st.sampled_from(["images", "train", "a.b", "..", "labels", "my images"]), max_size=4)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), folders, st.sampled_from(["x.jpg", "x.y.png", "images.jpg", "x y.JPEG"]))),
+    st.sampled_from(["labels", "labels_pose", "deep/labels"]),
+)
+def test_many_label_files_are_those_of_their_images(images: list[tuple[bool, list[str], str]], folder: str) -> None:
+    names = [str(Path("/" if absolute else "", *parts, name)) for absolute, parts, name in images]
+    assert label_files(names, folder) == [str(label_path(name, folder)) for name in names]
 
 
 @given(arrays(np.float64, st.tuples(st.integers(0, 12), st.just(5)), elements=st.floats(0, 1)))

@@ -1,0 +1,42 @@
+"""Category ids of COCO files for results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from data.coco_categories import category_ids
+from data.task_data import TaskData
+from utils.errors import DataError
+
+
+def task(path: Path, names: list[str], **values: object) -> TaskData:
+    return TaskData("detect", "detect", "coco_json", names, {"val": [path.parent]}, annotations={"val": path}, **values)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    categories = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 44, "name": "dog"}]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    return path
+
+
+def test_ids_follow_the_names_of_the_classes(file: Path) -> None:
+    assert category_ids(task(file, ["person", "dog"]), "val") == [1, 18]
+    renamed = task(file, ["hound"], options={"categories": ["dog"]})
+    assert category_ids(renamed, "val") == [18]
+
+
+def test_sets_without_an_annotation_file_or_with_one_class_for_all_have_none(file: Path) -> None:
+    assert category_ids(task(file, ["item"], merged_classes=2), "val") is None
+    assert category_ids(TaskData("detect", "detect", "yolo_txt", ["a"], {"val": [file.parent]}), "val") is None
+
+
+def test_a_file_that_has_gone_is_told(file: Path) -> None:
+    data = task(file, ["dog"])
+    file.unlink()
+    with pytest.raises(DataError, match=r"instances\.json: cannot be read again"):
+        category_ids(data, "val")
