@@ -9,6 +9,7 @@ Tensor names: ``model/NAME``, ``ema/NAME``, ``optimizer/KEY/NAME``, ``criterion/
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from data.keypoints import KeypointSpec
 from utils.errors import ModelError, RunError
 from utils.files import atomic_write
 
 FORMAT_VERSION = 1
 HEADER_KEY = "yolograph"
 HEADER_KINDS = {"source": str, "graph": str, "names": dict, "progress": dict}
+KEYPOINTS_KEY = "keypoints"
+"""Of the header; files of models without keypoints, and those of older versions, do not have it."""
+REASON_SHOWN = 200
 
 
 @dataclass
@@ -36,6 +41,7 @@ class Checkpoint:
         names: class names of every head.
         tensors: groups of tensors by group name, see the file's first lines.
         progress: plain values: epoch, best fitness, recipe, options ...
+        keypoints: what the keypoints are of every head that has some.
     """
 
     source: str
@@ -43,6 +49,7 @@ class Checkpoint:
     names: dict[str, list[str]]
     tensors: dict[str, dict[str, Tensor]]
     progress: dict[str, Any] = field(default_factory=dict)
+    keypoints: dict[str, KeypointSpec] = field(default_factory=dict)
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -70,6 +77,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "names": checkpoint.names,
         "progress": checkpoint.progress,
     }
+    if checkpoint.keypoints:
+        header[KEYPOINTS_KEY] = {name: keypoints.to_plain() for name, keypoints in checkpoint.keypoints.items()}
     flat = {
         f"{group}/{name}": tensor.detach().cpu().contiguous().clone()
         for group, tensors in checkpoint.tensors.items()
@@ -91,11 +100,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         tensors.setdefault(group, {})[rest] = tensor
     if not tensors.get("ema") and not tensors.get("model"):
         raise ModelError(f"{path}: holds no weights; copy the file again")
-    return Checkpoint(header["source"], header["graph"], header["names"], tensors, header["progress"])
+    return Checkpoint(
+        source=header["source"],
+        graph_yaml=header["graph"],
+        names=header["names"],
+        tensors=tensors,
+        progress=header["progress"],
+        keypoints=_read_keypoints(header, path),
+    )
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """Read the plain values of a checkpoint without its tensors: source, graph, names, progress.
+    """Read the plain values of a checkpoint without its tensors: source, graph, names, progress, keypoints.
 
     Raises:
         ModelError: the file is missing, damaged, or not one of ours.
@@ -133,6 +149,22 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Ten
                 f"{path}: the class names of the head '{head[:100]}' are no list of texts; copy the file again"
             )
     return header, flat
+
+
+def _read_keypoints(header: Mapping[str, Any], path: str | Path) -> dict[str, KeypointSpec]:
+    """Return the header's descriptions of keypoints.
+
+    Raises:
+        ModelError: one is damaged.
+    """
+    described = header.get(KEYPOINTS_KEY, {})
+    try:
+        return {name: KeypointSpec.from_plain(plain) for name, plain in described.items()}
+    except (AttributeError, ValueError, OverflowError) as error:
+        reason = str(error)[:REASON_SHOWN]
+        raise ModelError(
+            f"{path}: the entry '{KEYPOINTS_KEY}' of its header is damaged ({reason}); copy the file again"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from data.keypoints import KeypointSpec
 from models.checkpoint import Checkpoint
 from models.graph import Graph
 from models.weights import load_weights, spec_of
@@ -37,6 +38,7 @@ def checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
                 "module": type(head).__name__,
                 "task": head.task,
                 "classes": checkpoint.names.get(name, []),
+                **_keypoints(checkpoint.keypoints.get(name, head.keypoints)),
             }
             for name, head in graph.heads.items()
         },
@@ -70,6 +72,8 @@ def describe_checkpoint(checkpoint: Checkpoint) -> str:
         more = f" and {len(classes) - SHOWN_NAMES} more" if len(classes) > SHOWN_NAMES else ""
         shown = ", ".join(classes[:SHOWN_NAMES])
         lines.append(f"head      {name} ({head['module']}, row {head['row']}): {len(classes)} classes: {shown}{more}")
+        if "keypoints" in head:
+            lines.append(f"          {len(head['keypoints'])} keypoints: {', '.join(head['keypoints'])}")
     for group, found in facts["tensors"].items():
         kinds = ", ".join(found["types"])
         lines.append(f"tensors   {group}: {found['count']}, {found['bytes'] / 1e6:.1f} MB ({kinds})")
@@ -80,6 +84,10 @@ def describe_checkpoint(checkpoint: Checkpoint) -> str:
     if "can_be_resumed" in facts:
         lines.append(f"resumable {'yes' if facts['can_be_resumed'] else 'no, it is a model for use'}")
     return "\n".join(lines)
+
+
+def _keypoints(spec: KeypointSpec | None) -> dict[str, list[str]]:
+    return {} if spec is None else {"keypoints": list(spec.names)}
 
 
 def _mapping(value: Any) -> dict[str, Any]:

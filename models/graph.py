@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 import models.zoo_modules  # noqa: F401 - fills the registry
+from data.keypoints import KeypointSpec
+from data.transforms.letterbox import LetterboxRule
 from models.heads.base import Head
+from models.input_rule import BGR
 from models.layers.activations import using_activation
 from models.layers.per_head import selection_of, split_norms
 from models.recompute import run_with_recomputation
@@ -27,7 +29,7 @@ from utils.errors import ModelError, did_you_mean
 
 BATCHNORM_EPS = 1e-3
 BATCHNORM_MOMENTUM = 0.03
-SYMBOLS = ("nc", "n_segcls", "anchors")
+SYMBOLS = ("nc", "n_segcls", "nkpt", "anchors")
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,10 @@ class Graph(nn.Module):
         self.norms_frozen = False
         self.recompute = False
         self._plans: dict[tuple[str, ...], list[Step]] = {}
+        for name in ("mean", "std"):
+            numbers = getattr(spec.input, name)
+            values = None if numbers is None else torch.tensor(numbers).view(1, -1, 1, 1)
+            self.register_buffer(f"input_{name}", values, persistent=False)
         for index in self.head_rows.values():
             self.model[index].set_strides([self.trace[source].stride for source in spec.rows[index].sources])
         for module in self.modules():
@@ -158,11 +164,42 @@ class Graph(nn.Module):
         """Every head by its output name, in row order."""
         return {name: self.model[index] for name, index in self.head_rows.items()}
 
-    @cached_property
+    @property
     def normalisation(self) -> tuple[float, list[float] | None, list[float] | None]:
         """Divisor, mean and standard deviation that turn uint8 pixels into the network's input."""
-        given: Mapping[str, Any] = self.spec.values.get("input") or {}
-        return float(given.get("scale", 255.0)), given.get("mean"), given.get("std")
+        rule = self.spec.input
+        mean, std = (None if numbers is None else list(numbers) for numbers in (rule.mean, rule.std))
+        return rule.scale, mean, std
+
+    @property
+    def letterbox(self) -> LetterboxRule:
+        """How pictures are placed within the network's input."""
+        return self.spec.input.letterbox
+
+    @property
+    def keypoints(self) -> dict[str, KeypointSpec]:
+        """What the keypoints are of every head that has some."""
+        specs = {name: head.keypoints for name, head in self.heads.items()}
+        return {name: spec for name, spec in specs.items() if spec is not None}
+
+    def set_keypoints(self, name: str, keypoints: KeypointSpec) -> None:
+        """Tell a head what its keypoints are.
+
+        Args:
+            name: of the head.
+            keypoints: as many as the head gives.
+
+        Raises:
+            ModelError: the head gives no keypoints, or another number of them.
+        """
+        own = self.heads[name].keypoints
+        if own is None or len(own) != len(keypoints):
+            has = "no keypoints" if own is None else f"{len(own)} keypoints"
+            raise ModelError(
+                f"{self.spec.source}: the head '{name}' has {has}, but {len(keypoints)} are described; "
+                "give the number of keypoints of the data in the head's row"
+            )
+        self.heads[name].keypoints = keypoints
 
     def plan(self, heads: Iterable[str]) -> list[Step]:
         """Return the steps that compute the given heads and nothing else, intermediates released after their last use.
@@ -189,13 +226,13 @@ class Graph(nn.Module):
         """Turn uint8 RGB (B, 3, H, W) into the network's input; floating-point images are taken as they are."""
         if images.dtype != torch.uint8:
             return images
-        scale, mean, std = self.normalisation
-        x = images.to(next(self.parameters()).dtype) / scale
-        if mean is not None:
-            x = x - x.new_tensor(mean).view(1, -1, 1, 1)
-        if std is not None:
-            x = x / x.new_tensor(std).view(1, -1, 1, 1)
-        return x
+        rule = self.spec.input
+        x = (images.flip(1) if rule.channels == BGR else images).to(next(self.parameters()).dtype)
+        if rule.scale != 1:
+            x = x / rule.scale
+        if self.input_mean is not None:
+            x = x - self.input_mean.to(x.dtype)
+        return x if self.input_std is None else x / self.input_std.to(x.dtype)
 
     def forward(self, images: Tensor, heads: Iterable[str] | None = None) -> dict[str, Any]:
         """Run the rows that the asked heads depend on.
@@ -261,7 +298,10 @@ class Graph(nn.Module):
 
 
 def load_graph(
-    cfg: str | Path, classes: Mapping[str, int] | None = None, anchors: list[list[float]] | int | None = None
+    cfg: str | Path,
+    classes: Mapping[str, int] | None = None,
+    anchors: list[list[float]] | int | None = None,
+    keypoints: Mapping[str, int] | None = None,
 ) -> Graph:
     """Build a model from a YAML.
 
@@ -269,23 +309,49 @@ def load_graph(
         cfg: path, or the name of a file below ``models/configs``.
         classes: number of classes per head name, where it should differ from the YAML's.
         anchors: anchors in place of the YAML's key ``anchors``.
+        keypoints: number of keypoints per head name, where it should differ from the YAML's.
     """
     spec = load_spec(cfg)
     if anchors is not None:
         spec = spec.with_values(anchors=anchors)
-    return Graph(with_classes(spec, classes) if classes else spec)
+    spec = with_classes(spec, classes) if classes else spec
+    return Graph(with_keypoints(spec, keypoints) if keypoints else spec)
 
 
 def with_classes(spec: ModelSpec, classes: Mapping[str, int]) -> ModelSpec:
     """Return the model with other numbers of classes, given per head name; other names are passed over."""
-    heads = _blank_heads(spec)
-    wanted = {index: classes[name] for name, (index, _) in heads.items() if name in classes}
-    for index, count in wanted.items():
-        spec = spec.with_classes(index, count)
+    return _with_counts(spec, classes, lambda head: (0, head.num_classes))
+
+
+def with_keypoints(spec: ModelSpec, keypoints: Mapping[str, int]) -> ModelSpec:
+    """Return the model with other numbers of keypoints, given per head name; heads without any are passed over."""
+    return _with_counts(spec, keypoints, _keypoint_argument)
+
+
+def _keypoint_argument(head: Head) -> tuple[int, int] | None:
+    if head.keypoints is None or head.keypoints_argument is None:
+        return None
+    return head.keypoints_argument, len(head.keypoints)
+
+
+def _with_counts(
+    spec: ModelSpec, counts: Mapping[str, int], argument: Callable[[Head], tuple[int, int] | None]
+) -> ModelSpec:
+    """Return the model with other numbers in the rows of heads.
+
+    Args:
+        spec: the model.
+        counts: wanted number per head name.
+        argument: tells the position in a head's row and the present number; None where a head has no such argument.
+    """
+    heads = {name: (index, argument(head)) for name, (index, head) in _blank_heads(spec).items()}
+    wanted = {index: (found[0], counts[name]) for name, (index, found) in heads.items() if name in counts and found}
+    for index, (position, count) in wanted.items():
+        spec = spec.with_value_of(index, position, count)
     # Heads that share a symbol may still differ: those that another one overruled get their number into their row.
     for index, head in _blank_heads(spec).values():
-        if index in wanted and head.num_classes != wanted[index]:
-            spec = spec.with_argument(index, 0, wanted[index])
+        if index in wanted and argument(head) != wanted[index]:
+            spec = spec.with_argument(index, *wanted[index])
     return spec
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.transforms.geometry import BORDER_GREY
+from data.transforms.letterbox import LetterboxRule
 from models.fusing import fuse_graph
 from models.graph import Graph
 from models.heads.base import Head
@@ -29,14 +29,15 @@ class Inference:
     suppression, masks are averaged. Calling it changes no gradient mode; callers use ``torch.inference_mode``.
 
     Args:
-        graphs: one or more, in eval mode, all on one device, with equal heads; ``load_inference`` holds them against
-            each other.
+        graphs: one or more, in eval mode, all on one device, with equal heads and letterboxes; ``load_inference`` holds
+            them against each other.
         passes: how each graph looks at an input.
 
     Attributes:
         heads: every head by name; those of the first graph, which also turn the predictions into results.
         names: class names per head.
         stride: height and width of inputs are multiples of it, pixels.
+        letterbox: how pictures lie within inputs.
     """
 
     def __init__(self, graphs: Sequence[Graph], passes: Sequence[Pass] = SINGLE) -> None:
@@ -45,6 +46,7 @@ class Inference:
         self.names: dict[str, list[str]] = self.graphs[0].names
         # Strides are powers of two as a rule, and then this is the largest.
         self.stride: int = math.lcm(*(graph.stride for graph in self.graphs))
+        self.letterbox: LetterboxRule = self.graphs[0].letterbox
 
     def __call__(self, images: Tensor, heads: Iterable[str], dtype: torch.dtype | None = None) -> dict[str, Any]:
         """Return the decoded predictions of the asked heads.
@@ -65,7 +67,7 @@ class Inference:
     ) -> list[dict[str, Any]]:
         """Return one graph's predictions of every pass."""
         if any(not each.plain for each in self.passes):
-            grey = torch.full((1, images.shape[1], 1, 1), BORDER_GREY, dtype=torch.uint8, device=images.device)
+            grey = images.new_full((1, images.shape[1], 1, 1), self.letterbox.pad, dtype=torch.uint8)
             images, grey = graph.preprocess(images), graph.preprocess(grey).flatten()
         answers = []
         for each in self.passes:
@@ -106,7 +108,7 @@ def load_inference(
 
     Raises:
         ModelError: a file is missing or damaged.
-        UsageError: two models do not have the same heads and classes, or one does not take RGB.
+        UsageError: two models do not have the same heads, classes and letterbox, or one does not take three channels.
     """
     graphs = [fuse_graph(load_model(path, device)) for path in weights]
     for path, graph in zip(weights, graphs, strict=True):
@@ -114,7 +116,21 @@ def load_inference(
             raise UsageError(f"{path}: takes {graph.spec.channels} channels, but pictures have {RGB_CHANNELS}")
     for path, graph in zip(weights[1:], graphs[1:], strict=True):
         require_same_answers(graphs[0], graph, weights[0], path)
+        require_same_letterbox(graphs[0], graph, weights[0], path)
     return Inference(graphs, passes)
+
+
+def require_same_letterbox(first: Graph, other: Graph, first_path: str | Path, other_path: str | Path) -> None:
+    """Make sure that two graphs want pictures to lie in the same place of the input, because both look at one input.
+
+    Raises:
+        UsageError: they do not; the sentence names both files and rules.
+    """
+    if first.letterbox != other.letterbox:
+        raise UsageError(
+            f"--weights: the letterbox of {first_path} is {first.letterbox}, but that of {other_path} is "
+            f"{other.letterbox}; models answer together only with the same one"
+        )
 
 
 def require_same_answers(first: Graph, other: Graph, first_path: str | Path, other_path: str | Path) -> None:
@@ -138,6 +154,14 @@ def require_same_answers(first: Graph, other: Graph, first_path: str | Path, oth
             raise UsageError(
                 f"--weights: head '{name}' of {first_path} has {difference[0]}, but that of {other_path} has "
                 f"{difference[1]}; models answer together only with the same classes"
+            )
+        keypoints, other_keypoints = first.heads[name].keypoints, other.heads[name].keypoints
+        if keypoints != other_keypoints:
+            own, others = (0 if spec is None else len(spec) for spec in (keypoints, other_keypoints))
+            raise UsageError(
+                f"--weights: the keypoints of head '{name}' differ between {first_path} ({own}) and {other_path} "
+                f"({others}) in number, names, mirror partners, sigmas or skeleton; models answer together only with "
+                "the same keypoints"
             )
 
 

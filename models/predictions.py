@@ -1,19 +1,22 @@
 """What heads answer: batched predictions (still on the device) and per-image results (native pixels).
 
-Shape suffixes: B images, N candidate boxes, C classes, H rows, W columns, k kept objects.
+Shape suffixes: B images, N candidate boxes, C classes, H rows, W columns, K keypoints, k kept objects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol, Self
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from models.views import View
+
+if TYPE_CHECKING:
+    from data.keypoints import KeypointSpec
 
 
 class Predictions(Protocol):
@@ -73,6 +76,38 @@ class Detections:
 
 
 @dataclass
+class Poses(Detections):
+    """Decoded boxes of a batch before suppression, each with the keypoints of its object.
+
+    Attributes:
+        keypoints: (B, N, K, 3) x y in pixels of the network input, which they may lie outside of, and score 0..1.
+        spec: what the K keypoints are; a mirrored view needs their partners.
+    """
+
+    keypoints: Tensor = field(kw_only=True)
+    spec: KeypointSpec = field(kw_only=True)
+
+    def undo(self, view: View) -> Poses:
+        """Move boxes and keypoints back; in a mirrored view, the left wrist was found as the right one."""
+        seen, place = Detections.undo(self, view), view.placement
+        x, y, score = self.keypoints.unbind(-1)
+        x, y = (x - place.left) / place.scale_x, (y - place.top) / place.scale_y
+        if view.mirrored:
+            x = place.width - x
+        keypoints = torch.stack((x, y, score), -1)
+        if view.mirrored:
+            keypoints = keypoints[:, :, list(self.spec.flip)]
+        return Poses(seen.boxes, seen.scores, seen.objectness, keypoints=keypoints, spec=self.spec)
+
+    @classmethod
+    def combine(cls, parts: Sequence[Poses]) -> Poses:
+        """Put all candidates side by side, as for boxes alone."""
+        joined = Detections.combine(parts)
+        keypoints = torch.cat([part.keypoints for part in parts], 1)
+        return Poses(joined.boxes, joined.scores, joined.objectness, keypoints=keypoints, spec=parts[0].spec)
+
+
+@dataclass
 class Masks:
     """Class logits of a batch: (B, C, H, W) at the network input's size."""
 
@@ -104,13 +139,13 @@ class Masks:
 
 
 def named_outputs(predictions: Any) -> dict[str, Tensor]:
-    """Return the tensors of a head's batched predictions by field name; fields that are None are left out.
+    """Return the tensors of a head's batched predictions by field name; other fields are left out.
 
     Args:
-        predictions: a dataclass of tensors, such as ``Detections`` or ``Masks``.
+        predictions: a dataclass with tensors, such as ``Detections`` or ``Masks``.
     """
-    values = {field.name: getattr(predictions, field.name) for field in fields(predictions)}
-    return {name: value for name, value in values.items() if value is not None}
+    values = {entry.name: getattr(predictions, entry.name) for entry in fields(predictions)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 @dataclass
@@ -126,6 +161,19 @@ class DetectionResult:
     boxes: Tensor
     scores: Tensor
     classes: Tensor
+
+
+@dataclass
+class PoseResult(DetectionResult):
+    """Objects found in one image with their keypoints.
+
+    Attributes:
+        keypoints: (k, K, 3) float32 x y in native pixels, also outside of the image, and score 0..1.
+        spec: what the K keypoints are.
+    """
+
+    keypoints: Tensor
+    spec: KeypointSpec
 
 
 @dataclass
@@ -146,6 +194,8 @@ class PostprocessOptions:
         multi_label: a box may answer for several classes (testing) or only for its best (detecting).
         agnostic: suppress across classes.
         classes: keep only these class indices, or None for all.
+        oks: similarity of keypoints (OKS) above which the weaker of two poses is suppressed too, 0..1; None looks at
+            boxes alone.
     """
 
     conf: float = 0.25
@@ -154,3 +204,4 @@ class PostprocessOptions:
     multi_label: bool = False
     agnostic: bool = False
     classes: tuple[int, ...] | None = None
+    oks: float | None = None

@@ -12,6 +12,7 @@ from data.transforms.letterbox import apply_plan, plan_for_stride
 from models.graph import Graph
 from models.inference import Inference, as_inference
 from models.predictions import PostprocessOptions
+from utils.boxes import LetterboxPlan
 from utils.stage_clock import StageClock
 
 STAGES = ("preprocess", "inference", "postprocess")
@@ -47,7 +48,7 @@ class Predictor:
 
     def input_shapes(self, image: np.ndarray) -> tuple[tuple[int, int], ...]:
         """Return the (height, width) of every input that a picture needs; equal ones can share a batch."""
-        return tuple(plan_for_stride(image.shape[:2], size, self.model.stride).out for size in self._heads)
+        return tuple(self._plan(image, size).out for size in self._heads)
 
     def shape_text(self, image: np.ndarray) -> str:
         """Return the input of a picture as ``480x640``; with a second input size, both."""
@@ -63,7 +64,7 @@ class Predictor:
         found: dict[str, list[Any]] = {}
         for size, heads in self._heads.items():
             with self.clock.time("preprocess"):
-                plans = [plan_for_stride(image.shape[:2], size, self.model.stride) for image in images]
+                plans = [self._plan(image, size) for image in images]
                 stacked = np.stack([apply_plan(image, plan) for image, plan in zip(images, plans, strict=True)])
                 batch = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(self.device)
             with self.clock.time("inference"):
@@ -81,6 +82,9 @@ class Predictor:
             before = dict(self.clock.seconds)
             self([np.zeros((size, size, 3), np.uint8)])
             self.clock.seconds = before
+
+    def _plan(self, image: np.ndarray, size: int) -> LetterboxPlan:
+        return plan_for_stride(image.shape[:2], size, self.model.stride, self.model.letterbox)
 
     def _wait(self) -> None:
         """Let queued GPU work finish, so that a clock read afterwards tells the truth."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from data.images import IMAGE_SUFFIXES
-from models.predictions import DetectionResult, MaskResult
+from models.predictions import DetectionResult, MaskResult, PoseResult
 from utils.annotate import Style, annotate, describe
 from utils.boxes import xyxy_to_xywh
 from utils.crops import Crop, cut_crops, save_crops
@@ -27,13 +27,13 @@ from utils.files import increment_run_folder
 from utils.plots.drawing import save_picture
 from utils.plots.window import show_pictures
 from utils.result_files import ResultFiles, Wanted
-from utils.result_tables import CENTRES, CORNERS, PandasTables, to_detections, to_frame, to_plain
+from utils.result_tables import CENTRES, CORNERS, PandasTables, keypoint_frame, to_detections, to_frame, to_plain
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from supervision import Detections
 
-Kind = TypeVar("Kind", DetectionResult, MaskResult)
+Kind = TypeVar("Kind", DetectionResult, MaskResult, PoseResult)
 
 RUNS = Path("runs") / "hub"
 PLAIN_STYLE = Style()
@@ -48,7 +48,7 @@ class ImageResult:
         image: (H, W, 3) uint8 RGB, the picture itself.
         name: of its file, or ``image0.jpg`` ... for pictures without one.
         path: of its file, or None.
-        heads: per head a ``DetectionResult`` or a ``MaskResult``.
+        heads: per head a ``DetectionResult``, a ``PoseResult`` (which is one with keypoints) or a ``MaskResult``.
         class_names: per head.
         speed: milliseconds by stage; a picture has an equal share of the time of its batch.
         input_shape: of the network's input, as ``640x480`` (height x width).
@@ -80,6 +80,18 @@ class ImageResult:
             return None
         result = found[1]
         return torch.cat((result.boxes, _columns(result)), 1)
+
+    @property
+    def keypoints(self) -> Tensor | None:
+        """(k, K, 3) float32 x, y and score of the keypoints of each of ``boxes``; None if no head gives keypoints.
+
+        A keypoint may lie outside of the picture. ``heads[NAME].spec`` says what they are.
+
+        Raises:
+            UsageError: there are several heads for poses; ``only`` chooses one.
+        """
+        found = self._of_kind(PoseResult)
+        return None if found is None else found[1].keypoints
 
     @property
     def masks(self) -> Tensor | None:
@@ -210,6 +222,11 @@ class Results(Sequence[ImageResult]):
         return self.xyxy
 
     @property
+    def keypoints(self) -> list[Tensor | None]:
+        """Per picture (k, K, 3) x, y in pixels and score, or None if the model has no head for poses."""
+        return [result.keypoints for result in self]
+
+    @property
     def masks(self) -> list[Tensor | None]:
         """Per picture the (H, W) uint8 class of every pixel, or None if the model has no head for areas."""
         return [result.masks for result in self]
@@ -247,7 +264,8 @@ class Results(Sequence[ImageResult]):
         Args:
             folder: where to write, made if absent, files of equal name replaced; None makes the next of
                 ``runs/hub/exp``, ``exp2`` ...
-            labels: write objects to ``labels/STEM.txt``, ``class x y w h`` per line, relative to the picture.
+            labels: write objects to ``labels/STEM.txt``, ``class x y w h`` per line and for poses ``x y v`` of every
+                keypoint, relative to the picture.
             confidences: add the confidence to those lines.
             masks: write class maps to ``masks/STEM.png``, and in colours to ``masks/STEM_colour.png``.
             style: of the drawing.
@@ -263,7 +281,8 @@ class Results(Sequence[ImageResult]):
             raise UsageError("save(confidences=True) adds a column to the label files; give labels=True too")
         with _writing():
             folder = self._folder(folder)
-            files = ResultFiles(folder, self[0].class_names if self else {}, Wanted(True, labels, confidences, masks))
+            wanted = Wanted(True, labels, confidences, masks, style.keypoint_score)
+            files = ResultFiles(folder, self[0].class_names if self else {}, wanted)
             for result in self:
                 known = Path(result.name).suffix.lower() in IMAGE_SUFFIXES
                 target = files.name_for(Path(result.name if known else f"{Path(result.name).stem}{_SUFFIX}"))
@@ -307,6 +326,8 @@ class Results(Sequence[ImageResult]):
     def pandas(self) -> PandasTables:
         """Return the data frames as YOLOv5 spells them: ``results.pandas().xyxy[0]``, also xywh, xyxyn, xywhn.
 
+        Of a model with a head for poses, ``keypoints`` has theirs: a row for every keypoint of every object.
+
         Raises:
             UsageError: as from ``to_pandas``.
         """
@@ -315,6 +336,11 @@ class Results(Sequence[ImageResult]):
             xywh=self._frames(self.xywh, CENTRES),
             xyxyn=self._frames(self.xyxyn),
             xywhn=self._frames(self.xywhn, CENTRES),
+            keypoints=[
+                keypoint_frame(found, names)
+                for found, names in (result.objects("pandas()") for result in self)
+                if isinstance(found, PoseResult)
+            ],
         )
 
     def to_supervision(self) -> list[Detections]:
@@ -329,7 +355,7 @@ class Results(Sequence[ImageResult]):
         """Return everything but the pixels as plain values, a dict per picture.
 
         Each has ``name``, ``path``, ``width``, ``height``, and ``objects`` (head, class, name, confidence, box in
-        pixels) and ``areas`` (head, class, name, share of the picture) of all heads.
+        pixels, keypoints where there are any) and ``areas`` (head, class, name, share of the picture) of all heads.
         """
         return [
             {

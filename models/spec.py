@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from models.input_rule import InputRule, is_number, read_input_rule
 from models.layers.activations import make_activation
 from models.registry import Scale
 from utils.errors import ModelError, did_you_mean
@@ -21,6 +21,7 @@ SECTIONS = ("backbone", "neck", "head")
 KNOWN_KEYS = (
     "nc",
     "n_segcls",
+    "nkpt",
     "depth_multiple",
     "width_multiple",
     "channel_multiple",
@@ -34,7 +35,6 @@ KNOWN_KEYS = (
     *SECTIONS,
 )
 LITERALS = {"None": None, "none": None, "True": True, "False": False}
-INPUT_KEYS = ("scale", "mean", "std")
 SHARED, PER_TASK = "shared", "per-task"
 NORM_KINDS = (SHARED, PER_TASK)
 """What the key ``bn`` may say: rows that several heads use have one BatchNorm for all of them, or one for each."""
@@ -82,6 +82,7 @@ class ModelSpec:
         rows: its rows in order.
         scale: compound scaling.
         channels: input channels.
+        input: what the network expects of a picture.
     """
 
     source: str
@@ -89,6 +90,7 @@ class ModelSpec:
     rows: tuple[RowSpec, ...]
     scale: Scale
     channels: int
+    input: InputRule = field(default_factory=InputRule)
 
     @property
     def text(self) -> str:
@@ -112,13 +114,16 @@ class ModelSpec:
         rows[local] = [*rows[local][:3], args, *rows[local][4:]]
         return parse_spec({**self.values, section: rows}, self.source)
 
-    def with_classes(self, index: int, count: int) -> ModelSpec:
-        """Return the model with another class count of the head at row ``index``: its symbol's value or a literal."""
+    def with_value_of(self, index: int, position: int, value: Any) -> ModelSpec:
+        """Return the model with another value of an argument of row ``index``: its symbol's value, or a literal.
+
+        All rows that use the symbol change with it; ``with_argument`` changes this row alone.
+        """
         section, local = self._locate(index)
         args = self.values[section][local][3]
-        if args and isinstance(args[0], str) and args[0] in self.values:
-            return self.with_values(**{args[0]: count})
-        return self.with_argument(index, 0, count)
+        if position < len(args) and isinstance(args[position], str) and args[position] in self.values:
+            return self.with_values(**{args[position]: value})
+        return self.with_argument(index, position, value)
 
     def _locate(self, index: int) -> tuple[str, int]:
         """Return the section that holds row ``index``, and the row's place in it."""
@@ -194,7 +199,8 @@ def parse_spec(values: Any, source: str) -> ModelSpec:
         raise ModelError(
             f"{source}: its rows repeat {together:,} times together; {MOST_REPEATS_TOGETHER:,} is the most"
         )
-    return ModelSpec(source, values, tuple(rows), scale, _whole_number(values, "ch", 3, source))
+    channels = _whole_number(values, "ch", 3, source)
+    return ModelSpec(source, values, tuple(rows), scale, channels, _input_rule(values.get("input"), channels, source))
 
 
 def _written_rows(values: Mapping[str, Any], source: str) -> list[Any]:
@@ -223,8 +229,6 @@ def _check_keys(values: Mapping[str, Any], rows: list[Any], source: str) -> None
         near = did_you_mean(str(key), KNOWN_KEYS)
         if key not in KNOWN_KEYS and key not in used and near:
             raise ModelError(f"{source}: there is no key '{key}' and no row uses it.{near}")
-    if values.get("input") is not None:
-        _check_input(values, source)
     if values.get("bn") is not None and values["bn"] not in NORM_KINDS:
         raise ModelError(
             f"{source}: 'bn' must be {' or '.join(NORM_KINDS)}, but it is {values['bn']!r}."
@@ -235,6 +239,12 @@ def _check_keys(values: Mapping[str, Any], rows: list[Any], source: str) -> None
             make_activation(values["activation"])
         except ValueError as error:
             raise ModelError(f"{source}: 'activation': {error}") from None
+
+
+def _input_rule(given: Any, channels: int, source: str) -> InputRule:
+    if isinstance(given, Mapping) and (fault := _oversize(list(given.values()))):
+        raise ModelError(f"{source}: 'input' {fault}")
+    return read_input_rule(given, channels, source)
 
 
 def _oversize(value: Any) -> str:
@@ -255,29 +265,6 @@ def _shown(number: float) -> str:
     return f"{number:,}" if abs(number) < 2**63 else "of more than 64 bits"
 
 
-def _check_input(values: Mapping[str, Any], source: str) -> None:
-    """Refuse a key ``input`` that does not say how pixels become the network's input."""
-    given = values["input"]
-    unknown = [k for k in given if k not in INPUT_KEYS] if isinstance(given, Mapping) else [str(given)]
-    if unknown:
-        raise ModelError(
-            f"{source}: 'input' takes {', '.join(INPUT_KEYS)}, but has '{unknown[0]}'."
-            f"{did_you_mean(unknown[0], INPUT_KEYS)}"
-        )
-    _number(given, "scale", 255.0, f"{source}: input")
-    channels = _whole_number(values, "ch", 3, source)
-    for key in ("mean", "std"):
-        numbers = given.get(key)
-        if numbers is None:
-            continue
-        fits = isinstance(numbers, list) and len(numbers) == channels and all(_is_number(n) for n in numbers)
-        if not fits or (key == "std" and min(numbers) <= 0):
-            what = "numbers above 0" if key == "std" else "numbers"
-            raise ModelError(
-                f"{source}: 'input' needs for {key} {channels} {what}, one per channel, but has {numbers!r}"
-            )
-
-
 def _strings(args: Any) -> list[str]:
     if isinstance(args, list):
         return [text for arg in args for text in _strings(arg)]
@@ -286,7 +273,7 @@ def _strings(args: Any) -> list[str]:
 
 def _number(values: Mapping[str, Any], key: str, default: float, source: str) -> float:
     value = values.get(key, default)
-    if not _is_number(value) or not value > 0:
+    if not is_number(value) or not value > 0:
         raise ModelError(f"{source}: '{key}' must be a number above 0, but it is {value!r}")
     if fault := _oversize(value):
         raise ModelError(f"{source}: '{key}' {fault}")
@@ -298,11 +285,6 @@ def _whole_number(values: Mapping[str, Any], key: str, default: int, source: str
     if value != int(value):
         raise ModelError(f"{source}: '{key}' must be a whole number, but it is {value!r}")
     return int(value)
-
-
-def _is_number(value: Any) -> bool:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return whole or (isinstance(value, float) and math.isfinite(value))
 
 
 def _parse_row(

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.convert.official import read_official
-from models.graph import Graph, build_rows, with_classes
+from models.graph import Graph, build_rows, with_classes, with_keypoints
+from models.heads.base import Head
 from models.layers.per_head import PREFIX
 from models.row_use import users_of_rows
 from models.spec import ModelSpec, parse_spec
@@ -74,8 +75,21 @@ def build_model(checkpoint: Checkpoint, path: str | Path = "checkpoint") -> Grap
         if names is None or len(names) != head.num_classes:
             raise ModelError(f"{path}: its header has no names for the {head.num_classes} classes of the head '{name}'")
         graph.names[name] = list(names)
+    _describe_keypoints(graph, checkpoint, path)
     graph.load_state_dict(checkpoint.weights)
     return graph.eval()
+
+
+def _describe_keypoints(graph: Graph, checkpoint: Checkpoint, path: str | Path) -> None:
+    """Tell the heads what their keypoints are; those that the checkpoint does not describe keep the usual ones.
+
+    Raises:
+        ModelError: a description belongs to no head, or to one with another number of keypoints.
+    """
+    for name, keypoints in checkpoint.keypoints.items():
+        if name not in graph.heads:
+            raise ModelError(f"{path}: its header describes keypoints of a head '{name[:100]}' that the model has not")
+        graph.set_keypoints(name, keypoints)
 
 
 def _require_weights(spec: ModelSpec, checkpoint: Checkpoint, path: str | Path) -> None:
@@ -104,9 +118,12 @@ def load_model(path: str | Path, device: torch.device | None = None) -> Graph:
     return graph.to(device or torch.device("cpu")).to(memory_format=torch.channels_last)
 
 
-def graph_for_data(checkpoint: Checkpoint, classes: Mapping[str, int]) -> Graph:
-    """Return a fresh model with the checkpoint's rows and the data's numbers of classes."""
-    return Graph(with_classes(spec_of(checkpoint), classes))
+def graph_for_data(
+    checkpoint: Checkpoint, classes: Mapping[str, int], keypoints: Mapping[str, int] | None = None
+) -> Graph:
+    """Return a fresh model with the checkpoint's rows and the data's numbers of classes and of keypoints."""
+    spec = with_classes(spec_of(checkpoint), classes)
+    return Graph(with_keypoints(spec, keypoints) if keypoints else spec)
 
 
 @dataclass
@@ -171,7 +188,9 @@ def transfer_weights(graph: Graph, checkpoint: Checkpoint) -> Transfer:
     """Copy the weights of a checkpoint that have a place of the same shape in another model.
 
     Tensors find each other by name, that is by row. A head finds the head of its name and class, wherever its row is,
-    so that a row put in before it does not cost its weights.
+    so that a row put in before it does not cost its weights. A head whose class adds to another one's, such as a pose
+    head's to a detection head's, shares weights with such a head in either direction, where there is no head of its own
+    name and class.
 
     Norms that one of the two keeps per head (``bn: per-task``) and the other one does not find each other, too: a
     shared norm goes to every head, and a model with one norm takes that of the first head that uses it there.
@@ -242,15 +261,31 @@ def _derived_names(graph: Graph) -> set[str]:
     }
 
 
+def _heirs(theirs: Graph, graph: Graph) -> dict[str, str]:
+    """Return for heads of the weights' model the head of ``graph`` that takes their tensors, by name."""
+    same = [name for name, head in theirs.heads.items() if type(graph.heads.get(name)) is type(head)]
+    heirs = {name: name for name in same}
+    for own, head in graph.heads.items():
+        givers = [name for name, giver in theirs.heads.items() if name not in heirs and _akin(giver, head)]
+        if own not in heirs and len(givers) == 1:
+            heirs[givers[0]] = own
+    return heirs
+
+
+def _akin(one: Head, other: Head) -> bool:
+    """Return whether the class of one of two heads is derived from that of the other, so that parts share names."""
+    return type(one) is not type(other) and (isinstance(one, type(other)) or isinstance(other, type(one)))
+
+
 def _by_our_names(checkpoint: Checkpoint, graph: Graph) -> tuple[dict[str, Tensor], list[str]]:
     """Return the weights under the names that they would have in ``graph``, and names without a counterpart there."""
     with torch.device("meta"):
         theirs = Graph(spec_of(checkpoint))
     ours = set(graph.head_rows.values())
     row_of: dict[str, int | None] = {str(i): None if i in ours else i for i in range(len(theirs.model))}
+    heirs = _heirs(theirs, graph)
     for name, row in theirs.head_rows.items():
-        same = name in graph.heads and type(graph.heads[name]) is type(theirs.heads[name])
-        row_of[str(row)] = graph.head_rows[name] if same else None
+        row_of[str(row)] = graph.head_rows[heirs[name]] if name in heirs else None
     named: dict[str, Tensor] = {}
     unused: list[str] = []
     for name, value in checkpoint.weights.items():

@@ -1,12 +1,13 @@
 """Imports every module of the house, so that the registry knows their names. A new layer or head is added here."""
 
-from models.heads import detect, segment
+from models.heads import detect, segment, yolox, yolox_pose
 from models.layers import (
     activations,
     channel_attention,
     conv,
     cross,
     csp,
+    depthwise,
     ghost,
     joining,
     mixconv,
@@ -23,6 +24,7 @@ __all__ = [
     "conv",
     "cross",
     "csp",
+    "depthwise",
     "detect",
     "ghost",
     "joining",
@@ -33,4 +35,6 @@ __all__ = [
     "space_depth",
     "torch_modules",
     "transformer",
+    "yolox",
+    "yolox_pose",
 ]

@@ -14,11 +14,13 @@ from utils.errors import UsageError, run_command
 
 DESCRIPTION = """Turn an official checkpoint into a .safetensors file that says what it is and executes nothing.
 
-Whole-model files of YOLOv5 (v3 to v7) and of the multi-task YOLOv5 are rebuilt from the YAML inside them. State dicts
-hold tensors alone: name their model with --cfg. Every command also takes the original file as --weights."""
+Whole-model files of YOLOv5 (v3 to v7) and of the multi-task YOLOv5 are rebuilt from the YAML inside them. The model of
+YOLOX and YOLOX-Pose files, official or mmyolo's, follows from their tensors. Other state dicts hold tensors alone: name
+their model with --cfg. Every command also takes the original file as --weights."""
 
 EPILOG = """examples:
   python -m models.convert yolov5n.pt yolov5n.safetensors
+  python -m models.convert yolox_s.pth yolox_s.safetensors
   python -m models.convert state_dict.pth mine.safetensors --cfg yolov5s.yaml
 
 exit codes: 0 written, 1 no space, 2 wrong usage, 4 the file or the model is at fault"""

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import Checkpoint
-from models.convert import yolov5
+from models.convert import yolov5, yolox
 from models.convert.module_tree import dotted, stored_tensors
 from models.convert.records import Inert, StoredTensor
 from models.convert.torch_file import TorchFile
 from models.spec import load_spec
 from utils.errors import ModelError
 
-WRAPPED_NAME = re.compile(r"((?:module|model)\.)+(?=model\.\d)")
+WRAPPED_NAME = re.compile(r"((?:module|model)\.)+(?=(?:model\.\d|(?:backbone|neck|head|bbox_head)\.))")
 """What DataParallel and torch.hub put before the names of a network's tensors."""
 STATE_DICT_KEYS = ("ema", "model", "state_dict", "model_state_dict")
 KEY_SHOWN = 40
@@ -42,6 +42,9 @@ def read_official(path: str | Path, cfg: str | Path | None = None) -> Checkpoint
             raise ModelError(f"{path}: is no checkpoint of YOLOv5: {error}") from None
         if tensors is None:
             raise ModelError(f"{path}: holds {_describe(file.root)}, not a network that this program can rebuild")
+        table = yolox.find_table(path, tensors)
+        if table is not None:
+            return yolox.convert_state(file, tensors, table, load_spec(cfg) if cfg is not None else None)
         if cfg is None:
             raise ModelError(
                 f"{path}: holds {len(tensors)} tensors but not the model they belong to; name that: "

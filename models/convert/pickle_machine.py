@@ -32,6 +32,7 @@ INERT_NAMES = re.compile(
     | numpy\.(dtype|ndarray) | numpy\.(core|_core)\.multiarray\.(_reconstruct|scalar)
     | pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path
     | argparse\.Namespace
+    | mmengine(\.\w+)+                                                      # what mmyolo's files log beside the weights
     """,
     re.VERBOSE,
 )
@@ -41,6 +42,9 @@ NO_BYTES = ("builtins.bytes", "__builtin__.bytes")
 LATIN_BYTES = "_codecs.encode"
 """How protocol 2, which knows no bytes, writes them: as text whose characters are the bytes."""
 PLAIN_TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
+GETATTR = ("builtins.getattr", "__builtin__.getattr")
+METHODS_OF = ("mmengine.logging.history_buffer.HistoryBuffer",)
+"""Classes whose methods a pickle may ask for by name: mmengine's logs keep some. They become records like any class."""
 PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 
 
@@ -167,7 +171,7 @@ class PickleMachine:
             raise ValueError(f"a name in it is no text of up to {MOST_NAME} characters")
         path = f"{module}.{name}"
         storage = module == "torch" and name in STORAGE_TYPES
-        known = path in (*MAPPINGS, *SEQUENCES, *NO_BYTES, LATIN_BYTES, *PLAIN_TENSORS, *PARAMETERS)
+        known = path in (*MAPPINGS, *SEQUENCES, *NO_BYTES, LATIN_BYTES, *PLAIN_TENSORS, *PARAMETERS, *GETATTR)
         if not (storage or known or INERT_NAMES.fullmatch(path)):
             raise self._refuse(path)
         return Name(path)
@@ -195,7 +199,20 @@ class PickleMachine:
             return locate_tensor(*args[:4])
         if name.path in PARAMETERS:
             return args[0]
+        if name.path in GETATTR:
+            return self._method(name, args)
         return Inert(name.path, args)
+
+    def _method(self, name: Name, args: tuple[Any, ...]) -> Inert:
+        """Return the record of a method that is asked for by name.
+
+        Raises:
+            ModelError: it is that of a class whose methods have no place in a checkpoint.
+        """
+        owner, method = args if len(args) == 2 else (None, None)
+        if not (isinstance(owner, Name) and owner.path in METHODS_OF and isinstance(method, str)):
+            raise self._refuse(name.path)
+        return Inert(f"{owner.path}.{method[:MOST_NAME]}")
 
     # What the instructions do; names and numbers are those of the pickle format.
 

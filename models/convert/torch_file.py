@@ -5,6 +5,7 @@ Objects come from ``pickle_machine``; tensors stay in the file until ``TorchFile
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from types import TracebackType
@@ -76,6 +77,11 @@ class TorchFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the file in hexadecimal digits."""
+        with open(self.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def tensor(self, stored: StoredTensor) -> Tensor:
         """Read a tensor from the file.

@@ -14,6 +14,7 @@ import torch
 
 from data.formats.cityscapes import NAMES as CITYSCAPES_NAMES
 from models.checkpoint import Checkpoint
+from models.convert.matching import load_matching
 from models.convert.module_tree import children, descendants, plain, stored_tensors
 from models.convert.records import MOST_NAME, Inert, StoredTensor
 from models.convert.torch_file import TorchFile
@@ -108,18 +109,8 @@ def rebuild(
     with torch.device("meta"):
         # Without memory of its own: a few words of YAML can ask for more of it than the file has tensors for.
         graph = Graph(spec)
-    own = graph.state_dict()
     wanted = {name: value for name, value in stored.items() if name.rpartition(".")[2] not in DERIVED}
-    missing = [name for name in own if name not in wanted]
-    unknown = [name for name in wanted if name not in own]
-    other = [name for name in own if name in wanted and own[name].shape != wanted[name].shape]
-    for what, found in (("is missing", missing), ("has no place in the model", unknown), ("has another shape", other)):
-        if found:
-            raise ModelError(
-                f"{file.path}: rows and tensors do not belong together: {found[0]} {what}"
-                f"{f', and {len(found) - 1} more' if len(found) > 1 else ''}"
-            )
-    state = {name: file.tensor(wanted[name]).to(own[name].dtype) for name in own}
+    state = load_matching(file, graph, source, wanted, {name: name for name in graph.state_dict()})
     graph.load_state_dict(state, assign=True)
     spec = _with_anchors(graph)
     classes = {name: _class_names(head, names) for name, head in graph.heads.items()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.keypoints import KeypointSpec
 from data.samples import Batch, Placement
 from models.predictions import PostprocessOptions
 from models.registry import RowBlock
@@ -51,6 +53,21 @@ class Criterion(nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not weigh outputs")
 
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Hear that an epoch starts; a loss that has phases, such as a part for the last epochs alone, changes here.
+
+        The training loop calls it at the start of every epoch and after a resume.
+
+        Args:
+            epoch: from 0.
+            epochs: of the whole run.
+        """
+
+    @property
+    def resting(self) -> Mapping[str, int | None]:
+        """Parts that are off at present, with the epoch, from 0, in which each begins, or None for never."""
+        return {}
+
 
 class Head(RowBlock):
     """Base of every head.
@@ -60,16 +77,26 @@ class Head(RowBlock):
         targets: the Batch fields its criterion reads.
         evaluator: the name of the evaluator in ``utils.metrics`` that measures it.
         loss_names: names of the criterion's parts, in the order in which progress and results show them.
+        recipe: the recipe keys that its criterion reads, with their defaults; keys of heads may coincide only where
+            their defaults do.
         derived_buffers: names of its buffers that follow from the rows of the model, such as anchors; other weights
             do not replace them.
+        keypoints_argument: position of the number of keypoints in its row; None for heads without keypoints.
+
+    Attributes:
+        num_classes: number of classes.
+        keypoints: what its keypoints are; None for heads without any.
     """
 
     task: ClassVar[str]
     targets: ClassVar[tuple[str, ...]]
     evaluator: ClassVar[str]
     loss_names: ClassVar[tuple[str, ...]]
+    recipe: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     derived_buffers: ClassVar[tuple[str, ...]] = ()
+    keypoints_argument: ClassVar[int | None] = None
     num_classes: int
+    keypoints: KeypointSpec | None = None
 
     def set_strides(self, strides: list[int]) -> None:
         """Take the strides of the source rows in input pixels; the graph calls it once, after shape inference."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from data.samples import Placement
 from models.autoanchor import adapt_anchors
 from models.heads.base import Head
+from models.heads.levels import levels_without
 from models.losses.anchor_detection import AnchorDetectionCriterion
 from models.predictions import DetectionResult, Detections, PostprocessOptions
 from models.registry import Built, Scale, construct, register
@@ -49,6 +51,20 @@ class Detect(Head):
     targets = ("boxes", "classes")
     evaluator = "boxes"
     loss_names = ("box", "obj", "cls")
+    recipe = MappingProxyType(
+        {
+            "box": 0.05,
+            "obj": 1.0,
+            "obj_pw": 1.0,
+            "cls": 0.5,
+            "cls_pw": 1.0,
+            "iou_t": 0.2,
+            "anchor_t": 4.0,
+            "fl_gamma": 0.0,
+            "label_smoothing": 0.0,
+            "autobalance": False,
+        }
+    )
     derived_buffers = ("anchors",)
 
     def __init__(self, in_channels: list[int], num_classes: int, anchors: list[list[float]] | int) -> None:
@@ -146,9 +162,7 @@ class Detect(Head):
 
     def predict_without(self, level: Level, raw: list[Tensor], image_size: tuple[int, int]) -> Detections:
         """Decode all levels but the one with the largest (``coarsest``) or the smallest stride (``finest``)."""
-        by_stride = sorted(range(len(raw)), key=self.strides.__getitem__)
-        left_out = by_stride[-1] if level == "coarsest" else by_stride[0]
-        return self._decode(raw, [i for i in range(len(raw)) if i != left_out or len(raw) == 1])
+        return self._decode(raw, levels_without(level, self.strides))
 
     def _decode(self, raw: list[Tensor], levels: Iterable[int]) -> Detections:
         boxes, objectness, scores = [], [], []

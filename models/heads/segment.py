@@ -6,6 +6,7 @@ All give class logits at a fraction of the input size; loss and decoding enlarge
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -30,6 +31,15 @@ def enlarge(factor: int) -> nn.Upsample:
     return nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=True)
 
 
+def _whole_pixels(side: float) -> int:
+    """Return how many rows or columns a picture has in the network's input, given its exact side there.
+
+    A centred letterbox stretches the picture to whole pixels, so the side is whole but for rounding. One at the top
+    left cuts the picture to whole pixels and keeps the scale.
+    """
+    return max(int(side + 1e-6), 1)
+
+
 class SegmentationHead(Head):
     """What the four heads share: row arguments ``[classes, number, hidden, shortcut]``, loss, decoding.
 
@@ -41,6 +51,15 @@ class SegmentationHead(Head):
     targets = ("masks",)
     evaluator = "masks"
     loss_names = ("seg",)
+    recipe = MappingProxyType(
+        {
+            "seg_loss": "cross_entropy",
+            "seg_class_weights": None,
+            "seg_aux": [0.15, 0.05],
+            "seg_ohem_threshold": 0.7,
+            "seg_focal_gamma": 1.0,
+        }
+    )
     sources = 1
 
     def __init__(self, in_channels: list[int], num_classes: int, number: int, hidden: int, shortcut: bool) -> None:
@@ -84,9 +103,8 @@ class SegmentationHead(Head):
         results = []
         for logits, place in zip(predictions.logits, placements, strict=True):
             top, left = round(place.top), round(place.left)
-            bottom = top + round(place.height * place.scale_y)
-            right = left + round(place.width * place.scale_x)
-            picture = logits[None, :, top:bottom, left:right]
+            rows, columns = _whole_pixels(place.height * place.scale_y), _whole_pixels(place.width * place.scale_x)
+            picture = logits[None, :, top : top + rows, left : left + columns]
             native = F.interpolate(picture, (place.height, place.width), mode="bilinear", align_corners=True)
             results.append(MaskResult(native[0].argmax(0).to(torch.uint8).cpu()))
         return results

@@ -12,6 +12,7 @@ from torch import Tensor
 from data.packed_arrays import arrays_to_device
 from data.samples import Batch
 from models.assigners.anchor_ratio import LevelMatches, assign_by_anchor_ratio
+from models.assigners.assigned_points import AssignedPoints
 from models.heads.base import Criterion
 from models.losses.focal import binary_cross_entropy
 from models.losses.iou import paired_iou
@@ -129,6 +130,23 @@ class AnchorDetectionCriterion(Criterion):
         if self.autobalance and self.training and len(raw[0]):
             self._rebalance(level_objectness)
         return {"box": box * self.gains["box"], "obj": obj * self.gains["obj"], "cls": cls * self.gains["cls"]}
+
+    def assignment(self, raw: list[Tensor], batch: Batch) -> AssignedPoints:
+        """Return the centres of the cells that answer for objects, once for each of their anchors that does."""
+        image_T, object_T = batch.valid.nonzero(as_tuple=True)
+        boxes_T4 = xyxy_to_xywh(batch.boxes[image_T, object_T])
+        targets, places = [], []
+        for output, anchors_A2, stride in zip(raw, self.anchors.to(boxes_T4.device), self.strides, strict=True):
+            # Every object as if it were in an image of its own, so that the matches tell which object they are of.
+            order = torch.arange(len(boxes_T4), device=boxes_T4.device)
+            grid = (output.shape[2], output.shape[3])
+            matches = assign_by_anchor_ratio(
+                boxes_T4 / stride, order, order, anchors_A2, grid, len(boxes_T4), self.max_ratio
+            )
+            targets.append(matches.image)
+            places.append((torch.stack((matches.column, matches.row), 1) + 0.5) * stride)
+        target = torch.cat(targets)
+        return AssignedPoints(image_T[target], object_T[target], torch.cat(places))
 
     def _overlap(self, picked: Tensor, matches: LevelMatches) -> Tensor:
         """Return the complete IoU (n,) of decoded boxes with their targets, both in cells."""

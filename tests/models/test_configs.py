@@ -33,6 +33,9 @@ STRIDES = {
     "yolov3": [8, 16, 32],
     "yolov3-spp": [8, 16, 32],
     "yolov3-tiny": [16, 32],
+    "yolox_nano": [8, 16, 32],
+    "yolox_darknet53": [8, 16, 32],
+    "yolox_pose_tiny": [8, 16, 32],
 }
 SMALL_WIDTH, SMALL_DEPTH = 0.25, 0.33
 RECIPE = fill_recipe({}, "defaults")
@@ -46,7 +49,10 @@ def test_the_zoo_is_complete() -> None:
     changed = {"yolov5s-transformer", "yolov5s-ghost", "yolov5s-LeakyReLU"}
     version3 = {"yolov3", "yolov3-spp", "yolov3-tiny"}
     heads = {f"yolov5{size}_city_seg_{head}" for size in "sm" for head in ("base", "bise", "lab", "psp")}
-    assert plain | larger | shapes | older | changed | version3 | heads | {"yolov5n_multitask"} <= set(CONFIGS)
+    yolox = {f"yolox_{size}" for size in ("nano", "tiny", "s", "m", "l", "x", "darknet53", "s_base", "s_psp")}
+    pose = {f"yolox_pose_{size}" for size in ("tiny", "s", "m", "l", "s_base")}
+    found = plain | larger | shapes | older | changed | version3 | heads | yolox | pose | {"yolov5n_multitask"}
+    assert found <= set(CONFIGS)
 
 
 def test_every_name_is_there_once() -> None:
@@ -69,8 +75,11 @@ def test_sizes_of_a_layout_differ_in_their_multiples_only() -> None:
         ("yolov5{}_v5", "nsmlx"),
         ("yolov5{}6", "nsmlx"),
         ("yolov5{}6_v5", "smlx"),
+        ("yolox_{}", ("tiny", *"smlx")),
+        ("yolox_pose_{}", ("tiny", *"sml")),
     ):
         files = [yaml.safe_load(CONFIGS[pattern.format(size)].read_text()) for size in sizes]
+        assert all(isinstance(values.pop("recipe", ""), str) for values in files)
         scales = [(values.pop("depth_multiple"), values.pop("width_multiple")) for values in files]
         assert all(values == files[0] for values in files)
         assert scales == sorted(scales) and len(set(scales)) == len(sizes)
@@ -87,11 +96,32 @@ def test_models_that_are_others_with_a_change() -> None:
         assert sum(row != other for row, other in zip(rows, others, strict=True)) == 1
 
 
+def test_yolox_has_the_rows_of_v5_up_to_its_head() -> None:
+    """Weights of other projects find their rows by number, so the numbers are the same in every size and task."""
+    v5 = [(row.sources, row.number, row.module, row.args) for row in load_spec("yolov5s_v5").rows[:-1]]
+    for name in ("yolox_s", "yolox_pose_s"):
+        assert [(row.sources, row.number, row.module, row.args) for row in load_spec(name).rows[:-1]] == v5
+    for row, (sources, number, module, args) in zip(load_spec("yolox_nano").rows, v5, strict=False):
+        strided = module == "Conv" and args[-1] == 2
+        wanted = "C3DW" if module == "C3" else "DWConvPair" if strided else module
+        assert (row.sources, row.number, row.module, row.args) == (sources, number, wanted, args)
+    assert load_spec("yolox_nano").rows[-1].args == [80, 256, True]
+
+
+def test_joint_models_have_one_row_more() -> None:
+    pairs = [("yolox_s_base", "yolox_s"), ("yolox_s_psp", "yolox_s"), ("yolox_pose_s_base", "yolox_pose_s")]
+    for name, origin in pairs:
+        values, other = (yaml.safe_load(CONFIGS[n].read_text()) for n in (name, origin))
+        assert values["head"].pop(-2)[2].startswith("SegMask") and values.pop("n_segcls") == 19
+        assert values == other
+
+
 @pytest.mark.parametrize("name", STRIDES)
 def test_levels_of_the_detection_head(name: str) -> None:
     with torch.device("meta"):
         graph = Graph(load_spec(name))
-    assert graph.heads["detect"].strides == STRIDES[name]
+    (head,) = graph.heads.values()
+    assert head.strides == STRIDES[name]
     assert graph.stride == max(32, *STRIDES[name])
 
 
@@ -121,14 +151,23 @@ def small(spec: ModelSpec) -> ModelSpec:
     return spec
 
 
-def labels(classes: int, size: int) -> Batch:
-    """Return two random images, one with two objects and one without, half of the mask ignored."""
+def labels(classes: int, size: int, keypoints: int = 0) -> Batch:
+    """Return two random images, one with two objects and one without, half of the mask ignored.
+
+    Every object has all of its keypoints but the first, within its box.
+    """
     masks = torch.zeros(2, size, size, dtype=torch.uint8)
     masks[:, : size // 2] = 255
     boxes = torch.tensor([[[4.0, 4.0, 30.0, 40.0], [20.0, 10.0, 60.0, 60.0]], [[0.0] * 4, [0.0] * 4]])
     valid = torch.tensor([[True, True], [False, False]])
     images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
-    return Batch(images, boxes, torch.tensor([[0, classes - 1], [0, 0]]), valid, masks=masks)
+    points = None
+    if keypoints:
+        places = boxes[..., None, :2] + torch.rand(2, 2, keypoints, 2) * (boxes[..., None, 2:] - boxes[..., None, :2])
+        seen = torch.full((2, 2, keypoints, 1), 2.0)
+        seen[:, :, 0] = 0
+        points = torch.cat((places, seen), -1)
+    return Batch(images, boxes, torch.tensor([[0, classes - 1], [0, 0]]), valid, points, masks)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -137,7 +176,7 @@ def test_forward_backward_save_and_load(name: str, tmp_path: Path) -> None:
     graph = Graph(small(load_spec(name))).train()
     side = max(graph.stride, 64)
     classes = min(head.num_classes for head in graph.heads.values())
-    batch = labels(classes, side)
+    batch = labels(classes, side, max((len(points) for points in graph.keypoints.values()), default=0))
     loss = torch.zeros(())
     for head_name, raw in graph(batch.images).items():
         criterion = graph.heads[head_name].criterion(RECIPE, side)
@@ -160,9 +199,10 @@ def test_forward_backward_save_and_load(name: str, tmp_path: Path) -> None:
 
 
 def assert_same(ours: object, theirs: object) -> None:
-    """Compare every tensor of two predictions bit by bit."""
+    """Compare every tensor of two predictions bit by bit, and whatever else they have."""
     for key, value in vars(ours).items():
-        assert torch.equal(value, getattr(theirs, key))
+        other = getattr(theirs, key)
+        assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if isinstance(load_spec(name).values.get("anchors"), int)])

@@ -19,7 +19,10 @@ from models.spec import CONFIG_ROOT, load_spec, parse_spec
 
 # The sizes m, l and x have the rows of s, and depth and width are set below.
 CONFIGS = sorted(
-    path.stem for path in CONFIG_ROOT.rglob("*.yaml") if path.stem[:7] not in ("yolov5m", "yolov5l", "yolov5x")
+    path.stem
+    for path in CONFIG_ROOT.rglob("*.yaml")
+    if path.stem[:7] not in ("yolov5m", "yolov5l", "yolov5x")
+    and path.stem not in {f"yolox{kind}_{size}" for kind in ("", "_pose") for size in "mlx"}
 )
 PUBLISHED = {
     "yolov5s_v5": 7_266_973,

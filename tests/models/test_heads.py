@@ -15,6 +15,7 @@ from models.heads.detect import Detect
 from models.heads.segment import SegMaskBase, SegMaskBiSe, SegMaskLab, SegMaskPSP, SegmentationHead
 from models.predictions import Detections, Masks, PostprocessOptions
 from models.registry import Scale, lookup
+from utils.boxes import plan_top_left
 
 ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 198, 373, 326]]
 HEADS: dict[type[SegmentationHead], list[int]] = {
@@ -162,6 +163,16 @@ def test_masks_lose_their_padding_and_come_back_at_native_size() -> None:
     (result,) = head.postprocess(Masks(logits), PostprocessOptions(), [place])
     assert result.class_map.shape == (48, 64) and result.class_map.dtype == torch.uint8
     assert (result.class_map[:, :30] == 0).all() and (result.class_map[:, 34:] == 1).all()
+
+
+def test_a_picture_that_was_cut_to_whole_pixels_brings_no_padding_along() -> None:
+    """70 x 51 at 64 / 70 is 64 x 46.6, of which a letterbox at the top left keeps 46 columns."""
+    plan = plan_top_left((70, 51), (64, 64))
+    assert plan.resized == (64, 46) and round(51 * plan.placement.scale_x) == 47
+    logits = torch.zeros(1, 2, 64, 64)
+    logits[0, 1, :, 46:] = 50.0
+    (result,) = segmentation(SegMaskBase, classes=2).postprocess(Masks(logits), PostprocessOptions(), [plan.placement])
+    assert result.class_map.shape == (70, 51) and not result.class_map.any()
 
 
 def test_odd_padding_and_scale_keep_every_native_pixel() -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
+from data.transforms.letterbox import CENTERED, LetterboxRule
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.graph import Graph
 from models.heads.base import Head
@@ -151,6 +152,8 @@ class BrightArea(BrightSpot):
 class OracleGraph(Graph):
     """Two heads that see the pixels themselves; whether they are right is plain to see."""
 
+    letterbox = CENTERED
+
     def __init__(self, stride: int = 32) -> None:
         nn.Module.__init__(self)
         self.oracles = nn.ModuleDict({"spot": BrightSpot(), "area": BrightArea()})
@@ -185,6 +188,17 @@ def test_every_pass_finds_an_object_where_it_is() -> None:
     for image, (x1, y1, x2, y2) in zip(area, expected.int().tolist(), strict=True):
         assert image[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1].all()
         assert image.sum() <= (y2 - y1 + 2) * (x2 - x1 + 2)
+
+
+@pytest.mark.parametrize("pad", [0, 250])
+def test_smaller_passes_are_padded_with_the_models_grey(pad: int) -> None:
+    graph = OracleGraph()
+    graph.letterbox = LetterboxRule("top-left", square=True, pad=pad)
+    images = torch.full((1, 3, 64, 64), 20, dtype=torch.uint8)
+    images[0, :, 10:20, 10:20] = 250
+    found = Inference([graph], (Pass(0.8),))(images, ("spot",))["spot"].boxes[0, 0] * 0.8
+    # Scaled to 51 pixels; bright padding below and behind it is an object of its own, whose box begins at every side.
+    assert found.tolist() == pytest.approx([8, 8, 16, 16] if pad == 0 else [0, 0, 64, 64], abs=0.9)
 
 
 def test_members_pad_to_their_own_strides() -> None:
@@ -284,6 +298,14 @@ def test_models_that_answer_other_questions_are_refused(
         load_inference([first, second])
     said = str(refused.value)
     assert words in said and str(first) in said and str(second) in said and "\n" not in said
+
+
+def test_models_that_want_pictures_elsewhere_are_refused(tmp_path: Path) -> None:
+    corner = f"{ROWS}\ninput: {{letterbox: top-left, square: true}}\n"
+    first, second = save(tmp_path / "first.safetensors"), save(tmp_path / "second.safetensors", corner)
+    with pytest.raises(UsageError, match=r"letterbox of .*first.safetensors is center.*second.safetensors is top-left"):
+        load_inference([first, second])
+    assert load_inference([second, second]).letterbox == LetterboxRule("top-left", square=True)
 
 
 def test_a_model_for_other_than_colour_pictures_is_refused(tmp_path: Path) -> None:

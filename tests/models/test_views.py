@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from data.samples import Placement
-from models.predictions import Detections, Masks
+from models.predictions import Detections, Masks, Poses
 from models.views import AUGMENTED, Pass, View, look
+from tests.tiny_poses import CRANE
 
 scales = st.floats(0.3, 1.7)
 sides = st.integers(1, 12).map(lambda blocks: 32 * blocks)
@@ -84,6 +85,53 @@ def test_masks_come_back(scale: float, mirrored: bool) -> None:
     # At the rim resizing repeats pixels. Inside, a shift by half a pixel would make 0.02.
     wrong = (back - images)[..., 3:-3, 3:-3].abs().max()
     assert wrong < (1e-6 if scale == 1 else 2e-3)
+
+
+@given(height=sides, width=sides, scale=scales, mirrored=st.booleans(), data=st.data())
+def test_keypoints_come_back_and_trade_sides(
+    height: int, width: int, scale: float, mirrored: bool, data: st.DataObject
+) -> None:
+    """What lies left in the input is seen right in a mirrored view, and so the head calls it by its partner's name."""
+    view = Pass(scale, mirrored).view((height, width))
+    values = data.draw(st.lists(st.floats(-50, 500), min_size=10, max_size=10))
+    points = np.array(values).reshape(5, 2)
+    rows, columns = view.area[1], view.area[3]
+    seen = np.column_stack([width - points[:, 0] if mirrored else points[:, 0], points[:, 1], np.arange(5) / 5])
+    seen[:, 0] *= columns / width
+    seen[:, 1] *= rows / height
+    if mirrored:
+        seen = seen[list(CRANE.flip)]
+    found = poses_of(torch.from_numpy(seen)[None, None])
+    back = found.undo(view)
+    assert isinstance(back, Poses) and back.spec is CRANE
+    np.testing.assert_allclose(back.keypoints[0, 0, :, :2], points, atol=1e-6)
+    # The scores were numbered before the partners changed places, so they say who came back where.
+    assert (back.keypoints[0, 0, :, 2] * 5).round().tolist() == [0, 1, 2, 3, 4]
+    as_boxes = Detections(found.boxes, found.scores, found.objectness).undo(view)
+    assert torch.equal(back.boxes, as_boxes.boxes) and torch.equal(back.scores, found.scores)
+
+
+def poses_of(keypoints: torch.Tensor) -> Poses:
+    batch, count = keypoints.shape[:2]
+    return Poses(
+        torch.rand(batch, count, 4),
+        torch.rand(batch, count, 1),
+        torch.rand(batch, count),
+        keypoints=keypoints,
+        spec=CRANE,
+    )
+
+
+def test_poses_are_put_side_by_side() -> None:
+    parts = [poses_of(torch.rand(2, count, 5, 3)) for count in (4, 6)]
+    both = Poses.combine(parts)
+    assert isinstance(both, Poses) and both.spec is CRANE
+    for name in ("boxes", "scores", "objectness", "keypoints"):
+        assert torch.equal(getattr(both, name), torch.cat([getattr(part, name) for part in parts], 1))
+    parts[1].objectness = None
+    mixed = Poses.combine(parts)
+    assert mixed.objectness is None and mixed.keypoints.shape == (2, 10, 5, 3)
+    torch.testing.assert_close(mixed.scores[:, :4], parts[0].scores * parts[0].objectness[..., None])
 
 
 def random_detections(count: int, objectness: bool = True) -> Detections:

@@ -222,12 +222,32 @@ TENSOR = (
 )
 
 
+def yolox(stem: int = 8, classes: int = 80, blocks: int = 1) -> bytes:
+    """Return a state dict with the names of YOLOX that its size is told from, none of whose numbers are there."""
+
+    def tensor(channels: int) -> bytes:
+        identifier = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")
+        place = plain_pickle((channels, 1, 1, 1)) + plain_pickle((1, 1, 1, 1))
+        return (
+            b"ctorch._utils\n_rebuild_tensor_v2\n(" + identifier + plain_pickle(channels) + b"tQK\x00" + place + b"tR"
+        )
+
+    entries = {"backbone.backbone.stem.conv.conv.weight": stem, "head.cls_preds.0.weight": classes}
+    entries |= {f"backbone.backbone.dark2.1.m.{j}.conv1.conv.weight": 1 for j in range(blocks)}
+    state = b"}(" + b"".join(text(name) + tensor(channels) for name, channels in entries.items()) + b"u"
+    return zipped(b"\x80\x02" + dictionary(model=state) + b".")
+
+
 FILES: dict[str, Callable[[], bytes]] = {
     "command.pt": lambda: zipped(COMMAND),
     "command_row.pt": lambda: row(COMMAND),
     "command_first.pt": lambda: b"\x80\x02" + COMMAND,
     "module.pt": lambda: zipped(MODULE),
     "getattr.pt": lambda: zipped(GETATTR),
+    "getattr_logs.pt": lambda: zipped(
+        b"c__builtin__\ngetattr\n(cmmengine.logging.history_buffer\nHistoryBuffer\nS'__init__'\ntR(tR."
+    ),
+    "getattr_of_data.pt": lambda: zipped(b"c__builtin__\ngetattr\n(S'a'\nS'__class__'\ntR."),
     "eval.pt": lambda: zipped(b"c__builtin__\neval\n(S'1'\ntR."),
     "stack_global.pt": lambda: zipped(b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02id\x85R."),
     "instance.pt": lambda: zipped(b"(S'touch executed'\nios\nsystem\n."),
@@ -293,6 +313,10 @@ FILES: dict[str, Callable[[], bytes]] = {
     "tar_infinite.pt": lambda: tar_of(
         storages=b"I1\n.(I0\nS'cpu'\nctorch\nFloatStorage\nt." + bytes(8) + b"((I5\nI0\nI0\nFinf\ntl."
     ),
+    "yolox_wide.pt": lambda: yolox(stem=6_400_000),
+    "yolox_wider.pt": lambda: yolox(stem=2**40),
+    "yolox_deep.pt": lambda: yolox(blocks=5000),
+    "yolox_classes.pt": lambda: yolox(classes=2**40),
     "repeats.safetensors": lambda: endless_model("[-1, 1000000000, Conv, [8]]"),
     "rows.safetensors": lambda: endless_model(", ".join(["[-1, 1, Conv, [8]]"] * 5000)),
     "pools.safetensors": lambda: endless_model(f"[-1, 1, SPP, [8, {[5] * 50_000}]]"),

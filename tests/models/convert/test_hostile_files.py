@@ -26,6 +26,8 @@ SENTENCES = {
     "command_first.pt": "'os.system'",
     "module.pt": "'antigravity.fly'",
     "getattr.pt": "'builtins.getattr'",
+    "getattr_logs.pt": "the call of a Inert",
+    "getattr_of_data.pt": "'__builtin__.getattr'",
     "eval.pt": "'__builtin__.eval'",
     "stack_global.pt": "'posix.system'",
     "instance.pt": "'os.system'",
@@ -64,6 +66,10 @@ SENTENCES = {
     "number_as_names.safetensors": "head 'detect'",
     "large_directory.pt": "table of contents",
     "long_row.pt": "steps",
+    "yolox_wide.pt": "is missing",
+    "yolox_wider.pt": "is the largest",
+    "yolox_deep.pt": "5,000 blocks",
+    "yolox_classes.pt": "is the largest",
 }
 """What the sentence about a file has to name."""
 
@@ -91,6 +97,7 @@ build_model(load_weights(good), good)
 with TorchFile(zipped) as file:
     file.tensor(file.root["a"])
 load_graph("yolov5n")
+load_graph("yolox_s")
 before = peak_megabytes()
 events = []
 
@@ -107,6 +114,8 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 # Whoever builds a model has the annotations of its own layers evaluated, which is seen as compiling "int".
 load_graph("yolov5n")
+load_graph("yolox_nano")
+load_graph("yolox_s")
 annotations = {event for event in events if event[0] in ("compile", "exec")}
 found = {}
 for path in hostile:
@@ -129,6 +138,8 @@ found["peak MB"] = peak_megabytes()
 print(json.dumps(found))
 """
 HARMLESS = ("os.scandir", "os.listdir")
+OWN_FOLDERS = [str(ROOT / folder / "configs") for folder in ("models", "data")]
+"""YAMLs of this program may be read, too: the names in a file can ask for one."""
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +178,8 @@ def test_one_sentence_and_nothing_else(name: str, report: dict) -> None:
     assert name in sentence and "\n" not in sentence and len(sentence) < 600
     assert SENTENCES.get(name, "") in sentence
     path = str(report["folder"] / name)
-    allowed = [event for event in events if event == ["open", path] or event[0] in HARMLESS]
+    own = [["open", name] for kind, name in events if kind == "open" and name.startswith(tuple(OWN_FOLDERS))]
+    allowed = [event for event in events if event == ["open", path] or event in own or event[0] in HARMLESS]
     assert events == allowed
 
 

@@ -20,6 +20,7 @@ EXAMPLES: dict[str, tuple[list[int], list[Any], int, float]] = {
     "Bottleneck": ([8], [16], 16, 1),
     "BottleneckCSP": ([8], [16], 16, 1),
     "C3": ([8], [16], 16, 1),
+    "C3DW": ([8], [16], 16, 1),
     "C3Ghost": ([8], [16], 16, 1),
     "C3SPP": ([8], [16], 16, 1),
     "C3TR": ([8], [16], 16, 1),
@@ -30,6 +31,7 @@ EXAMPLES: dict[str, tuple[list[int], list[Any], int, float]] = {
     "CrossConv": ([8], [16, 3, 2], 16, 0.5),
     "DAPPM": ([8], [16, 8], 16, 1),
     "DWConv": ([8], [16, 3], 16, 1),
+    "DWConvPair": ([8], [16, 3, 2], 16, 0.5),
     "DWConvTranspose2d": ([8], [16, 2, 2], 16, 2),
     "Expand": ([8], [2], 2, 2),
     "FFM": ([8, 4], [16, 2], 16, 1),
@@ -138,10 +140,12 @@ STATE: dict[str, list[str]] = {
     "Bottleneck": names(*BOTTLENECK),
     "BottleneckCSP": names("cv1*", "cv2.weight", "cv3.weight", "cv4*", "bn~", "m.0.cv1*", "m.0.cv2*"),
     "C3": names("cv1*", "cv2*", "cv3*", "m.0.cv1*", "m.0.cv2*"),
+    "C3DW": names("cv1*", "cv2*", "cv3*", "m.0.cv1*", "m.0.cv2.dconv*", "m.0.cv2.pconv*"),
     "C3Ghost": names("cv1*", "cv2*", "cv3*", *(f"m.0.{part}" for part in GHOST)),
     "C3TR": names("cv1*", "cv2*", "cv3*", *(f"m.{part}" for part in [*LINEAR, *(f"tr.0.{p}" for p in LAYER)])),
     "C3x": names("cv1*", "cv2*", "cv3*", "m.0.cv1*", "m.0.cv2*"),
     "CrossConv": names("cv1*", "cv2*"),
+    "DWConvPair": names("dconv*", "pconv*"),
     "DWConvTranspose2d": ["weight", "bias"],
     "Focus": names("conv*"),
     "GhostBottleneck": names(*GHOST[:2], "conv.1*", *GHOST[2:], "shortcut.0*", "shortcut.1*"),
@@ -181,7 +185,7 @@ def test_state_has_the_published_names_in_order(name: str) -> None:
     assert list(build(name).module.state_dict()) == STATE[name]
 
 
-@pytest.mark.parametrize("name", ["BottleneckCSP", "C3", "C3Ghost", "C3TR", "C3x"])
+@pytest.mark.parametrize("name", ["BottleneckCSP", "C3", "C3DW", "C3Ghost", "C3TR", "C3x"])
 def test_blocks_that_repeat_inside(name: str) -> None:
     built = build(name, 3)
     inner = built.module.m.tr if name == "C3TR" else built.module.m

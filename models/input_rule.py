@@ -1,0 +1,92 @@
+"""What a model expects of a picture: the key ``input`` of its YAML, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from data.transforms.letterbox import LetterboxRule
+from utils.errors import ModelError, did_you_mean
+
+RGB, BGR = "RGB", "BGR"
+CENTER, TOP_LEFT = "center", "top-left"
+WORDS = {"channels": (RGB, BGR), "letterbox": (CENTER, TOP_LEFT)}
+"""Keys whose value is one of a few words."""
+KEYS = ("channels", "scale", "mean", "std", "letterbox", "square", "pad")
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """How uint8 RGB pixels become the network's input: reordered, then ``(pixel / scale - mean) / std``.
+
+    Attributes:
+        channels: order in which the network reads them, RGB or BGR.
+        scale: divisor, above 0.
+        mean: per channel in the network's order, or None.
+        std: the same.
+        letterbox: how a picture is placed within the input.
+    """
+
+    channels: str = RGB
+    scale: float = 255.0
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    letterbox: LetterboxRule = field(default_factory=LetterboxRule)
+
+
+def read_input_rule(given: Any, channels: int, source: str) -> InputRule:
+    """Check the key ``input`` of a model YAML.
+
+    Args:
+        given: its value; None stands for a YAML without it.
+        channels: of the network's input.
+        source: the file's name, for messages.
+
+    Raises:
+        ModelError: a key is unknown or a value does not fit; the sentence names it.
+    """
+    if given is None:
+        return InputRule()
+    unknown = [str(key) for key in given if key not in KEYS] if isinstance(given, Mapping) else [str(given)]
+    if unknown:
+        raise ModelError(
+            f"{source}: 'input' takes {', '.join(KEYS)}, but has '{unknown[0]}'.{did_you_mean(unknown[0], KEYS)}"
+        )
+    for key, words in WORDS.items():
+        if key in given and given[key] not in words:
+            near = did_you_mean(given[key], words) or did_you_mean(str(given[key]).upper(), words)
+            raise _wrong(source, key, " or ".join(words), f"{given[key]!r}.{near}")
+    if given.get("channels", RGB) != RGB and channels != 3:
+        raise ModelError(f"{source}: 'input' has channels {given['channels']}, but 'ch' says {channels}; leave one out")
+    scale, square, pad = given.get("scale", 255.0), given.get("square", False), given.get("pad", LetterboxRule().pad)
+    if not is_number(scale) or not scale > 0:
+        raise _wrong(source, "scale", "a number above 0", repr(scale))
+    if not isinstance(square, bool):
+        raise _wrong(source, "square", "true or false", repr(square))
+    if isinstance(pad, bool) or not isinstance(pad, int) or not 0 <= pad <= 255:
+        raise _wrong(source, "pad", "a whole number from 0 to 255", repr(pad))
+    mean, std = (_per_channel(given.get(key), key, channels, source) for key in ("mean", "std"))
+    letterbox = LetterboxRule(anchor=given.get("letterbox", CENTER), square=square, pad=pad)
+    return InputRule(given.get("channels", RGB), float(scale), mean, std, letterbox)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value of a YAML is a finite number."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, float) and math.isfinite(value))
+
+
+def _per_channel(numbers: Any, key: str, channels: int, source: str) -> tuple[float, ...] | None:
+    if numbers is None:
+        return None
+    fits = isinstance(numbers, list) and len(numbers) == channels and all(is_number(n) for n in numbers)
+    if not fits or (key == "std" and min(numbers) <= 0):
+        what = "numbers above 0" if key == "std" else "numbers"
+        raise _wrong(source, key, f"{channels} {what}, one per channel", repr(numbers))
+    return tuple(float(number) for number in numbers)
+
+
+def _wrong(source: str, key: str, wanted: str, given: str) -> ModelError:
+    return ModelError(f"{source}: 'input' needs for {key} {wanted}, but has {given}")
