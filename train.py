@@ -15,15 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from data.samples import Batch
 from utils.distributed import World, spoken_once, start_world
 from utils.errors import StoppedRun, run_command
 from utils.logging import start_logging
 from utils.search.evolve import evolve
 from utils.search.trial import StopRun
 from utils.training.assembly import assemble
+from utils.training.assignments import draw_assignments
 from utils.training.options import parse_train_options
 from utils.training.parts import Parts
 from utils.training.pictures import draw_batches, draw_results
+from utils.training.positives import warn_without_positives
 from utils.training.progress import progress_bar, show_losses
 from utils.training.recovery import go_back_or_give_up
 from utils.training.run_state import Run, save_run
@@ -82,15 +85,15 @@ def train_epoch(run: Run, parts: Parts, epoch: int, stop: StopRequest) -> None:
         StoppedRun: a signal came; the run is saved after the step that was under way.
     """
     progress, rounds = run.progress, parts.turns.rounds
-    parts.graph.train()
+    parts.start_epoch(epoch, run.options.epochs)
     with progress_bar(progress.rounds_done, rounds, epoch, progress.epochs, parts.world.rank > 0) as bar:
         while progress.rounds_done < rounds:
             position = (epoch - 1) * rounds + progress.rounds_done
             count = min(parts.rates.accumulate(position), rounds - progress.rounds_done)
             parts.rates.apply(parts.optimizer, position)
             batches = parts.draw(progress.rounds_done, count)
-            if position == 0 and parts.world.rank == 0 and not run.options.noplots:
-                draw_batches(batches, parts.graph.names, run.folder)
+            if position == 0 and parts.world.rank == 0:
+                draw_first_batches(run, parts, batches)
             record, (stopping, saving) = parts.stepper.step(batches, (stop.wanted, run.is_save_due))
             parts.meter.add(record.parts)
             parts.health.add(record)
@@ -114,10 +117,20 @@ def train_epoch(run: Run, parts: Parts, epoch: int, stop: StopRequest) -> None:
     parts.health.read()
 
 
+def draw_first_batches(run: Run, parts: Parts, batches: dict[str, list[Batch]]) -> None:
+    """Draw what the run begins with, as far as the options ask for it."""
+    if not run.options.noplots:
+        draw_batches(batches, parts.graph.names, parts.graph.keypoints, run.folder)
+    if run.options.visualize_assign:
+        draw_assignments(batches, parts, run.folder)
+
+
 def results_of_training(run: Run, parts: Parts, epoch: int) -> Row:
     """Return what training an epoch gave: its time, the learning rate at its end, and mean losses."""
     row = {"epoch": epoch, "train_seconds": run.progress.train_seconds, "lr": parts.rates.last_rate(epoch)}
-    for name, losses in parts.meter.means().items():
+    means = parts.meter.means()
+    warn_without_positives(parts.tasks, means, epoch)
+    for name, losses in means.items():
         row |= {f"train/{name}_{part}": value for part, value in losses.items()}
     if parts.balance.state_dict():
         row |= {f"weight/{name}": float(factor) for name, factor in parts.balance.factors().items()}

@@ -88,7 +88,7 @@ def build_optimizer(
         for (name, factor), parameters in split_by_factor(parameter_groups(model), factors or {}).items()
     ]
     if kind == "SGD":
-        return SGD(groups, lr=rate, momentum=momentum, nesterov=True, fused=True)
+        return SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True)
     adam = AdamOptimizer if kind == "Adam" else AdamW
     return adam(groups, lr=rate, betas=(momentum, 0.999), fused=True)
 

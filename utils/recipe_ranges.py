@@ -1,4 +1,4 @@
-"""Where ``--evolve`` looks for better values of recipe keys: one range per key, in the order of ``utils/recipe.py``."""
+"""Where ``--evolve`` looks for better values of recipe keys: one range per key, in the order of the recipe's keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ class Range(NamedTuple):
         low: least value.
         high: greatest value.
         log: whether equal factors rather than equal differences count as equal steps; ``low`` is above 0 then.
-        needs: which labels a head must learn for the key to have an effect: ``boxes``, ``masks``, or empty for all.
+        needs: which labels a head must learn for the key to have an effect: ``boxes``, ``masks``,
+            ``keypoints``, or empty for all. A key that heads declare is searched only where the model has one of these.
         usual: whether it is searched without being named by ``--evolve-keys``.
         only_if: another key and the values of it without which this one has no effect.
     """
@@ -24,6 +25,8 @@ class Range(NamedTuple):
     usual: bool = True
     only_if: tuple[str, tuple[str, ...]] | None = None
 
+
+YOLOV5_PIPELINE = ("augment", ("yolov5",))
 
 RANGES: dict[str, Range] = {
     "lr0": Range(1e-5, 0.1, log=True),
@@ -46,18 +49,25 @@ RANGES: dict[str, Range] = {
     "label_smoothing": Range(0.0, 0.2, usual=False),
     "seg_ohem_threshold": Range(0.5, 0.95, needs="masks", only_if=("seg_loss", ("ohem",))),
     "seg_focal_gamma": Range(0.5, 5.0, needs="masks", only_if=("seg_loss", ("focal",))),
+    "yolox_box": Range(1.0, 20.0, log=True, needs="boxes"),
+    "yolox_obj": Range(0.2, 5.0, log=True, needs="boxes"),
+    "yolox_cls": Range(0.2, 5.0, log=True, needs="boxes"),
+    "yolox_l1": Range(0.2, 5.0, log=True, needs="boxes", usual=False),
+    "pose_oks": Range(5.0, 100.0, log=True, needs="keypoints"),
+    "pose_oks_cost": Range(0.5, 10.0, log=True, needs="keypoints", usual=False),
+    "pose_vis": Range(0.2, 5.0, log=True, needs="keypoints"),
     "seg_scale_low": Range(0.5, 1.0, needs="masks"),
     "seg_scale_high": Range(1.0, 2.0, needs="masks"),
     "seg_scale_std": Range(5.0, 100.0, log=True, needs="masks", usual=False),
-    "hsv_h": Range(0.0, 0.1, needs="boxes"),
-    "hsv_s": Range(0.0, 0.9, needs="boxes"),
-    "hsv_v": Range(0.0, 0.9, needs="boxes"),
+    "hsv_h": Range(0.0, 0.1, needs="boxes", only_if=YOLOV5_PIPELINE),
+    "hsv_s": Range(0.0, 0.9, needs="boxes", only_if=YOLOV5_PIPELINE),
+    "hsv_v": Range(0.0, 0.9, needs="boxes", only_if=YOLOV5_PIPELINE),
     "degrees": Range(0.0, 45.0, needs="boxes"),
     "translate": Range(0.0, 0.9, needs="boxes"),
-    "scale": Range(0.0, 0.9, needs="boxes"),
+    "scale": Range(0.0, 0.9, needs="boxes", only_if=YOLOV5_PIPELINE),
     "shear": Range(0.0, 10.0, needs="boxes"),
-    "perspective": Range(0.0, 0.001, needs="boxes", usual=False),
-    "flipud": Range(0.0, 1.0, needs="boxes"),
+    "perspective": Range(0.0, 0.001, needs="boxes", usual=False, only_if=YOLOV5_PIPELINE),
+    "flipud": Range(0.0, 1.0, needs="boxes", only_if=YOLOV5_PIPELINE),
     "fliplr": Range(0.0, 1.0, usual=False),
     "mosaic": Range(0.0, 1.0, needs="boxes"),
     "mixup": Range(0.0, 1.0, needs="boxes"),

@@ -15,11 +15,27 @@ def linear_factor(epoch: float, epochs: int, lrf: float) -> float:
     return (1 - epoch / epochs) * (1.0 - lrf) + lrf
 
 
-def warmup_value(step: float, warmup_steps: float, start: float, end: float) -> float:
-    """Return a value that moves in a straight line from ``start`` to ``end`` over the warm-up, then stays."""
+def cosine_with_plateaus(share: float, warmup: float, tail: float, lrf: float) -> float:
+    """Return the learning-rate factor of YOLOX: 1 up to the end of the warm-up, a half cosine, ``lrf`` over the tail.
+
+    Args:
+        share: of the run that is done, 0..1.
+        warmup: share of the run that the warm-up takes.
+        tail: share of the run at its end that has the last learning rate.
+        lrf: the last factor.
+
+    Source: the YOLOX repository's schedule ``yoloxwarmcos``.
+    """
+    if share >= 1 - tail:
+        return lrf
+    return cosine_factor(max(share - warmup, 0) / (1 - warmup - tail), 1, lrf) if share > warmup else 1.0
+
+
+def warmup_value(step: float, warmup_steps: float, start: float, end: float, power: float = 1.0) -> float:
+    """Return a value that moves from ``start`` to ``end`` over the warm-up as time to a power, then stays."""
     if warmup_steps <= 0 or step >= warmup_steps:
         return end
-    return start + (end - start) * step / warmup_steps
+    return start + (end - start) * (step / warmup_steps) ** power
 
 
 def accumulation(batch_size: int, nominal: int = 64) -> int:

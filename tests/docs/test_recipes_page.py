@@ -29,7 +29,8 @@ def test_row_gives_the_default(key, default, meaning):
 
 
 def test_packaged_recipes_are_on_the_page():
-    listed = set(re.findall(r"^\| `(hyp\.[\w-]+)` \|", PAGE, flags=re.MULTILINE))
+    table = PAGE.split("| file in `data/hyps` | for |")[1].split("\n\n")[0]
+    listed = {name for row in table.splitlines()[2:] for name in re.findall(r"`([\w.-]+)`", row.split("|")[1])}
     assert listed == {path.stem for path in RECIPE_FOLDER.glob("*.yaml")}
 
 

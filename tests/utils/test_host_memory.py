@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.heads.base import Criterion
 from utils import host_memory
 from utils.host_memory import free_host_memory, peak_host_memory
 from utils.training.progress import LossMeter, progress_bar, show_losses
@@ -41,7 +42,7 @@ def test_progress_is_shown_where_the_system_does_not_tell(monkeypatch: pytest.Mo
     monkeypatch.setattr(host_memory, "resource", None)
     assert peak_host_memory() is None
     head = SimpleNamespace(loss_names=("box", "obj"))
-    meter = LossMeter([SimpleNamespace(name="detect", head=head)], torch.device("cpu"))
+    meter = LossMeter([SimpleNamespace(name="detect", head=head, criterion=Criterion())], torch.device("cpu"))
     meter.add({"detect": torch.tensor([1.0, 3.0])})
     meter.add({"detect": torch.tensor([2.0, 5.0])})
     with progress_bar(0, 2, 1, 1, hidden=False) as bar:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from utils import recipe
 from utils.errors import ModelError
-from utils.recipe import DEFAULTS, RECIPE_FOLDER, chosen_recipe, load_recipe
+from utils.recipe import DEFAULTS, RECIPE_FOLDER, load_recipe
+from utils.recipe_keys import ENGINE, composed, heads_of_the_house
 
 
 @pytest.mark.parametrize("path", sorted(RECIPE_FOLDER.glob("*.yaml")), ids=lambda path: path.name)
@@ -46,7 +46,20 @@ def test_keys_without_effect_are_read_and_named(tmp_path: Path, monkeypatch: pyt
         ("lr0: -1", "'lr0' must be a number"),
         ("mosaic: true", "'mosaic' must be a number"),
         ("autobalance: 1", "'autobalance' must be true or false"),
-        ("schedule: linaer", "'schedule' must be cosine or linear"),
+        ("schedule: linaer", "'schedule' must be cosine, linear or yolox"),
+        ("warmup: squared", "'warmup' must be linear or quadratic"),
+        ("loss_reduction: max", "'loss_reduction' must be sum or mean"),
+        ("augment: [yolox]", "'augment' must be yolov5 or yolox"),
+        ("close_mosaic: 1.5", "'close_mosaic' must be a whole number"),
+        ("multi_scale_interval: -1", "'multi_scale_interval' must be a whole number"),
+        ("multi_scale_range: 5", "'multi_scale_range' must be two whole numbers"),
+        ("multi_scale_range: [5, 5.5]", "'multi_scale_range' must be two whole numbers"),
+        ("mosaic_scale: [2.0, 0.1]", "'mosaic_scale' must be two numbers above 0, the lower one first"),
+        ("mosaic_scale: [0, 1]", "'mosaic_scale' must be two numbers above 0"),
+        ("mixup_scale: [0.5, 1.0, 1.5]", "'mixup_scale' must be two numbers above 0"),
+        ("hsv_shift: [5, 30]", "'hsv_shift' must be three numbers"),
+        ("hsv_shift: [5, 30, .inf]", "'hsv_shift' must be three numbers"),
+        ("lr0: .nan", "'lr0' must be a number above 0"),
         ("gains: {detect: much}", "'gains' must be a mapping"),
         ("turns: in turn", "'turns' must be alternate or proportional, but it is 'in turn'"),
         ("turns: proportionally", "Did you mean 'proportional'?"),
@@ -91,11 +104,41 @@ def test_recipes_that_yolov5_users_know_have_the_published_values(name: str) -> 
     assert {key: found[key] for key in same} == same
 
 
-def test_options_take_the_place_of_the_recipes_values(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("{lr0: 0.02, label_smoothing: 0.05}\n")
-    options = Namespace(hyp=str(path), label_smoothing=None, linear_lr=False, optimizer=None)
-    assert chosen_recipe(options) == load_recipe(path)
-    options = Namespace(hyp=str(path), label_smoothing=0.0, linear_lr=True, optimizer="AdamW")
-    changed = {"label_smoothing": 0.0, "schedule": "linear", "optimizer": "AdamW"}
-    assert chosen_recipe(options) == load_recipe(path) | changed
+def test_heads_declare_the_keys_of_their_family_and_agree_on_them() -> None:
+    heads = heads_of_the_house()
+    declared = composed(*(head.recipe for head in heads))
+    assert {"box", "anchor_t", "seg_loss", "yolox_box", "simota", "pose_oks"} <= declared.keys() <= DEFAULTS.keys()
+    assert not declared.keys() & ENGINE.keys()
+
+
+def test_two_defaults_of_one_key_are_refused() -> None:
+    assert composed({"a": 1, "b": [1, 2]}, {"b": [1, 2], "c": None}) == {"a": 1, "b": [1, 2], "c": None}
+    with pytest.raises(ValueError, match="'b' has the defaults 1 and 2"):
+        composed({"a": 1, "b": 1}, {"b": 2})
+
+
+YOLOX = {"schedule": "yolox", "warmup": "quadratic", "loss_reduction": "mean", "augment": "yolox", "lrf": 0.05}
+PUBLISHED_OF_YOLOX = {
+    "yolox": {"lr0": 0.01, "nominal_batch": 64, "close_mosaic": 15, "mixup": 1.0, "mosaic_scale": [0.1, 2.0]},
+    "yolox_tiny": {"lr0": 0.01, "mixup": 0.0, "mosaic": 1.0, "mosaic_scale": [0.5, 1.5], "multi_scale_range": [3, 7]},
+    "yolox_nano": {"lr0": 0.01, "mixup": 0.0, "mosaic": 0.5, "mosaic_scale": [0.5, 1.5], "multi_scale_range": [3, 7]},
+    "yolox_rtmdet": {
+        **{"optimizer": "AdamW", "lr0": 0.004, "weight_decay": 0.05, "nominal_batch": 256, "close_mosaic": 20},
+        **{"multi_scale_interval": 1, "ema_decay": 0.9998, "simota": "mm", "mixup_scale": [0.8, 1.6]},
+    },
+    "yolox_pose": {"optimizer": "AdamW", "mosaic_scale": [0.75, 1.0], "mixup": 1.0, "mixup_pad": 114},
+    "yolox_pose_tiny": {"optimizer": "AdamW", "mosaic_scale": [0.75, 1.0], "mixup": 0.0, "close_mosaic": 20},
+    "yolox_finetune": {},
+    "yolox_pose_overfit": {"mosaic": 0.0, "mixup": 0.0, "fliplr": 0.0, "bn": "shared"},
+}
+"""What differs between the recipes of YOLOX."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED_OF_YOLOX)
+def test_recipes_of_yolox_have_the_published_values(name: str) -> None:
+    found = load_recipe(name)
+    wanted = YOLOX | PUBLISHED_OF_YOLOX[name]
+    assert {key: found[key] for key in wanted} == wanted
+    # The learning rate alone is special in this warm-up.
+    assert found["warmup_momentum"] == found["momentum"] == 0.9
+    assert found["clip_norm"] == found["warmup_bias_lr"] == found["warmup_min"] == 0

@@ -18,7 +18,7 @@ def test_a_range_is_of_a_number_and_holds_its_default(name: str) -> None:
     assert found.low <= default <= found.high
     assert not found.log or found.low > 0
     assert name not in WITHOUT_EFFECT
-    assert found.needs in ("", "boxes", "masks")
+    assert found.needs in ("", "boxes", "masks", "keypoints")
 
 
 @pytest.mark.parametrize("end", ["low", "high"])

@@ -16,12 +16,12 @@ from models.graph import Graph, load_graph
 from models.weights import graph_for_data, load_weights
 from utils.errors import RunError, StoppedRun, UsageError
 from utils.optional_packages import import_optional
-from utils.recipe import chosen_recipe
 from utils.search.folder import STUDY, SearchFolder, alone_in, open_search
 from utils.search.records import RECIPE, best_of, write_records
 from utils.search.space import SearchKey, recipe_with, search_space
 from utils.search.study import Study
 from utils.search.trial import Outcome, Train, run_trial, trial_options
+from utils.training.chosen_recipe import chosen_recipe
 
 LOGGER = logging.getLogger("yolograph")
 MOST_FAILURES = 10

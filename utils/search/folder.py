@@ -14,7 +14,8 @@ import yaml
 
 from utils.errors import ModelError, UsageError
 from utils.files import atomic_write, increment_run_folder
-from utils.recipe import chosen_recipe, fill_recipe
+from utils.recipe import fill_recipe
+from utils.training.chosen_recipe import chosen_recipe
 from utils.training.options import MACHINE_OPTIONS, given_options
 from utils.yaml_text import read_yaml
 

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 from models.graph import Graph
 from utils.errors import UsageError, did_you_mean
+from utils.recipe_keys import heads_of_the_house
 from utils.recipe_ranges import HEAD_GAIN, RANGES, Range
 from utils.training.tasks import head_values
 
 GAINS = "gains."
+KEYS_OF_HEADS = frozenset(key for head in heads_of_the_house() for key in head.recipe)
 
 
 class SearchKey(NamedTuple):
@@ -49,16 +51,18 @@ def search_space(hyp: Mapping[str, Any], graph: Graph, asked: Sequence[str] = ()
     for name in asked:
         if name not in known:
             raise UsageError(f"--evolve-keys {name}: there is no such key to search.{did_you_mean(name, known)}")
-        reason = _why_without_effect(known[name][0], hyp, graph)
+        reason = _why_without_effect(name, known[name][0], hyp, graph)
         if reason:
             raise UsageError(f"--evolve-keys {name}: has no effect here, {reason}; leave it out")
     names = list(dict.fromkeys(asked)) or [
-        name for name, (found, _) in known.items() if found.usual and not _why_without_effect(found, hyp, graph)
+        name for name, (found, _) in known.items() if found.usual and not _why_without_effect(name, found, hyp, graph)
     ]
     return [_key(name, *known[name]) for name in names]
 
 
-def _why_without_effect(found: Range, hyp: Mapping[str, Any], graph: Graph) -> str:
+def _why_without_effect(name: str, found: Range, hyp: Mapping[str, Any], graph: Graph) -> str:
+    if name in KEYS_OF_HEADS and not any(name in head.recipe for head in graph.heads.values()):
+        return "no head of the model has this key"
     if found.needs and not any(found.needs in head.targets for head in graph.heads.values()):
         return f"no head of the model learns {found.needs}"
     if found.only_if is not None and hyp[found.only_if[0]] not in found.only_if[1]:

@@ -73,6 +73,46 @@ def trial_options(options: argparse.Namespace, search: Path, number: int) -> arg
     return own
 
 
+class TrialWatch:
+    """Follows a trial from epoch to epoch, and ends it where it is not worth its time.
+
+    Args:
+        epochs: of the whole trial.
+        report: is told each measured fitness: epoch, fitness.
+        hopeless: whether the trial should be given up, asked after each report.
+
+    Attributes:
+        latest: number of the last epoch that ended.
+        pruned: whether the trial was given up.
+    """
+
+    def __init__(self, epochs: int, report: Callable[[int, float], None], hopeless: Callable[[], bool]) -> None:
+        self.epochs, self.report, self.hopeless = epochs, report, hopeless
+        self.latest, self.pruned = 0, False
+        self._seen: list[float] = []
+
+    def __call__(self, epoch: int, row: Mapping[str, float]) -> None:
+        """Take the results of an epoch.
+
+        Raises:
+            StopRun: the trial is given up.
+        """
+        self.latest = epoch
+        if FITNESS not in row:
+            return
+        self._seen.append(float(row[FITNESS]))
+        self.report(epoch, self._seen[-1])
+        # What is not pruned after its last epoch counts as complete, which it is.
+        if epoch < self.epochs and self.hopeless():
+            self.pruned = True
+            raise StopRun
+
+    @property
+    def best(self) -> float | None:
+        """The best finite fitness so far."""
+        return max((value for value in self._seen if math.isfinite(value)), default=None)
+
+
 def run_trial(
     train: Train,
     options: argparse.Namespace,
@@ -92,26 +132,11 @@ def run_trial(
     Raises:
         StoppedRun: a signal ended it.
     """
-    seen: dict[int, float] = {}
-    latest = 0
-    pruned = False
-
-    def on_epoch(epoch: int, row: dict[str, float]) -> None:
-        nonlocal latest, pruned
-        latest = epoch
-        if FITNESS not in row:
-            return
-        seen[epoch] = float(row[FITNESS])
-        report(epoch, seen[epoch])
-        # What is not pruned after its last epoch counts as complete, which it is.
-        if epoch < options.epochs and hopeless():
-            pruned = True
-            raise StopRun
-
+    watch = TrialWatch(options.epochs, report, hopeless)
     started = time.perf_counter()
     reason, mistake, run = "", None, None
     try:
-        run = train(options, hyp=dict(hyp), on_epoch=on_epoch)
+        run = train(options, hyp=dict(hyp), on_epoch=watch)
     except StoppedRun:
         raise
     except YolographError as error:
@@ -124,16 +149,15 @@ def run_trial(
     finally:
         shutil.rmtree(Path(options.project) / options.name / "weights", ignore_errors=True)
     seconds = time.perf_counter() - started
-    fitness = max((value for value in seen.values() if math.isfinite(value)), default=None)
-    if run is not None and not pruned:
+    fitness = watch.best
+    if run is not None and not watch.pruned:
         fitness = float(run.progress.best_fitness) if fitness is not None else None
         reason = "" if fitness is not None else "no fitness was measured"
     # Out of the error's reach, so that what it held of the model is let go before the next trial begins.
     run = None
     free_memory()
-    return Outcome(
-        "failed" if reason else "pruned" if pruned else "complete", fitness, latest, seconds, reason, mistake
-    )
+    state = "failed" if reason else "pruned" if watch.pruned else "complete"
+    return Outcome(state, fitness, watch.latest, seconds, reason, mistake)
 
 
 def free_memory() -> None:

@@ -28,7 +28,7 @@ from utils.training.compiling import compile_graph
 from utils.training.health import Health
 from utils.training.loss_scale import LossScale
 from utils.training.memory_retry import MemoryRetry
-from utils.training.multi_scale import GREATEST, MultiScale
+from utils.training.multi_scale import MultiScale, build_multi_scale
 from utils.training.parts import Parts
 from utils.training.pictures import draw_labels
 from utils.training.progress import LossMeter
@@ -36,13 +36,15 @@ from utils.training.rates import Rates
 from utils.training.recovery import RATE_AFTER_RETURN
 from utils.training.results import ResultsTable
 from utils.training.run_state import Run, restore_run, save_run
-from utils.training.setup import build_graph, freeze_rows, open_run_folder
+from utils.training.setup import build_graph, freeze_rows, open_run_folder, require_format_of_run
 from utils.training.step import Stepper
 from utils.training.tasks import build_tasks, head_values, open_datasets, plan_turns
 from utils.training.update import Update
 from utils.validation import HeadTest, build_tests
 
 LOGGER = logging.getLogger("yolograph")
+SMALL_BATCH = 4
+"""Images of a process below which a run is warned of what that does to BatchNorm."""
 
 
 def assemble(run: Run, world: World) -> Parts:
@@ -54,20 +56,11 @@ def assemble(run: Run, world: World) -> Parts:
         UsageError: an option does not fit the model.
     """
     options, hyp, device = run.options, run.hyp, world.device
-    if device.type == "cpu":
-        keep_freed_memory()
-    # A run goes on in the format that it began with, whatever the next machine would be faster in.
-    options.dtype = world.from_first_rank(lambda: training_format(device, options.dtype))
-    dtype = autocast_dtype(device, options.dtype)
-    torch.manual_seed(options.seed)
-    with world.first_rank_first():
-        data = load_data_config(options.data)
-        data = data.single_class() if options.single_cls else data
-        graph, datasets = build_graph(run, data)
-        validation = open_datasets(graph, data, "val", options.cache)
-    prepare_graph(graph, run, world)
+    dtype = choose_format(run, world)
+    graph, datasets, validation = open_model_and_data(run, world)
+    scale = build_multi_scale(hyp, options, graph.stride)
     if options.batch_size == -1:
-        options.batch_size = fitting_batch_size(graph, datasets, run, world, dtype)
+        options.batch_size = fitting_batch_size(graph, datasets, run, world, dtype, scale)
     turns = plan_turns(datasets, hyp, options.batch_size)
     tasks = build_tasks(graph, datasets, hyp, options, world, turns)
     # The weights of a new model are the same everywhere; what is drawn from here on is not.
@@ -76,7 +69,6 @@ def assemble(run: Run, world: World) -> Parts:
     rates.factor_of_run = RATE_AFTER_RETURN**run.progress.returns
     optimizer, update, balance = make_update(graph, run, rates, world, dtype)
     retry = MemoryRetry()
-    scale = MultiScale(options.img_size[0], graph.stride, options.seed) if options.multi_scale else None
     loggers = open_loggers(options.loggers if world.rank == 0 else ["none"])
     is_new = run.checkpoint is None
     open_run_folder(run, world)
@@ -102,16 +94,51 @@ def assemble(run: Run, world: World) -> Parts:
         table=ResultsTable(run.folder / "results.csv", run.progress.epochs_done),
         loggers=loggers,
     )
+    begin(run, parts, is_new)
+    return parts
+
+
+def choose_format(run: Run, world: World) -> torch.dtype | None:
+    """Make this process ready to compute; return the format of forward passes, None for float32.
+
+    Raises:
+        UsageError: this device does not compute in the format.
+    """
+    options = run.options
+    if world.device.type == "cpu":
+        keep_freed_memory()
+    if run.checkpoint is not None:
+        require_format_of_run(run, world.device)
+    # A run goes on in the format that it began with, whatever the next machine would be faster in.
+    options.dtype = world.from_first_rank(lambda: training_format(world.device, options.dtype))
+    torch.manual_seed(options.seed)
+    return autocast_dtype(world.device, options.dtype)
+
+
+def open_model_and_data(run: Run, world: World) -> tuple[Graph, dict[str, TaskDataset], dict[str, TaskDataset]]:
+    """Return the model, ready to be trained, and the training and validation data of its heads."""
+    options = run.options
+    with world.first_rank_first():
+        data = load_data_config(options.data)
+        data = data.single_class() if options.single_cls else data
+        graph, datasets = build_graph(run, data)
+        validation = open_datasets(graph, data, "val", options.cache)
+    prepare_graph(graph, run, world)
+    return graph, datasets, validation
+
+
+def begin(run: Run, parts: Parts, is_new: bool) -> None:
+    """Put an interrupted run back to where it was, open its data and its logs, and save a new one."""
     restore_run(run, parts)
-    parts.open_streams(run.progress.epochs_done * turns.rounds + run.progress.rounds_done)
+    progress, options = run.progress, run.options
+    parts.open_streams(progress.epochs_done * parts.turns.rounds + progress.rounds_done)
     introduce(run, parts)
-    loggers.start(run.folder, options, hyp, None if is_new else run.progress.epochs_done)
+    parts.loggers.start(run.folder, options, run.hyp, None if is_new else progress.epochs_done)
     if is_new:
         # So that a run that is killed in its first epoch can be resumed, and one that diverges there go back.
         save_run(run, parts)
-        if world.rank == 0 and not options.noplots:
-            draw_labels(tasks, run.folder)
-    return parts
+        if parts.world.rank == 0 and not options.noplots:
+            draw_labels(parts.tasks, run.folder)
 
 
 def make_update(
@@ -146,14 +173,19 @@ def prepare_graph(graph: Graph, run: Run, world: World) -> None:
 
 
 def fitting_batch_size(
-    graph: Graph, datasets: Mapping[str, TaskDataset], run: Run, world: World, dtype: torch.dtype | None
+    graph: Graph,
+    datasets: Mapping[str, TaskDataset],
+    run: Run,
+    world: World,
+    dtype: torch.dtype | None,
+    scale: MultiScale | None,
 ) -> int:
     """Return the batch size of all processes together that fills the wanted share of the memory."""
     options = run.options
     size = round_up_to_stride(options.img_size[0], graph.stride)
     sizes = input_sizes(graph, datasets, size)
-    if options.multi_scale:
-        largest = int(size * GREATEST) // graph.stride * graph.stride + graph.stride
+    if scale is not None:
+        largest = scale.largest
         sizes = {name: (largest, largest) if "boxes" in graph.heads[name].targets else s for name, s in sizes.items()}
     sharing = world.size if world.device.type == "cpu" else 1
     found = largest_batch_size(graph, sizes, run.hyp, options.memory_share, dtype, sharing)
@@ -185,3 +217,16 @@ def introduce(run: Run, parts: Parts) -> None:
         parts.turns.rounds,
         run.folder,
     )
+    if (scale := parts.stepper.multi_scale) is not None:
+        often = "step" if scale.interval == 1 else f"{scale.interval} steps"
+        LOGGER.info("multi-scale: %d to %d px, another size every %s", scale.smallest, scale.largest, often)
+    images = run.options.batch_size // parts.world.size
+    if images < SMALL_BATCH and not (parts.graph.norms_frozen or parts.world.synchronises_norms):
+        LOGGER.warning(
+            "--batch-size %d: BatchNorm sees %d image%s at a time, which makes its statistics noisy; take %d or more, "
+            "or bn: frozen in the recipe",
+            run.options.batch_size,
+            images,
+            "s" if images > 1 else "",
+            SMALL_BATCH * parts.world.size,
+        )

@@ -36,7 +36,7 @@ def first_bad_row(graph: Graph, task: TrainTask, batch: Batch, dtype: torch.dtyp
         if any(not _is_finite(weight) for weight in graph.model[row].parameters()):
             return f"a weight of {describe_row(graph, row)}"
     generators = torch.random.fork_rng([device] if device.type == "cuda" else [])
-    with _still_statistics(graph), _kept(task.criterion), generators, _watched(graph, rows) as bad:
+    with still_statistics(graph), _kept(task.criterion), generators, _watched(graph, rows) as bad:
         targets = task.criterion.prepare(batch)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             # Straight to the rows: compiled ones would not call what watches them.
@@ -97,7 +97,7 @@ def _kept(criterion: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _still_statistics(graph: nn.Module) -> Iterator[None]:
+def still_statistics(graph: nn.Module) -> Iterator[None]:
     """Let norms use the statistics of their batch without keeping them."""
     norms = [module for module in graph.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     for norm in norms:

@@ -179,7 +179,7 @@ class _Trial:
     def __call__(self) -> None:
         """Run both passes; gradients are added to what the parameters have."""
         device = next(self.graph.parameters()).device
-        batch = drawn_batch(self.count, self.size)
+        batch = drawn_batch(self.count, self.size, len(self.head.keypoints or ()))
         targets = self.criterion.prepare(batch).to(device)
         with torch.autocast(device.type, self.dtype, enabled=self.dtype is not None):
             raw = self.graph(batch.images.to(device), heads=(self.name,))[self.name]
@@ -187,15 +187,25 @@ class _Trial:
         sum(parts[part] for part in self.head.loss_names).backward()
 
 
-def drawn_batch(count: int, size: Size) -> Batch:
-    """Return a batch of noise with objects and masks; the same for the same arguments."""
+def drawn_batch(count: int, size: Size, keypoints: int = 0) -> Batch:
+    """Return a batch of noise with objects and masks; the same for the same arguments.
+
+    Args:
+        count: images.
+        size: (height, width) of the images.
+        keypoints: of every object; 0 for objects without.
+    """
     height, width = size
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, generator=generator)
     corners = torch.rand((count, OBJECTS, 2, 2), generator=generator).sort(2).values.flatten(2)
+    boxes = corners * torch.tensor([width, height, width, height])
+    centres = (boxes[..., :2] + boxes[..., 2:]) / 2
+    visible = torch.full((count, OBJECTS, keypoints, 1), 2.0)
     return Batch(
         images=images.permute(0, 3, 1, 2),
-        boxes=corners * torch.tensor([width, height, width, height]),
+        boxes=boxes,
+        keypoints=torch.cat((centres[:, :, None].expand(-1, -1, keypoints, -1), visible), -1) if keypoints else None,
         classes=torch.zeros((count, OBJECTS), dtype=torch.int64),
         valid=torch.ones((count, OBJECTS), dtype=torch.bool),
         masks=torch.zeros((count, height, width), dtype=torch.uint8),

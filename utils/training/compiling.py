@@ -38,7 +38,6 @@ def compile_graph(graph: Graph, backend: str = "inductor") -> Graph:
             "to compute again; leave one of them out"
         )
     # What is looked up once and kept has to be there before: a guard of the compiled code would see it come.
-    _ = graph.normalisation
     for heads in [*((name,) for name in graph.heads), tuple(graph.heads)]:
         graph.plan(heads)
     config = torch._dynamo.config

@@ -61,8 +61,9 @@ def parse_train_options(arguments: Sequence[str] | None = None) -> argparse.Name
         ("precise_bn", 0),
         ("save_minutes", 0),
     ):
-        if not getattr(options, name) >= least:
-            raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, but is {getattr(options, name)}")
+        value = getattr(options, name)
+        if value is not None and not value >= least:
+            raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, but is {value}")
     if options.batch_size < 1 and options.batch_size != -1:
         raise UsageError(
             f"--batch-size must be 1 or more, or -1 for what fits into the memory, but is {options.batch_size}"
@@ -129,7 +130,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--data", default="", help="data YAML: a path or a name in data/configs")
     model.add_argument(
-        "--hyp", default="hyp.scratch", help="recipe: a path or a name in data/hyps (default %(default)s)"
+        "--hyp",
+        default="",
+        help="recipe: a path or a name in data/hyps (default: the one that the model's YAML names, else hyp.scratch)",
     )
     model.add_argument(
         "--freeze",
@@ -185,7 +188,7 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
         "--multi-scale", action="store_true", help="another size for every step, half to one and a half --img-size"
     )
     images.add_argument(
-        "--close-mosaic", type=int, default=0, metavar="N", help="no mosaic in the last N epochs (default %(default)s)"
+        "--close-mosaic", type=int, metavar="N", help="no mosaic in the last N epochs (default: the recipe's)"
     )
     images.add_argument(
         "--image-weights", action="store_true", help="pictures with classes of low AP come more often than others"
@@ -281,6 +284,11 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
         "(default: tensorboard if it is installed)",
     )
     where.add_argument("--noplots", action="store_true", help="draw no pictures")
+    where.add_argument(
+        "--visualize-assign",
+        action="store_true",
+        help="also draw for the first batches which places of the picture answer for which object",
+    )
     where.add_argument(
         "--save-minutes",
         type=float,

@@ -74,6 +74,18 @@ class Parts:
     loggers: Loggers
     _streams: dict[str, Iterator[Batch]] = field(default_factory=dict, init=False)
 
+    def start_epoch(self, epoch: int, planned_epochs: int) -> None:
+        """Bring model and losses to where they are in an epoch, also in the middle of it after a resume.
+
+        Args:
+            epoch: its number, from 1.
+            planned_epochs: length of the run that was asked for. ``--time`` may make it another one, but the last
+                epochs, which are without mosaic, count from here.
+        """
+        self.graph.train()
+        for task in self.tasks:
+            task.criterion.start_epoch(epoch - 1, planned_epochs)
+
     def open_streams(self, rounds_done: int) -> None:
         """Let the loaders begin behind what the run has had so far.
 
@@ -111,9 +123,14 @@ class Parts:
         """Estimate the averaged model's BatchNorm statistics anew.
 
         Args:
-            epoch: number of the epoch; another one gives other batches.
+            epoch: number of the epoch that has ended, from 1; every head takes batches of the pass over its data in
+                which it is then.
             count: batches per head.
         """
-        batches = {task.name: task.batches_of_pass(epoch, count) for task in self.tasks}
+        rounds_done = epoch * self.turns.rounds
+        batches = {
+            task.name: task.batches_of_pass(self.turns.taken(task.name, rounds_done) // len(task.loader), count)
+            for task in self.tasks
+        }
         sums = None if self.world.size == 1 else lambda tensor: self.world.sum_over_ranks([tensor.cpu()])[0].to(tensor)
         estimate_statistics(self.ema.module, batches, self.device, self.dtype, sums)

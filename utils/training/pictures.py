@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from data.keypoints import KeypointSpec
 from data.samples import Batch
 from utils.boxes import xyxy_to_xywh
 from utils.plots.batches import picture_of_labels
@@ -24,11 +25,25 @@ def draw_labels(tasks: list[TrainTask], folder: Path) -> None:
             plot_labels(task.dataset.classes, boxes, task.dataset.names, folder / f"labels_{task.name}.png")
 
 
-def draw_batches(batches: Mapping[str, list[Batch]], names: Mapping[str, list[str]], folder: Path) -> None:
-    """Write ``train_batchN_HEAD.jpg`` for the first batches of every head."""
+def draw_batches(
+    batches: Mapping[str, list[Batch]],
+    names: Mapping[str, list[str]],
+    keypoints: Mapping[str, KeypointSpec],
+    folder: Path,
+) -> None:
+    """Write ``train_batchN_HEAD.jpg`` for the first batches of every head.
+
+    Args:
+        batches: by head.
+        names: of the classes, by head.
+        keypoints: what the keypoints are of every head that has some.
+        folder: of the run.
+    """
     for head, listed in batches.items():
         for number, batch in enumerate(listed[:MOST_BATCHES]):
-            save_picture(folder / f"train_batch{number}_{head}.jpg", picture_of_labels(batch, names[head]))
+            save_picture(
+                folder / f"train_batch{number}_{head}.jpg", picture_of_labels(batch, names[head], keypoints.get(head))
+            )
 
 
 def draw_results(folder: Path) -> None:

@@ -22,6 +22,7 @@ class LossMeter:
 
     def __init__(self, tasks: list[TrainTask], device: torch.device) -> None:
         self.names = {task.name: task.head.loss_names for task in tasks}
+        self.criteria = {task.name: task.criterion for task in tasks}
         self.device = device
         self.reset()
 
@@ -48,6 +49,16 @@ class LossMeter:
                 means[name] = {part: value / count for part, value in zip(parts, sums, strict=True)}
         return means
 
+    def texts(self) -> dict[str, str]:
+        """Return head -> its means so far in words; a part that comes in later says when. Waits for the device once."""
+        shown = {}
+        for name, parts in self.means().items():
+            resting = self.criteria[name].resting
+            shown[name] = " ".join(
+                f"{part} {_when(resting[part]) if part in resting else f'{value:.4f}'}" for part, value in parts.items()
+            )
+        return shown
+
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the sums per head."""
         return dict(self._sums)
@@ -57,6 +68,11 @@ class LossMeter:
         for name, value in tensors.items():
             if name in self._sums and value.shape == self._sums[name].shape:
                 self._sums[name].copy_(value)
+
+
+def _when(begins: int | None) -> str:
+    """Return what stands in the column of a loss that is off; ``begins`` is an epoch from 0."""
+    return "off" if begins is None else f"off until epoch {begins + 1}"
 
 
 def used_memory(device: torch.device) -> float | None:
@@ -81,10 +97,7 @@ def progress_bar(done: int, total: int, epoch: int, epochs: int, hidden: bool) -
 
 def show_losses(bar: tqdm, meter: LossMeter, device: torch.device) -> None:
     """Write the mean losses of every head behind the bar."""
-    groups = [
-        f"{name} [{' '.join(f'{part} {value:.4f}' for part, value in parts.items())}]"
-        for name, parts in meter.means().items()
-    ]
+    groups = [f"{name} [{text}]" for name, text in meter.texts().items()]
     memory = used_memory(device)
     shown = groups if memory is None else [f"{memory:.2f}G", *groups]
     bar.set_postfix_str(" ".join(shown), refresh=False)

@@ -7,8 +7,18 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from utils.schedules import accumulation, cosine_factor, linear_factor, warmup_accumulation, warmup_value
+from utils.schedules import (
+    accumulation,
+    cosine_factor,
+    cosine_with_plateaus,
+    linear_factor,
+    warmup_accumulation,
+    warmup_value,
+)
 from utils.training.deadline import RunLength
+
+WARMUP_POWERS = {"linear": 1.0, "quadratic": 2.0}
+"""Recipe key ``warmup``: as which power of time the learning rate rises."""
 
 
 class Rates:
@@ -19,7 +29,8 @@ class Rates:
         rounds: rounds per epoch; in a round every task gives one batch.
         length: of the run; a deadline may set it anew.
         batch_size: images per batch.
-        planned_epochs: length that was asked for, by which the warm-up is bounded.
+        planned_epochs: length that was asked for, by which the warm-up is bounded and of which ``close_mosaic`` is a
+            part.
 
     Attributes:
         warmup: rounds of warm-up.
@@ -36,16 +47,28 @@ class Rates:
         self.warmup = min(wanted, rounds * planned_epochs // 4)
         self.full_accumulation = accumulation(batch_size, int(hyp["nominal_batch"]))
         self.factor_of_run = 1.0
-        self.factor = cosine_factor if hyp["schedule"] == "cosine" else linear_factor
+        self.power = WARMUP_POWERS[hyp["warmup"]]
+        self.plateaus = self.warmup / (rounds * planned_epochs), min(hyp["close_mosaic"] / planned_epochs, 1.0)
+
+    def factor(self, share: float) -> float:
+        """Return the share of ``lr0`` that is left, but for the warm-up, when a share of the run (0..1) is done."""
+        if self.hyp["schedule"] == "yolox":
+            return cosine_with_plateaus(share, *self.plateaus, self.hyp["lrf"])
+        return (cosine_factor if self.hyp["schedule"] == "cosine" else linear_factor)(share, 1, self.hyp["lrf"])
 
     def accumulate(self, position: int) -> int:
-        """Return how many rounds make one optimizer step from ``position`` on."""
+        """Return how many rounds make one optimizer step from ``position`` on.
+
+        Under a linear warm-up steps grow from one round; a quadratic one, which begins lower, has full steps.
+        """
+        if self.power > 1:
+            return self.full_accumulation
         return warmup_accumulation(position, self.warmup, self.batch_size, int(self.hyp["nominal_batch"]))
 
     def rate(self, position: int, start: float = 0.0) -> float:
         """Return the learning rate of the step that begins at ``position``; the warm-up begins at ``start``."""
-        rate = self.hyp["lr0"] * self.factor(self.length.share_at(position / self.rounds), 1, self.hyp["lrf"])
-        return warmup_value(position, self.warmup, start, rate) * self.factor_of_run
+        rate = self.hyp["lr0"] * self.factor(self.length.share_at(position / self.rounds))
+        return warmup_value(position, self.warmup, start, rate, self.power) * self.factor_of_run
 
     def last_rate(self, epoch: int) -> float:
         """Return the learning rate of weights at the end of epoch number ``epoch``, counted from 1."""
@@ -53,7 +76,7 @@ class Rates:
 
     def apply(self, optimizer: Optimizer, position: int) -> None:
         """Set learning rates and momentum for the step that begins at ``position``."""
-        momentum = warmup_value(position, self.warmup, self.hyp["warmup_momentum"], self.hyp["momentum"])
+        momentum = warmup_value(position, self.warmup, self.hyp["warmup_momentum"], self.hyp["momentum"], self.power)
         for group in optimizer.param_groups:
             start = self.hyp["warmup_bias_lr"] if group["name"] == "bias" else 0.0
             group["lr"] = self.rate(position, start) * group.get("factor", 1.0)

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +223,9 @@ def resume_run(resume: str, project: str) -> Run:
             f"--resume {resume}: the checkpoint does not lie in a run folder, as RUN/weights/{LAST}; "
             f"put it back there, or start a new run with --weights {resume}"
         )
-    return Run(weights_folder.parent, options, fill_recipe(stored["hyp"], str(last)), progress, checkpoint)
+    # Earlier versions had it among the options alone.
+    hyp = {"close_mosaic": options.close_mosaic or 0, **stored["hyp"]}
+    return Run(weights_folder.parent, options, fill_recipe(hyp, str(last)), progress, checkpoint)
 
 
 def save_run(run: Run, parts: Parts, is_best: bool = False, keep_epoch: bool = False) -> None:
@@ -264,7 +266,7 @@ def save_run(run: Run, parts: Parts, is_best: bool = False, keep_epoch: bool = F
         "ema_updates": parts.ema.updates,
     }
     graph = parts.graph
-    whole = Checkpoint(graph.spec.source, graph.spec.text, graph.names, tensors, stored)
+    whole = Checkpoint(graph.spec.source, graph.spec.text, graph.names, tensors, stored, graph.keypoints)
     # The best comes first: a run that is killed in between does its epoch again, and finds the same best.
     if is_best and not run.options.nosave:
         save_checkpoint(run.weights_folder / BEST, stripped(whole))
@@ -312,9 +314,7 @@ def restore_random_states(states: Mapping[str, Tensor], world: World) -> None:
 def stripped(checkpoint: Checkpoint) -> Checkpoint:
     """Return a checkpoint with the averaged weights alone, for use and not for going on."""
     kept = {key: checkpoint.progress[key] for key in ("progress", "hyp")}
-    return Checkpoint(
-        checkpoint.source, checkpoint.graph_yaml, checkpoint.names, {"ema": checkpoint.tensors["ema"]}, kept
-    )
+    return replace(checkpoint, tensors={"ema": checkpoint.tensors["ema"]}, progress=kept)
 
 
 def image_weight_tensors(tasks: list[TrainTask]) -> dict[str, Tensor]:

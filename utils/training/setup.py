@@ -10,19 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from data.config import DataConfig
 from data.dataset import TaskDataset
+from data.keypoints import KeypointSpec
 from models.checkpoint import Checkpoint
-from models.graph import Graph, load_graph
+from models.graph import Graph, load_graph, with_classes, with_keypoints
 from models.spec import PER_TASK
 from models.weights import build_model, graph_for_data, load_weights, transfer_weights
 from utils.distributed import World, find_restarted_run
 from utils.errors import DataError, ModelError, UsageError, did_you_mean
 from utils.files import atomic_write, increment_run_folder, remove_leftovers
 from utils.image_size import round_up_to_stride
-from utils.recipe import chosen_recipe
+from utils.training.chosen_recipe import chosen_recipe
 from utils.training.health import REPORT
 from utils.training.options import MACHINE_OPTIONS, given_options
 from utils.training.run_state import BEST, LAST, PREVIOUS, Progress, Run, resume_run
@@ -76,6 +78,19 @@ def _take_machine_options(run: Run, given: argparse.Namespace) -> None:
         LOGGER.warning("--resume keeps the options of the first start; left aside: %s", ", ".join(left_aside))
 
 
+def require_format_of_run(run: Run, device: torch.device) -> None:
+    """Refuse to go on where the format of a resumed run cannot be computed in.
+
+    Raises:
+        UsageError: it is float16, and the device is a CPU.
+    """
+    if run.options.dtype == "float16" and device.type == "cpu":
+        raise UsageError(
+            f"{run.folder}: the run began in float16, in which a CPU does not compute; go on with it on a GPU "
+            f"(--device 0), or train on from its weights in a new run: --weights {run.weights_folder / LAST}"
+        )
+
+
 def open_run_folder(run: Run, world: World) -> None:
     """Make the folder of a new run and write down its options and recipe; a resumed run has one already.
 
@@ -109,30 +124,25 @@ def _make_run_folder(run: Run) -> None:
 
 
 def build_graph(run: Run, data: DataConfig) -> tuple[Graph, dict[str, TaskDataset]]:
-    """Build the model for the classes of the data, with its training data.
+    """Build the model for the classes and keypoints of the data, with its training data.
 
     Returns:
         The model on the CPU, and the training set of every head.
 
     Raises:
-        DataError: a head has no data, or the classes are not those a resumed run began with.
+        DataError: a head has no data, or classes or keypoints are not those a resumed run began with.
         ModelError: the YAML or the checkpoint is at fault, or no weight of ``--weights`` fits the model.
     """
     options = run.options
     if run.checkpoint is not None:
         graph = build_model(run.checkpoint, run.folder)
         datasets = open_datasets(graph, data, "train", options.cache)
-        _require_same_classes(graph, datasets, options.data)
+        _require_same_labels(graph, datasets, options.data)
         return graph, datasets
     start = load_weights(options.weights) if options.weights else None
     graph = load_graph(options.cfg) if options.cfg else graph_for_data(start, {})
     datasets = open_datasets(graph, data, "train", options.cache)
-    counts = {name: len(dataset.names) for name, dataset in datasets.items()}
-    own = {name: head.num_classes for name, head in graph.heads.items()}
-    if counts != own:
-        changed = [f"{name} {own[name]} -> {counts[name]}" for name in counts if counts[name] != own[name]]
-        LOGGER.info("classes of the data take the place of the model's: %s", ", ".join(changed))
-        graph = load_graph(options.cfg, counts) if options.cfg else graph_for_data(start, counts)
+    graph = _with_counts_of_data(graph, datasets)
     if not options.noautoanchor:
         graph = _with_fitted_heads(graph, datasets, run.hyp, options)
     if run.hyp["bn"] == PER_TASK:
@@ -140,7 +150,29 @@ def build_graph(run: Run, data: DataConfig) -> tuple[Graph, dict[str, TaskDatase
     if start is not None:
         run.transfer = _take_over(graph, start, options.weights)
     graph.names = {name: list(dataset.names) for name, dataset in datasets.items()}
+    for name, keypoints in _keypoints_of(graph, datasets).items():
+        graph.set_keypoints(name, keypoints)
     return graph, datasets
+
+
+def _with_counts_of_data(graph: Graph, datasets: Mapping[str, TaskDataset]) -> Graph:
+    """Return the model with as many classes and keypoints as the data have, and say where it had others."""
+    classes = {name: len(dataset.names) for name, dataset in datasets.items()}
+    keypoints = {name: len(found) for name, found in _keypoints_of(graph, datasets).items()}
+    own_classes = {name: head.num_classes for name, head in graph.heads.items()}
+    own_keypoints = {name: len(found) for name, found in graph.keypoints.items()}
+    if (classes, keypoints) == (own_classes, own_keypoints):
+        return graph
+    for what, wanted, own in (("classes", classes, own_classes), ("keypoints", keypoints, own_keypoints)):
+        changed = [f"{name} {own[name]} -> {count}" for name, count in wanted.items() if count != own[name]]
+        if changed:
+            LOGGER.info("%s of the data take the place of the model's: %s", what, ", ".join(changed))
+    return Graph(with_keypoints(with_classes(graph.spec, classes), keypoints))
+
+
+def _keypoints_of(graph: Graph, datasets: Mapping[str, TaskDataset]) -> dict[str, KeypointSpec]:
+    """Return what the keypoints of the data are, for every head that has keypoints."""
+    return {name: datasets[name].data.keypoint_spec for name in graph.keypoints}
 
 
 def _take_over(graph: Graph, start: Checkpoint, source: str) -> str:
@@ -156,11 +188,13 @@ def _take_over(graph: Graph, start: Checkpoint, source: str) -> str:
             "name the model that the weights belong to, or leave --weights out"
         )
     LOGGER.info("%s: %s", source, transfer.summary())
-    return f"{source}\n{transfer}\n"
+    converted = start.progress.get("converted")
+    family = converted.get("family") if isinstance(converted, dict) else None
+    return f"{source}{f' ({family}, {start.source})' if family else ''}\n{transfer}\n"
 
 
-def _require_same_classes(graph: Graph, datasets: Mapping[str, TaskDataset], source: str) -> None:
-    """Refuse to resume a run on data whose classes have changed since.
+def _require_same_labels(graph: Graph, datasets: Mapping[str, TaskDataset], source: str) -> None:
+    """Refuse to resume a run on data whose classes or keypoints have changed since.
 
     Raises:
         DataError: they have.
@@ -170,6 +204,12 @@ def _require_same_classes(graph: Graph, datasets: Mapping[str, TaskDataset], sou
             raise DataError(
                 f"{source}: the classes of '{name}' are not those that the run began with "
                 f"({', '.join(graph.names[name])}); undo the change or start a new run"
+            )
+    for name, keypoints in _keypoints_of(graph, datasets).items():
+        if keypoints != graph.keypoints[name]:
+            raise DataError(
+                f"{source}: the keypoints of '{name}' (names, flip, sigmas or skeleton) are not those that the run "
+                f"began with ({', '.join(graph.keypoints[name].names)}); undo the change or start a new run"
             )
 
 

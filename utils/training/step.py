@@ -109,7 +109,7 @@ class Stepper:
         sums = self._reduce(sums, gradients, active)
         left_out = self.update.apply()
         self._take_statistics_back(statistics, left_out)
-        scales = {task.name: task.gain * images[task.name] for task in active}
+        scales = {task.name: task.scale(images[task.name]) for task in active}
         self.balance.update({name: parts.sum() for name, parts in sums.items()}, left_out, scales)
         self._forget_gradients()
         ids = {name: [file for batch in listed for file in batch.ids] for name, listed in batches.items()}
@@ -189,8 +189,7 @@ class Stepper:
                     raw = self.graph(images_on_device, heads=(name,))[name]
                 parts = task.criterion(raw, targets, totals[name])
                 weighed = torch.stack([parts[part] for part in task.head.loss_names])
-                # The published learning rates belong to losses that are summed over the images of a nominal batch.
-                loss = weighed.sum() * (task.gain * images[name]) * factors[name]
+                loss = weighed.sum() * task.scale(images[name]) * factors[name]
                 self.update.scaled(loss).backward()
                 sums[name] += weighed.detach()
             ends = position + 1 == len(work) or work[position + 1].task is not task

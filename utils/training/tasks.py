@@ -20,7 +20,9 @@ from data.device_loader import build_device_loader, device_bytes, why_not_on_dev
 from data.loader import TrainLoader, build_train_loader
 from data.samples import Batch
 from data.transforms.detection import DetectionTrainTransform
+from data.transforms.recipe import recipe_flip_pairs
 from data.transforms.segmentation import SegmentationTrainTransform
+from data.transforms.yolox import YOLOXTrainTransform
 from models.graph import Graph
 from models.heads.base import Criterion, Head
 from utils.distributed import World
@@ -29,7 +31,7 @@ from utils.image_size import round_up_to_stride
 from utils.training.turns import Turns
 
 LOGGER = logging.getLogger("yolograph")
-TrainTransform = DetectionTrainTransform | SegmentationTrainTransform
+TrainTransform = DetectionTrainTransform | YOLOXTrainTransform | SegmentationTrainTransform
 
 
 @dataclass
@@ -43,6 +45,8 @@ class TrainTask:
         loader: their augmented batches.
         criterion: its loss.
         gain: factor of its loss in the sum over tasks.
+        images_of_mean: over how many images the losses of a step are meant: 1 sums them over the images of the step,
+            as published learning rates of YOLOv5 expect; the nominal batch gives their mean where the step has it.
         plain_loader: the same batches once more, for the statistics of BatchNorm, without disturbing ``loader``.
     """
 
@@ -52,6 +56,7 @@ class TrainTask:
     loader: TrainLoader
     criterion: Criterion
     gain: float
+    images_of_mean: int = 1
     plain_loader: TrainLoader | None = None
     _told: set[str] = field(default_factory=set, init=False)
 
@@ -59,6 +64,14 @@ class TrainTask:
     def finds_objects(self) -> bool:
         """Whether the head learns boxes."""
         return "boxes" in self.head.targets
+
+    def scale(self, images: float) -> float:
+        """Return by what the head's mean loss is multiplied before the backward pass.
+
+        Args:
+            images: of the step, over all processes.
+        """
+        return self.gain * images / self.images_of_mean
 
     def new_skips(self) -> list[str]:
         """Return the messages about images that could not be read, each only once in the life of the task."""
@@ -93,7 +106,7 @@ def open_datasets(graph: Graph, data: DataConfig, split: str, cache: str | None 
     """
     kind = "ram" if cache == "device" else cache
     return {
-        name: TaskDataset(data.for_head(name, head.task), split, cache_images=kind)
+        name: TaskDataset(data.for_head(name, head.task), split, cache_images=kind, for_training=split == "train")
         for name, head in graph.heads.items()
     }
 
@@ -121,9 +134,10 @@ def build_tasks(
     gains = head_values(graph, hyp["gains"], "gains")
     size = round_up_to_stride(options.img_size[0], graph.stride)
     transforms = {
-        name: train_transform(head, datasets[name], hyp, size, options.base_size or size, graph.stride)
+        name: train_transform(head, datasets[name], hyp, size, options.base_size or size, graph)
         for name, head in graph.heads.items()
     }
+    images_of_mean = int(hyp["nominal_batch"]) if hyp["loss_reduction"] == "mean" else 1
     on_device = options.cache == "device" and _fits_on_device(datasets, transforms, world)
     tasks = []
     for name, head in graph.heads.items():
@@ -132,8 +146,8 @@ def build_tasks(
         if options.image_weights and not finds_objects and len(datasets) == 1:
             raise UsageError("--image-weights needs a head that finds objects; leave it out")
         closing = None
-        if options.close_mosaic:
-            closing = turns.taken(name, max(options.epochs - options.close_mosaic, 0) * turns.rounds)
+        if hyp["close_mosaic"]:
+            closing = turns.taken(name, max(options.epochs - int(hyp["close_mosaic"]), 0) * turns.rounds)
         placed = {"share": (world.rank, world.size), "closing_batch": closing}
         plain = None
         if on_device:
@@ -152,12 +166,12 @@ def build_tasks(
         if options.image_weights and finds_objects:
             loader.set_image_weights(np.ones(len(dataset)), 0)
         criterion = head.criterion(hyp, size).to(world.device)
-        tasks.append(TrainTask(name, head, dataset, loader, criterion, gains[name], plain))
+        tasks.append(TrainTask(name, head, dataset, loader, criterion, gains[name], images_of_mean, plain))
     return tasks
 
 
 def train_transform(
-    head: Head, dataset: TaskDataset, hyp: Mapping[str, Any], size: int, base_size: int, stride: int
+    head: Head, dataset: TaskDataset, hyp: Mapping[str, Any], size: int, base_size: int, graph: Graph
 ) -> TrainTransform:
     """Return what makes a head's training samples.
 
@@ -167,17 +181,27 @@ def train_transform(
         hyp: the recipe.
         size: side of the network's input, pixels; for masks the long side of crops.
         base_size: nominal long side of pictures with masks before they are cropped, pixels.
-        stride: of the network.
+        graph: the model of the head.
     """
     if "masks" in head.targets:
-        return SegmentationTrainTransform(hyp, base_size, crop_size(dataset.sizes, size, stride))
-    return DetectionTrainTransform(hyp, size)
+        return SegmentationTrainTransform(hyp, base_size, crop_size(dataset.sizes, size, graph.stride))
+    pairs = recipe_flip_pairs(hyp)
+    if not pairs and dataset.data.keypoint_spec is not None:
+        pairs = dataset.data.keypoint_spec.flip_pairs
+    if hyp["augment"] == "yolox":
+        return YOLOXTrainTransform(hyp, size, graph.letterbox, pairs)
+    return DetectionTrainTransform({**hyp, "flip_pairs": pairs}, size)
 
 
 def _fits_on_device(
     datasets: Mapping[str, TaskDataset], transforms: Mapping[str, TrainTransform], world: World
 ) -> bool:
     """Return whether all pictures can be kept on the device, and say so where they cannot."""
+    if any(isinstance(transform, YOLOXTrainTransform) for transform in transforms.values()):
+        LOGGER.warning(
+            "--cache device: augments as YOLOv5 does, but the recipe says augment: yolox, so main memory is used (ram)"
+        )
+        return False
     needed = sum(device_bytes(dataset, transforms[name]) for name, dataset in datasets.items())
     reasons = [reason for reason in world.gather_objects(why_not_on_device(needed, world.device)) if reason]
     if reasons:

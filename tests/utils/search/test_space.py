@@ -44,6 +44,16 @@ def test_only_what_the_heads_can_feel_is_searched(both: Graph, tmp_path: Path) -
     assert not {"fliplr", "perspective", "fl_gamma"} & everything
 
 
+def test_keys_belong_to_the_heads_that_declare_them(tmp_path: Path) -> None:
+    graph = load_graph("yolox_nano.yaml")
+    found = names_of(graph, {**DEFAULTS, "augment": "yolox"})
+    assert {"yolox_box", "yolox_obj", "mosaic", "degrees"} <= found
+    assert not {"box", "anchor_t", "pose_oks", "scale", "hsv_h", "flipud"} & found
+    with pytest.raises(UsageError, match="no head of the model has this key"):
+        search_space(DEFAULTS, graph, ["cls_pw"])
+    assert "yolox_box" not in names_of(graph_of(TINY_MODEL, tmp_path), DEFAULTS)
+
+
 def test_conditions_of_other_keys_count(both: Graph) -> None:
     assert "warmup_bias_lr" not in names_of(both, {**DEFAULTS, "optimizer": "AdamW"})
     assert "seg_ohem_threshold" in names_of(both, {**DEFAULTS, "seg_loss": "ohem"})

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import utils.training.batch_size as module
 from models.graph import Graph, load_graph
+from tests.test_train_yolox import BACKBONE, INPUT, POSE
 from utils.recipe import DEFAULTS
 from utils.training.batch_size import drawn_batch, input_sizes, largest_batch_size, sensible_batch
 from utils.training.peak_memory import peak_memory
@@ -148,3 +149,15 @@ def test_counted_bytes_are_those_of_the_tensors() -> None:
         torch.ones(2000)
 
     assert peak_memory(work, CPU, [known]) == 12_000 + 11_960
+
+
+def test_heads_with_keypoints_are_tried_with_keypoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pose.yaml"
+    path.write_text("nc: 1\nnkpt: 5\n" + INPUT + BACKBONE + POSE)
+    pose = load_graph(path).to(memory_format=torch.channels_last).train()
+    set_free(monkeypatch, GIB // 16)
+    assert 1 <= largest_batch_size(pose, {"pose": (96, 96)}, DEFAULTS, 0.8) < 64
+    batch = drawn_batch(2, (64, 96), 5)
+    assert batch.keypoints.shape == (2, batch.boxes.shape[1], 5, 3)
+    places = batch.keypoints[..., :2]
+    assert (places >= batch.boxes[:, :, None, :2]).all() and (places <= batch.boxes[:, :, None, 2:]).all()

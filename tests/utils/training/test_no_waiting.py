@@ -12,13 +12,14 @@ from torch import nn
 from data.config import load_data_config
 from models.graph import load_graph
 from tests.conftest import TINY_MODEL
+from tests.test_train_yolox import BACKBONE, DETECT, INPUT, POSE, SEGMENT, write_pose_set
 from tests.utils.training.test_step import HYP, options_of
 from utils.distributed import World
 from utils.ema import ModelEma
 from utils.optimizer import build_optimizer
 from utils.training.balance import build_balance
 from utils.training.memory_retry import MemoryRetry
-from utils.training.multi_scale import MultiScale
+from utils.training.multi_scale import IntervalScale
 from utils.training.step import Stepper
 from utils.training.tasks import build_tasks, open_datasets, plan_turns
 from utils.training.update import Update
@@ -42,17 +43,32 @@ META = torch.device("meta")
 def test_a_step_asks_the_device_for_nothing(
     changes: dict, tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = tmp_path / "model.yaml"
-    model.write_text(TINY_MODEL)
-    hyp = {**HYP, **changes, "clip_norm": 10.0}
+    step_on_meta(tmp_path, TINY_MODEL, tiny_data, {**HYP, **changes, "clip_norm": 10.0}, monkeypatch)
+
+
+@pytest.mark.parametrize("rows", [SEGMENT + DETECT, SEGMENT + POSE], ids=["detect", "pose"])
+@pytest.mark.parametrize("changes", [{}, {"simota": "mm", "yolox_box_loss": "giou", "pose_oks_form": "area"}])
+def test_nor_does_one_of_yolox(
+    rows: str, changes: dict, tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hyp = {**HYP, **changes, "augment": "yolox", "loss_reduction": "mean", "close_mosaic": 1}
+    data = write_pose_set(tmp_path / "figures") if "Pose" in rows else tiny_data
+    classes = "nc: 1\nnkpt: 3\n" if "Pose" in rows else "nc: 3\n"
+    step_on_meta(tmp_path, classes + INPUT + BACKBONE + rows, data, hyp, monkeypatch)
+
+
+def step_on_meta(folder: Path, text: str, data: Path, hyp: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make two steps with a model on the meta device, L1 loss and other sizes included."""
+    model = folder / "model.yaml"
+    model.write_text(text)
     # There is no autocast for this device; it asks nothing of it anyway.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     graph = load_graph(model)
-    datasets = open_datasets(graph, load_data_config(tiny_data), "train")
+    datasets = open_datasets(graph, load_data_config(data), "train")
     tasks = build_tasks(graph, datasets, hyp, options_of(4), World(), plan_turns(datasets, hyp, 4))
     graph.to(META)
     for task in tasks:
-        task.criterion.to(META)
+        task.criterion.to(META).start_epoch(9, 10)
     # The fused kernels refuse this device; what they are given is what matters here.
     optimizer = build_optimizer(nn.Conv2d(1, 1, 1), hyp, 0.0)
     optimizer.param_groups = [
@@ -62,7 +78,7 @@ def test_a_step_asks_the_device_for_nothing(
     ema = ModelEma(graph)
     update = Update(optimizer, ema, hyp["clip_norm"])
     balance = build_balance(graph, hyp, update._parameters, 0).to(META)
-    scale = MultiScale(96, graph.stride, 0)
+    scale = IntervalScale(96, graph.stride, 0, 1, 2, 0)
     stepper = Stepper(graph.train(), tasks, update, balance, World(device=META), META, None, MemoryRetry(), scale)
     batches = {task.name: list(task.loader.batches(0))[:2] for task in tasks}
     for _ in range(2):

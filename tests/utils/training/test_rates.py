@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from utils.optimizer import build_optimizer
@@ -55,6 +59,60 @@ def test_warm_up_of_a_short_run_ends_within_it() -> None:
     assert rates.warmup == 10
     assert rates.accumulate(0) == 1
     assert rates.accumulate(10) == rates.full_accumulation == 4
+
+
+YOLOX = {
+    **DEFAULTS,
+    **{"schedule": "yolox", "warmup": "quadratic", "lrf": 0.05, "warmup_epochs": 5, "warmup_min": 0},
+    **{"warmup_momentum": 0.9, "momentum": 0.9, "warmup_bias_lr": 0.0, "close_mosaic": 15},
+}
+
+
+def yolox_rates(epochs: int = 300, rounds: int = 8, **given: object) -> Rates:
+    return Rates({**YOLOX, **given}, rounds, RunLength(epochs), batch_size=64, planned_epochs=epochs)
+
+
+def test_the_schedule_of_yolox_has_its_three_parts() -> None:
+    rates, rounds = yolox_rates(), 8
+    assert rates.rate(0) == 0
+    assert rates.rate(10) == pytest.approx(0.01 * (10 / 40) ** 2)
+    assert rates.rate(40) == pytest.approx(0.01)
+    middle = (5 + 285) * rounds // 2
+    assert rates.rate(middle) == pytest.approx(0.0105 / 2)
+    falling = [rates.rate(position) for position in range(40, 285 * rounds + 1)]
+    assert all(later < earlier for earlier, later in itertools.pairwise(falling))
+    tail = {rates.rate(position) for position in range(285 * rounds, 300 * rounds + 1)}
+    assert tail == {0.01 * 0.05}, "15 last epochs are 15"
+    assert rates.rate(285 * rounds - 1) > 0.01 * 0.05
+
+
+def test_all_parameters_share_the_rate_of_yolox_and_steps_are_full_from_the_first() -> None:
+    rates = Rates(YOLOX, 8, RunLength(300), batch_size=16, planned_epochs=300)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    optimizer = build_optimizer(model, YOLOX, 0.0)
+    for position in (0, 7, 33, 100):
+        rates.apply(optimizer, position)
+        assert len({group["lr"] for group in optimizer.param_groups}) == 1
+        assert {group["momentum"] for group in optimizer.param_groups} == {0.9}
+        assert rates.accumulate(position) == 4
+
+
+@given(st.integers(1, 12), st.integers(1, 9), st.integers(0, 12), st.integers(0, 12))
+def test_every_run_has_rates_between_nothing_and_the_peak(epochs: int, rounds: int, warmup: int, tail: int) -> None:
+    rates = yolox_rates(epochs, rounds, warmup_epochs=warmup, close_mosaic=min(tail, epochs))
+    assert all(0 <= rates.rate(position) <= 0.01 for position in range(epochs * rounds + 1))
+
+
+def test_a_deadline_moves_the_parts_of_yolox_along() -> None:
+    rates = yolox_rates(epochs=100, close_mosaic=20)
+    length = RunLength(100)
+    before = rates.rate(200)
+    length.begun, length.share, length.epochs = 25.0, 0.25, 50
+    rates.length = length
+    assert rates.rate(200) == pytest.approx(before), "no jump"
+    assert rates.rate(50 * 8) == pytest.approx(0.0005)
+    # Four fifths of the way: the plateau begins there as it would have at epoch 80 of 100.
+    assert rates.rate(round((25 + 25 * 0.55 / 0.75) * 8)) == pytest.approx(0.0005, rel=1e-2)
 
 
 def test_results_forget_epochs_that_were_lost(tmp_path) -> None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 
 from utils.distributed import World
+from utils.errors import UsageError
 from utils.training import run_state
 from utils.training.run_state import (
+    LAST,
     PREVIOUS,
     Progress,
+    Run,
     keep_as_previous,
     random_states,
     restore_random_states,
     stored_progress,
 )
+from utils.training.setup import require_format_of_run
 
 
 def refuse(*_: object) -> None:
@@ -64,3 +69,13 @@ def test_progress_of_an_earlier_version_has_defaults() -> None:
     assert progress == Progress(epochs_done=3, epochs=3)
     assert progress.is_finished and not Progress(epochs_done=3, epochs=4).is_finished
     assert Progress(epochs_done=1, epochs=4, stopped_early=True).is_finished
+
+
+def test_a_float16_run_does_not_go_on_on_a_cpu(tmp_path: Path) -> None:
+    run = Run(tmp_path / "exp", Namespace(dtype="float16"), {})
+    with pytest.raises(UsageError) as caught:
+        require_format_of_run(run, torch.device("cpu"))
+    assert "--device 0" in str(caught.value) and f"--weights {run.weights_folder / LAST}" in str(caught.value)
+    require_format_of_run(run, torch.device("cuda"))
+    run.options.dtype = "bfloat16"
+    require_format_of_run(run, torch.device("cpu"))

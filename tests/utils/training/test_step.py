@@ -80,6 +80,28 @@ def test_four_micro_batches_equal_one_batch(hyp: dict, tiny_model: Path, tmp_pat
             assert torch.allclose(whole_weights[name], cut_weights[name], rtol=1e-5, atol=1e-6), name
 
 
+@pytest.mark.parametrize(("method", "momentum"), [("fixed", 0.0), ("gradnorm", 0.9)])
+def test_mean_losses_are_summed_ones_by_the_nominal_batch(
+    method: str, momentum: float, tiny_model: Path, tiny_data: Path
+) -> None:
+    """So a learning rate per image that is multiplied by the images of a step is the same thing."""
+    moved, learned = [], []
+    for hyp in ({"lr0": 0.01 / 32}, {"lr0": 0.01, "nominal_batch": 32, "loss_reduction": "mean"}):
+        stepper, tasks = make_stepper(
+            tiny_model, tiny_data, 4, {**hyp, "momentum": momentum, "weight_decay": 0.0, "balance": method}
+        )
+        for group in stepper.update.optimizer.param_groups:
+            group["weight_decay"] = 0.0
+        before = {n: p.detach().clone() for n, p in stepper.graph.named_parameters()}
+        stepper.step({task.name: list(task.loader.batches(0)) for task in tasks})
+        moved.append({n: p.detach() - before[n] for n, p in stepper.graph.named_parameters()})
+        learned.append(stepper.balance.weights())
+    assert any(change.abs().max() > 0 for change in moved[0].values())
+    for name, change in moved[0].items():
+        assert torch.allclose(change, moved[1][name], rtol=1e-3, atol=1e-9), name
+    assert torch.allclose(learned[0], learned[1], rtol=1e-4)
+
+
 def test_a_head_may_be_absent_from_a_step(tiny_model: Path, tiny_data: Path) -> None:
     stepper, tasks = make_stepper(tiny_model, tiny_data, 4, {"momentum": 0.5})
     batches = {task.name: list(task.loader.batches(0))[:1] for task in tasks}

@@ -68,7 +68,7 @@ class Balance(nn.Module):
             losses: per head that took part its 0-dim loss of the step: the mean, without gain and factor.
             left_out: 0-dim, above 0 where the step changed no weights; then nothing is learned either.
             scales: where ``separate``, by what besides its factor each head's mean loss was multiplied before the
-                backward pass: gain times images of the step.
+                backward pass, see ``TrainTask.scale``.
         """
 
     @staticmethod
