@@ -26,13 +26,15 @@ from utils.files import increment_run_folder
 from utils.image_size import require_possible_sizes
 from utils.logging import start_logging
 from utils.plots.drawing import save_picture
+from utils.plots.skeletons import LEAST_SCORE
 from utils.result_files import ResultFiles, Wanted
 from utils.stage_clock import StageClock
 from utils.video import VideoReader, VideoWriter
 
 LOGGER = logging.getLogger("yolograph")
 
-DESCRIPTION = """Run every head of a model on images and videos: objects as labelled boxes, areas as a coloured overlay.
+DESCRIPTION = """Run every head of a model on images and videos: objects as labelled boxes, poses as skeletons, areas as
+a coloured overlay.
 
 --source is an image, a video, a folder (its subfolders are left out), a quoted glob, or a .txt file with one image or
 video per line. Results go to a new folder runs/detect/exp, exp2, ... under the names of their sources; a video becomes
@@ -41,6 +43,7 @@ an .mp4 of the same frame count, frame rate and size, without sound (an odd row 
 EPILOG = """what is written:
   NAME                        the picture with boxes and overlay (not with --nosave)
   labels/STEM.txt             --save-txt: 'class x y w h' per object, relative to the image; confidence with --save-conf
+                              a pose also 'x y v' per keypoint: v is 2 if found, else 0; its score with --save-conf
   masks/STEM.png              --save-mask: the class index of every pixel
   masks/STEM_colour.png       --save-mask: the same in colours
   of a video                  labels/STEM_FRAME.txt, masks/STEM_FRAME.png ..., frames counted from 1
@@ -80,6 +83,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-det", type=int, default=1000, help="most objects per image (default %(default)s)")
     add("--classes", type=int, nargs="+", help="keep only objects of these class indices")
     add("--augment", action="store_true", help="look three times: as it is, mirrored at 0.83 and at 0.67 of the size")
+    add(
+        "--kpt-conf",
+        type=float,
+        help=f"least score of a keypoint to draw, and for --save-txt to count as found, 0..1 (default {LEAST_SCORE})",
+    )
     add("--agnostic-nms", action="store_true", help="suppress across classes")
     add("--device", default="", help="cpu, or the number of a GPU (default: the first GPU, else the CPU)")
     add("--dtype", default="float32", choices=DTYPES, help="format of forward passes (default %(default)s)")
@@ -95,7 +103,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--save-conf", action="store_true", help="add the confidence to --save-txt")
     add("--save-mask", action="store_true", help="write class maps as PNG")
     add("--nosave", "--no-save", action="store_true", help="write no pictures and no videos")
-    add("--line-thickness", type=int, help="line width of boxes, pixels (default: follows the picture's size)")
+    add(
+        "--line-thickness", type=int, help="line width of boxes and limbs, pixels (default: follows the picture's size)"
+    )
     add("--hide-labels", action="store_true", help="draw boxes without labels")
     add("--hide-conf", action="store_true", help="draw labels without the confidence")
     add("--mask-alpha", type=float, default=0.4, help="weight of the overlay's colours, 0..1 (default %(default)s)")
@@ -112,9 +122,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         UsageError: a value is out of its range.
     """
     options = build_parser().parse_args(arguments)
-    for name in ("conf_thres", "iou_thres", "mask_alpha"):
-        if not 0 <= getattr(options, name) <= 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be in 0..1, but is {getattr(options, name)}")
+    for name in ("conf_thres", "iou_thres", "mask_alpha", "kpt_conf"):
+        value = getattr(options, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be in 0..1, but is {value}")
     require_possible_sizes("--img-size", [options.img_size])
     require_possible_sizes("--base-size", [options.base_size])
     for name in ("batch_size", "max_det", "line_thickness"):
@@ -228,9 +239,10 @@ def prepare(options: argparse.Namespace, sources: Sources) -> Run:
     clock = StageClock(("read", *STAGES, "draw and write"))
     predictor = Predictor(model, sizes, thresholds, device, dtype, clock)
     predictor.warm_up(options.img_size)
-    wanted = Wanted(not options.nosave, options.save_txt, options.save_conf, options.save_mask)
+    score = LEAST_SCORE if options.kpt_conf is None else options.kpt_conf
+    wanted = Wanted(not options.nosave, options.save_txt, options.save_conf, options.save_mask, score)
     files = ResultFiles(run_folder(options, sources, wanted), model.names, wanted)
-    style = Style(options.line_thickness, not options.hide_labels, not options.hide_conf, options.mask_alpha)
+    style = Style(options.line_thickness, not options.hide_labels, not options.hide_conf, options.mask_alpha, score)
     LOGGER.info(
         "%s on %s in %s, heads %s",
         " + ".join(options.weights),
@@ -269,6 +281,7 @@ def refuse_idle_options(model: Inference, heads: Sequence[str], options: argpars
     wishes = (
         ("--save-txt", options.save_txt, "boxes"),
         ("--classes", options.classes, "boxes"),
+        ("--kpt-conf", options.kpt_conf is not None, "keypoints"),
         ("--save-mask", options.save_mask, "masks"),
         ("--base-size", options.base_size, "masks"),
     )

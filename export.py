@@ -28,10 +28,12 @@ FORMATS = ("onnx",)
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 EPILOG = """the file:
-  input   images          uint8 (batch, 3, height, width), RGB, letterboxed with grey 114; scaling happens inside
+  input   images          uint8 (batch, 3, height, width), RGB, letterboxed as the metadata say: in the middle or in the
+                          corner, with which grey; scaling and another order of channels happen inside
   outputs HEAD_boxes      float32 (batch, N, 4), x1 y1 x2 y2 in pixels of the input, before suppression
           HEAD_scores     float32 (batch, N, classes), probabilities, not multiplied by objectness
           HEAD_objectness float32 (batch, N); confidence = objectness x score; absent for heads without it
+          HEAD_keypoints  float32 (batch, N, K, 3), x y in pixels of the input and score, of heads for poses
           HEAD_logits     float32 (batch, classes, height, width); the class of a pixel is the largest logit's
   HEAD is a head's name in the model YAML. The metadata hold the class names, the stride, how to prepare the input, the
   heads with their tasks and outputs, the model YAML and more; all but 'graph' and 'yolograph' are JSON.
@@ -185,7 +187,7 @@ def export_onnx(graph: Graph, picture: np.ndarray, path: Path, options: argparse
     with atomic_writer(path) as file:
         file.write(model.SerializeToString())
         file.flush()
-        differences = compare_onnx(Path(file.name), module, check_images(picture, shapes))
+        differences = compare_onnx(Path(file.name), module, check_images(picture, shapes, graph.letterbox))
         show_differences(differences, options.tolerance)
         judge(differences, options.tolerance)
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")

@@ -94,6 +94,9 @@ def _entry(name: str) -> _typing.Callable[..., _Model | _Graph]:
 
 yolov5n, yolov5s, yolov5m, yolov5l, yolov5x = (_entry(f"yolov5{size}") for size in "nsmlx")
 yolov5n6, yolov5s6, yolov5m6, yolov5l6, yolov5x6 = (_entry(f"yolov5{size}6") for size in "nsmlx")
+yolox_nano, yolox_tiny, yolox_s, yolox_m, yolox_l, yolox_x, yolox_darknet53 = (
+    _entry(f"yolox_{size}") for size in ("nano", "tiny", "s", "m", "l", "x", "darknet53")
+)
 
 
 def _create(
@@ -114,9 +117,10 @@ def _create(
     from utils.errors import UsageError
 
     if pretrained is True:
+        file = f"{name}.pth" if name.startswith("yolox") else f"{name}.pt"
         raise UsageError(
-            f"{name}: nothing is downloaded; get {name}.pt yourself, put it anywhere and give its path: "
-            f"pretrained='path/to/{name}.pt' (or pretrained=False for random weights)"
+            f"{name}: nothing is downloaded; get {file} yourself, put it anywhere and give its path: "
+            f"pretrained='path/to/{file}' (or pretrained=False for random weights)"
         )
     if not isinstance(pretrained, bool | str | _pathlib.Path):
         raise UsageError(f"{name}: pretrained must be the path of weights, or False, but is {pretrained!r}")
@@ -171,7 +175,7 @@ def _adapted(spec: _typing.Any, channels: int, classes: int | None) -> _typing.A
 
 
 def _kind(spec: _typing.Any) -> tuple[_typing.Any, ...]:
-    """Return what tells the models of the family apart: scale of depth and width, and levels of the head."""
+    """Return what tells the models of the families apart: scale of depth and width, levels and kind of the head."""
     return spec.scale, len(spec.rows[-1].sources), spec.rows[-1].module
 
 

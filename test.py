@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data.coco_categories import category_ids
 from data.config import TaskData, load_data_config, segmentation_root
 from data.dataset import TaskDataset
 from data.samples import Batch
@@ -24,7 +25,7 @@ from utils.label_text import write_label_text
 from utils.logging import start_logging
 from utils.plots.batches import picture_of_labels, picture_of_results
 from utils.plots.drawing import save_picture
-from utils.validation import build_tests, measured, run_head_test
+from utils.validation import SAME_POSE, build_tests, measured, run_head_test
 
 LOGGER = logging.getLogger("yolograph")
 MOST_PICTURES = 3
@@ -41,7 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="test.py",
-        description="Measure every head of a model on its data: AP, P and R for boxes, IoU for masks.",
+        description="Measure every head of a model on its data: AP, P and R for boxes, AP and AR of keypoints for "
+        "poses, IoU for masks.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -80,12 +82,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--iou-thres", "--iou", type=float, default=0.6, help="overlap that suppresses (default %(default)s)"
     )
+    parser.add_argument(
+        "--oks-thres",
+        type=float,
+        default=SAME_POSE,
+        help="similarity of keypoints (OKS) above which the weaker of two poses is left out; 1 looks at boxes alone "
+        "(default %(default)s)",
+    )
     parser.add_argument("--max-det", type=int, default=300, help="most objects per image (default %(default)s)")
     parser.add_argument(
         "--augment", action="store_true", help="look three times: as it is, mirrored at 0.83 and at 0.67 of the size"
     )
-    parser.add_argument("--save-json", action="store_true", help="write the boxes as COCO JSON")
-    parser.add_argument("--save-txt", action="store_true", help="write the boxes as label text, one file per image")
+    parser.add_argument("--save-json", action="store_true", help="write boxes, and keypoints of poses, as COCO results")
+    parser.add_argument("--save-txt", action="store_true", help="write the objects as label text, one file per image")
     parser.add_argument("--save-conf", action="store_true", help="add the confidence to --save-txt")
     parser.add_argument("--verbose", action="store_true", help="show every class, also where there are many")
     parser.add_argument("--noplots", action="store_true", help="draw no pictures")
@@ -118,7 +127,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         UsageError: a value is out of its range.
     """
     options = build_parser().parse_args(arguments)
-    for name in ("conf_thres", "iou_thres"):
+    for name in ("conf_thres", "iou_thres", "oks_thres"):
         if not 0 <= getattr(options, name) <= 1:
             raise UsageError(f"--{name.replace('_', '-')} must be in 0..1, but is {getattr(options, name)}")
     require_possible_sizes("--img-size", [options.img_size])
@@ -161,6 +170,8 @@ def open_test_data(model: Inference, options: argparse.Namespace) -> dict[str, T
                 f"{data.source}: '{data.key}' has {len(data.names)} class names, but the model's head '{name}' tells "
                 f"{head.num_classes} classes apart; test with the data it was trained for"
             )
+        if head.keypoints is not None:
+            require_same_keypoints(data, name, len(head.keypoints))
         datasets[name] = TaskDataset(data, options.task)
     unknown = [name for name in options.heads or () if name not in model.heads]
     if unknown:
@@ -170,6 +181,19 @@ def open_test_data(model: Inference, options: argparse.Namespace) -> dict[str, T
     for name in missing:
         LOGGER.info("head %s is not tested: %s names no data for it", name, options.data)
     return datasets
+
+
+def require_same_keypoints(data: TaskData, head: str, count: int) -> None:
+    """Hold the number of keypoints of the data against that of a head.
+
+    Raises:
+        DataError: they differ.
+    """
+    if data.keypoints != count:
+        raise DataError(
+            f"{data.source}: the objects of '{data.key}' have {data.keypoints} keypoints, but the model's head "
+            f"'{head}' gives {count}; test with the data it was trained for"
+        )
 
 
 def segmentation_data(options: argparse.Namespace, head: str, names: list[str]) -> TaskData:
@@ -184,22 +208,24 @@ class ResultWriter:
     """Takes results batch by batch and leaves pictures and label files in the run folder.
 
     Args:
-        names: class names per head.
+        model: knows the classes and the keypoints of every head.
         folder: the run folder.
         options: command-line values.
     """
 
-    def __init__(self, names: Mapping[str, list[str]], folder: Path, options: argparse.Namespace) -> None:
-        self.names, self.folder, self.options = names, folder, options
+    def __init__(self, model: Inference, folder: Path, options: argparse.Namespace) -> None:
+        self.names, self.folder, self.options = model.names, folder, options
+        self.keypoints = {name: head.keypoints for name, head in model.heads.items()}
         self._drawn: dict[str, int] = {}
-        self._label_names = {head: UniqueNames() for head in names}
+        self._label_names = {head: UniqueNames() for head in model.names}
 
     def __call__(self, name: str, batch: Batch, results: list[Any]) -> None:
         names = self.names[name]
         drawn = self._drawn.get(name, 0)
         if not self.options.noplots and drawn < MOST_PICTURES:
             self._drawn[name] = drawn + 1
-            save_picture(self.folder / f"test_batch{drawn}_{name}_labels.jpg", picture_of_labels(batch, names))
+            labels = picture_of_labels(batch, names, self.keypoints[name])
+            save_picture(self.folder / f"test_batch{drawn}_{name}_labels.jpg", labels)
             save_picture(
                 self.folder / f"test_batch{drawn}_{name}_results.jpg", picture_of_results(batch, results, names)
             )
@@ -222,9 +248,13 @@ def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     base_size = options.base_size or options.img_size
     tests = build_tests(model, datasets, options.img_size, base_size, options.batch_size, options.workers, options.pad)
     thresholds = PostprocessOptions(
-        conf=options.conf_thres, iou=options.iou_thres, max_det=options.max_det, multi_label=True
+        conf=options.conf_thres,
+        iou=options.iou_thres,
+        max_det=options.max_det,
+        multi_label=True,
+        oks=options.oks_thres,
     )
-    writer = ResultWriter(model.names, folder, options)
+    writer = ResultWriter(model, folder, options)
     metrics: dict[str, dict[str, float]] = {}
     for name, head_test in tests.items():
         evaluator = run_head_test(model, name, head_test, device, dtype, thresholds, writer)
@@ -240,7 +270,8 @@ def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
             pictures.mkdir(exist_ok=True)
             evaluator.plot(pictures)
         if options.save_json and hasattr(evaluator, "coco_json"):
-            evaluator.coco_json(folder / f"{name}_predictions.json")
+            ids = category_ids(datasets[name].data, options.task)
+            evaluator.coco_json(folder / f"{name}_predictions.json", ids)
     LOGGER.info("\nresults in %s", folder)
     return metrics
 

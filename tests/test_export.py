@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 import yaml
 from torch import nn
 
+from data.transforms.letterbox import LetterboxRule
 from export import export, main, parse_options
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.fusing import fuse_graph
@@ -146,7 +148,9 @@ def test_the_file_describes_itself(exported: tuple[Path, str]) -> None:
     }
     assert values["heads"]["street"] == {"task": "detect", "outputs": OUTPUTS[-3:]}
     assert values["heads"]["lab"] == {"task": "segment", "outputs": ["lab_logits"]}
-    assert values["input"]["normalised_inside_by"] == {"scale": 255.0, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
+    normalised = {"channels": "RGB", "scale": 255.0, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
+    assert values["input"]["normalised_inside_by"] == normalised
+    assert values["input"]["letterbox"] == {"anchor": "center", "square": False, "pad": 114}
     assert (values["input"]["colour"], values["input"]["dtype"], values["input"]["multiple_of"]) == ("RGB", "uint8", 32)
     assert [entry.name for entry in model.graph.input] == ["images"]
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -295,3 +299,29 @@ def test_every_shape_is_checked_on_the_picture_and_on_noise() -> None:
     letterboxed = checks["the picture at 1x3x32x64"][0]
     assert letterboxed[:, 16, 32].tolist() == [200, 10, 30]
     assert letterboxed[:, 16, 0].tolist() == [114, 114, 114]
+
+
+def test_the_check_letterboxes_as_the_model_wants() -> None:
+    picture = np.full((20, 10, 3), (200, 10, 30), np.uint8)
+    checks = check_images(picture, [(1, 32, 64)], LetterboxRule("top-left", square=True, pad=9))
+    letterboxed = checks["the picture at 1x3x32x64"][0]
+    assert letterboxed[:, 31, 15].tolist() == [200, 10, 30]
+    assert letterboxed[:, 0, 16].tolist() == [9, 9, 9]
+
+
+def test_a_model_of_another_input_rule_is_exported_with_it(tmp_path: Path, picture: Path) -> None:
+    import onnx
+
+    rule = "input: {channels: BGR, scale: 1, letterbox: top-left, square: true, pad: 100}"
+    text = re.sub("input: .*", rule, MODEL)
+    graph = Graph(parse_spec(yaml.safe_load(text), "model.yaml"))
+    saved = tmp_path / "corner.safetensors"
+    save_checkpoint(saved, Checkpoint("model.yaml", graph.spec.text, graph.names, {"ema": graph.state_dict()}))
+    path = export(
+        parse_options(["--weights", str(saved), "--img-size", "64", "--heads", "street", "--source", str(picture)])
+    )
+    told = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    described = json.loads(told["input"])
+    assert described["letterbox"] == {"anchor": "top-left", "square": True, "pad": 100}
+    assert described["padding"] == 100 and described["resize"].endswith("at the top left")
+    assert described["normalised_inside_by"]["channels"] == "BGR" and described["colour"] == "RGB"

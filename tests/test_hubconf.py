@@ -22,7 +22,9 @@ from tests.conftest import REPO
 from tests.tiny_detector import make_picture, write_picture, write_weights
 from utils.errors import ModelError, UsageError
 
-FAMILY = [f"yolov5{size}" for size in ("n", "s", "m", "l", "x", "n6", "s6", "m6", "l6", "x6")]
+YOLOV5 = [f"yolov5{size}" for size in ("n", "s", "m", "l", "x", "n6", "s6", "m6", "l6", "x6")]
+YOLOX = [f"yolox_{size}" for size in ("nano", "tiny", "s", "m", "l", "x", "darknet53")]
+FAMILY = YOLOV5 + YOLOX
 OPTIONAL = ("pandas", "supervision")
 OTHER_PIP_NAMES = {"pil": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
@@ -180,7 +182,8 @@ def test_pretrained_true_says_where_weights_come_from():
     for name in FAMILY:
         with pytest.raises(UsageError) as caught:
             getattr(hubconf, name)()
-        assert f"pretrained='path/to/{name}.pt'" in str(caught.value) and "nothing is downloaded" in str(caught.value)
+        file = f"{name}.pth" if name in YOLOX else f"{name}.pt"
+        assert f"pretrained='path/to/{file}'" in str(caught.value) and "nothing is downloaded" in str(caught.value)
 
 
 def test_wrong_calls_are_one_sentence(nano, weights):

@@ -19,6 +19,7 @@ from models.spec import load_spec, parse_spec
 from models.weights import load_weights
 from tests.conftest import REPO
 from tests.models.convert.pickled_models import checkpoint_dict, foreign_modules, pickled_model
+from tests.models.convert.published_yolox import filled_graph, official_file, small_spec
 from utils.errors import ModelError
 from utils.yaml_text import parse_yaml
 
@@ -55,6 +56,19 @@ def test_train_starts_from_it(official: Path, tiny_data: Path, tmp_path: Path) -
     account = (run / "transfer.txt").read_text()
     assert account.startswith(f"{official}\ncopied (348): model.0.conv.weight")
     assert "the model's own: model.24.anchors" in account
+
+
+def test_train_starts_from_an_official_yolox(tiny_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "yolox_narrow.pth"
+    torch.save(official_file(filled_graph(small_spec())), path)
+    small = ["--img-size", "96", "--batch-size", "4", "--workers", "0", "--noplots", "--epochs", "1", "--noval"]
+    with contextlib.chdir(tmp_path):
+        train.main(["--weights", str(path), "--data", str(tiny_data), *small])
+    run = tmp_path / "runs/train/exp"
+    assert load_checkpoint(run / "weights/last.safetensors").names == {"detect": COLOURS}
+    first, copied, *others = (run / "transfer.txt").read_text().splitlines()
+    assert first == f"{path} (YOLOX (the official YOLOX), yolox_w0.125_n1.yaml)" and copied.startswith("copied (456): ")
+    assert len(others) == 6 and all("other shape: model.24.cls_preds." in line for line in others)
 
 
 def test_another_model_takes_over_what_fits(official: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from models.predictions import DetectionResult, MaskResult
+from models.predictions import DetectionResult, MaskResult, PoseResult
 from utils.plots.drawing import blend_mask, draw_boxes, label_texts
 from utils.plots.palette import mask_palette
+from utils.plots.skeletons import LEAST_SCORE, Poses2d, draw_poses
 
 _NAMED_AREAS = 3
 
@@ -20,16 +21,18 @@ class Style:
     """How results are drawn.
 
     Attributes:
-        line_width: of boxes in pixels, None to follow the picture's size.
+        line_width: of boxes and limbs in pixels, None to follow the picture's size.
         labels: write the class names.
         confidences: write the confidence behind the name.
         mask_alpha: weight of the mask's colours over the picture, 0..1.
+        keypoint_score: least score, 0..1, of a keypoint that is drawn.
     """
 
     line_width: int | None = None
     labels: bool = True
     confidences: bool = True
     mask_alpha: float = 0.4
+    keypoint_score: float = LEAST_SCORE
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Kind:
 def annotate(
     image: np.ndarray, results: Mapping[str, Any], names: Mapping[str, Sequence[str]], style: Style
 ) -> np.ndarray:
-    """Draw the results of all heads: areas first, boxes and their labels on top of them.
+    """Draw the results of all heads: areas first, then poses, boxes and their labels on top of them.
 
     Args:
         image: (H, W, 3) uint8 RGB of the results' native size; not changed.
@@ -62,7 +65,7 @@ def annotate(
     canvas = image.copy()
     for kind, show in KINDS.items():
         for head, result in results.items():
-            if isinstance(result, kind):
+            if type(result) is kind:
                 canvas = show.draw(canvas, result, names[head], style)
     return canvas
 
@@ -71,7 +74,7 @@ def describe(results: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> 
     """Return the results of all heads in words: ``3 car, 1 person, road 62 %, sky 20 %``."""
     parts = []
     for kind, show in reversed(KINDS.items()):
-        parts += [show.describe(result, names[head]) for head, result in results.items() if isinstance(result, kind)]
+        parts += [show.describe(result, names[head]) for head, result in results.items() if type(result) is kind]
     return ", ".join(parts)
 
 
@@ -89,6 +92,11 @@ def _draw_objects(image: np.ndarray, result: DetectionResult, names: Sequence[st
     if style.labels:
         texts = label_texts(names, classes, result.scores.numpy() if style.confidences else None)
     return draw_boxes(image, result.boxes.numpy(), classes, texts, style.line_width)
+
+
+def _draw_poses(image: np.ndarray, result: PoseResult, names: Sequence[str], style: Style) -> np.ndarray:
+    poses = Poses2d.from_scores(result.keypoints.numpy(), style.keypoint_score)
+    return _draw_objects(draw_poses(image, poses, result.spec, style.line_width), result, names, style)
 
 
 def _describe_objects(result: DetectionResult, names: Sequence[str]) -> str:
@@ -113,6 +121,7 @@ def _name(names: Sequence[str], index: int) -> str:
 
 KINDS: dict[type, Kind] = {
     MaskResult: Kind(_draw_areas, _describe_areas),
+    PoseResult: Kind(_draw_poses, _describe_objects),
     DetectionResult: Kind(_draw_objects, _describe_objects),
 }
 """By type of result, in the order of drawing: what comes later lies on top."""

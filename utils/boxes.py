@@ -65,6 +65,30 @@ def scale_to_native(boxes: Array, placement: Placement) -> Array:
     return np.clip((boxes.astype(np.float32) - shift_4) / scale_4, 0, high_4)
 
 
+def points_to_native(points: Array, placement: Placement) -> Array:
+    """Move points from the network's input back into the picture, unclipped.
+
+    Args:
+        points: (..., 2 or more) x, y in network pixels and values that stay as they are, such as a score.
+        placement: where the picture lies in the network's input.
+
+    Returns:
+        The same shape, float32, x and y in native pixels. The input is not changed.
+    """
+    moved = points.float().clone() if isinstance(points, Tensor) else points.astype(np.float32)
+    moved[..., 0] = (moved[..., 0] - placement.left) / placement.scale_x
+    moved[..., 1] = (moved[..., 1] - placement.top) / placement.scale_y
+    return moved
+
+
+def points_to_network(points: Array, placement: Placement) -> Array:
+    """Move (..., 2 or more) points from native to network pixels, the reverse of ``points_to_native``."""
+    moved = points.float().clone() if isinstance(points, Tensor) else points.astype(np.float32)
+    moved[..., 0] = moved[..., 0] * placement.scale_x + placement.left
+    moved[..., 1] = moved[..., 1] * placement.scale_y + placement.top
+    return moved
+
+
 def scale_to_network(boxes: Array, placement: Placement) -> Array:
     """Move (..., 4) corner boxes from native to network pixels, the reverse of ``scale_to_native``, unclipped."""
     scale = (placement.scale_x, placement.scale_y, placement.scale_x, placement.scale_y)
@@ -86,6 +110,9 @@ class LetterboxPlan:
         out: (height, width) after padding.
         top: rows of padding above; the rest lies below.
         left: columns of padding before; the rest lies behind.
+        pad: grey level of the padding, 0..255.
+        ratio: network pixels per native pixel by which labels and results move; None where each side has its own, which
+            follows from the whole pixels that it is resized to.
     """
 
     native: tuple[int, int]
@@ -93,11 +120,15 @@ class LetterboxPlan:
     out: tuple[int, int]
     top: int
     left: int
+    pad: int = 114
+    ratio: float | None = None
 
     @property
     def placement(self) -> Placement:
-        """The exact map from native to network pixels; the scales follow the rounded size and may differ a hair."""
+        """The map from native to network pixels; without a ratio the scales follow the rounded size and may differ."""
         (height, width), (new_height, new_width) = self.native, self.resized
+        if self.ratio is not None:
+            return Placement(height, width, self.ratio, self.ratio, float(self.left), float(self.top))
         return Placement(height, width, new_width / width, new_height / height, float(self.left), float(self.top))
 
 
@@ -130,6 +161,25 @@ def plan_letterbox(
         pad = pad[0] % stride, pad[1] % stride
     out = resized[0] + pad[0], resized[1] + pad[1]
     return LetterboxPlan(native, resized, out, top=_pad_before(pad[0]), left=_pad_before(pad[1]))
+
+
+def plan_top_left(native: tuple[int, int], new: tuple[int, int], stride: int | None = None) -> LetterboxPlan:
+    """Fit a picture into the upper left corner of a shape with its aspect kept, as YOLOX does.
+
+    Sides are cut to whole pixels and not rounded, and labels move by the one ratio that was wanted, not by what the cut
+    has left of it: published weights learnt it so.
+
+    Args:
+        native: (height, width) of the picture.
+        new: (height, width) to fit into.
+        stride: pad only up to the next multiple of this instead of up to ``new``.
+    """
+    ratio = min(new[0] / native[0], new[1] / native[1])
+    resized = max(int(native[0] * ratio), 1), max(int(native[1] * ratio), 1)
+    pad = new[0] - resized[0], new[1] - resized[1]
+    if stride is not None:
+        pad = pad[0] % stride, pad[1] % stride
+    return LetterboxPlan(native, resized, (resized[0] + pad[0], resized[1] + pad[1]), top=0, left=0, ratio=ratio)
 
 
 def plan_stretch(native: tuple[int, int], new: tuple[int, int]) -> LetterboxPlan:

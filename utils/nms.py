@@ -5,6 +5,8 @@ Shape suffixes: B images, N candidate boxes, C classes, M labels (padded), K can
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,22 @@ from utils.environment import torchvision_ops
 
 MAX_CANDIDATES = 30_000
 """Most (box, class) pairs of one image that suppression looks at; the most confident stay."""
+
+
+class Kept(NamedTuple):
+    """The candidates of one image that suppression keeps, the most confident first.
+
+    Attributes:
+        boxes: (k, 4) float32 x1 y1 x2 y2 in network pixels.
+        scores: (k,) float32, objectness times class probability.
+        classes: (k,) int64.
+        rows: (k,) int64, which of the image's N candidates each was; one that answers for several classes occurs often.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+    rows: Tensor
 
 
 def non_max_suppression(detections: Detections, options: PostprocessOptions) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -28,18 +46,29 @@ def non_max_suppression(detections: Detections, options: PostprocessOptions) -> 
     Returns:
         Per image (boxes (k, 4) float32 in network pixels, scores (k,) float32 descending, classes (k,) int64).
     """
-    image_K, boxes_K4, scores_K, classes_K = _candidates(detections, options)
+    return [(kept.boxes, kept.scores, kept.classes) for kept in kept_candidates(detections, options)]
+
+
+def kept_candidates(detections: Detections, options: PostprocessOptions) -> list[Kept]:
+    """Do what ``non_max_suppression`` does, and also say which candidates were kept.
+
+    What a candidate has besides its box, such as keypoints, follows by ``Kept.rows``.
+
+    Args:
+        detections: decoded boxes of a batch, on any device.
+        options: thresholds and limits.
+    """
+    image_K, *candidates = _candidates(detections, options)
     counts = torch.bincount(image_K, minlength=detections.boxes.shape[0]).tolist()
-    per_image = zip(boxes_K4.split(counts), scores_K.split(counts), classes_K.split(counts), strict=True)
-    return [_suppress(boxes, scores, classes, options) for boxes, scores, classes in per_image]
+    per_image = zip(*(values.split(counts) for values in candidates), strict=True)
+    return [_suppress(Kept(*of_image), options) for of_image in per_image]
 
 
-def _candidates(detections: Detections, options: PostprocessOptions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return image, box, confidence and class of every pair above the threshold, ordered by image, box and class."""
+def _candidates(detections: Detections, options: PostprocessOptions) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return image, box, confidence, class and row of every pair above the threshold, by image, row and class."""
     # Most boxes fail this first test, so only the rest is raised to float32 and multiplied.
     gate_BN = detections.scores.amax(-1) if detections.objectness is None else detections.objectness
     image, row = torch.nonzero(gate_BN > options.conf, as_tuple=True)
-    boxes = detections.boxes[image, row].float()
     scores = detections.scores[image, row].float()
     if detections.objectness is not None:
         scores = scores * detections.objectness[image, row].float()[:, None]
@@ -50,21 +79,21 @@ def _candidates(detections: Detections, options: PostprocessOptions) -> tuple[Te
         best, best_class = scores.max(-1)
         pick = torch.nonzero(best > options.conf)[:, 0]
         confidence, classes = best[pick], best_class[pick]
-    image, boxes = image[pick], boxes[pick]
+    image, row = image[pick], row[pick]
+    boxes = detections.boxes[image, row].float()
     # An overflow in half precision must not turn the class offsets of the whole image into NaN.
     keep = boxes.isfinite().all(-1)
     if options.classes is not None:
         keep &= torch.isin(classes, torch.tensor(options.classes, dtype=classes.dtype, device=classes.device))
-    return image[keep], boxes[keep], confidence[keep], classes[keep]
+    return image[keep], boxes[keep], confidence[keep], classes[keep], row[keep]
 
 
-def _suppress(
-    boxes: Tensor, scores: Tensor, classes: Tensor, options: PostprocessOptions
-) -> tuple[Tensor, Tensor, Tensor]:
+def _suppress(candidates: Kept, options: PostprocessOptions) -> Kept:
     """Suppress one image's candidates class by class (or across classes when agnostic)."""
+    boxes, scores, classes, rows = candidates
     if len(boxes) > MAX_CANDIDATES:
         top = scores.argsort(descending=True, stable=True)[:MAX_CANDIDATES]
-        boxes, scores, classes = boxes[top], scores[top], classes[top]
+        boxes, scores, classes, rows = boxes[top], scores[top], classes[top], rows[top]
     shifted = boxes
     if not options.agnostic and len(boxes):
         # Classes are laid side by side, each as wide as the boxes reach: one call, and no two classes can touch. In
@@ -73,7 +102,7 @@ def _suppress(
         span = wide.max() - wide.min() + 1
         shifted = wide + (classes * span)[:, None]
     kept = torchvision_ops().nms(shifted, scores.to(shifted), options.iou)[: options.max_det]
-    return boxes[kept], scores[kept], classes[kept]
+    return Kept(boxes[kept], scores[kept], classes[kept], rows[kept])
 
 
 def append_labels(detections: Detections, boxes: Tensor, classes: Tensor, valid: Tensor) -> Detections:

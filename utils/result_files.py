@@ -16,6 +16,7 @@ from utils.files import UniqueNames
 from utils.label_text import write_label_text
 from utils.plots.drawing import colour_mask, save_picture
 from utils.plots.palette import mask_palette
+from utils.plots.skeletons import LEAST_SCORE
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Wanted:
         labels: objects as YOLO label text.
         confidences: with the confidence as the last column.
         masks: class maps as PNG, as indices and in colours.
+        keypoint_score: least score, 0..1, of a keypoint that labels count as found.
     """
 
     pictures: bool = True
     labels: bool = False
     confidences: bool = False
     masks: bool = False
+    keypoint_score: float = LEAST_SCORE
 
     @property
     def anything(self) -> bool:
@@ -73,7 +76,8 @@ class ResultFiles:
         if self.wanted.labels:
             for head, result in objects.items():
                 path = self._path(_folder_name("labels", head, objects), f"{stem}.txt")
-                write_label_text(path, result, np.array(size[::-1]), self.wanted.confidences)
+                wanted = self.wanted
+                write_label_text(path, result, np.array(size[::-1]), wanted.confidences, wanted.keypoint_score)
         if self.wanted.masks:
             for head, result in areas.items():
                 folder, class_map = _folder_name("masks", head, areas), result.class_map.numpy()

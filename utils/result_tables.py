@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from models.predictions import DetectionResult, MaskResult
+from models.predictions import DetectionResult, MaskResult, PoseResult
 from utils.optional_packages import import_optional
 from utils.plots.drawing import label_texts
 
@@ -23,12 +23,21 @@ CENTRES = ("xcenter", "ycenter", "width", "height")
 
 @dataclass(frozen=True)
 class PandasTables:
-    """A data frame per picture in each of YOLOv5's four forms of boxes, see ``models.results.Results``."""
+    """A data frame per picture in each of YOLOv5's four forms of boxes, see ``models.results.Results``.
+
+    Attributes:
+        xyxy: corners in pixels.
+        xywh: centres and sizes in pixels.
+        xyxyn: corners as shares of the picture.
+        xywhn: centres and sizes as shares of the picture.
+        keypoints: in pixels, see ``keypoint_frame``; an empty list if the model has no head for poses.
+    """
 
     xyxy: list[DataFrame]
     xywh: list[DataFrame]
     xyxyn: list[DataFrame]
     xywhn: list[DataFrame]
+    keypoints: list[DataFrame] = field(default_factory=list)
 
 
 def to_frame(rows: Tensor, names: Sequence[str], columns: Sequence[str] = CORNERS) -> DataFrame:
@@ -50,19 +59,54 @@ def to_frame(rows: Tensor, names: Sequence[str], columns: Sequence[str] = CORNER
     return frame.assign(**{"class": classes, "name": np.array(label_texts(names, classes), dtype=object)})
 
 
+def keypoint_frame(result: PoseResult, names: Sequence[str]) -> DataFrame:
+    """Return the keypoints of all objects as a data frame, a row for each.
+
+    Its columns are ``object`` (row of the object in the tables of boxes), ``class``, ``name``, ``keypoint`` (its name),
+    ``x`` and ``y`` in pixels, and ``score``.
+
+    Args:
+        result: of one picture.
+        names: of the classes.
+
+    Raises:
+        UsageError: pandas is not installed.
+    """
+    pandas = import_optional("pandas", "pandas()")
+    count, points = len(result.scores), len(result.spec)
+    classes = result.classes.numpy()
+    values = result.keypoints.reshape(count * points, 3).numpy()
+    return pandas.DataFrame(
+        {
+            "object": np.repeat(np.arange(count), points),
+            "class": np.repeat(classes, points),
+            "name": np.repeat(np.array(label_texts(names, classes), dtype=object), points),
+            "keypoint": np.tile(np.array(result.spec.names, dtype=object), count),
+            "x": values[:, 0],
+            "y": values[:, 1],
+            "score": values[:, 2],
+        }
+    )
+
+
 def to_detections(result: DetectionResult, names: Sequence[str]) -> Detections:
     """Return objects as ``supervision.Detections`` with the class names in ``data["class_name"]``.
+
+    Those of a head for poses have their keypoints in ``data["keypoints"]``, (k, K, 3) x, y in pixels and score.
 
     Raises:
         UsageError: supervision is not installed.
     """
     supervision = import_optional("supervision", "to_supervision()")
     classes = result.classes.numpy()
+    data = {"class_name": np.array(label_texts(names, classes), dtype=str)}
+    if isinstance(result, PoseResult):
+        data["keypoints"] = result.keypoints.numpy()
     return supervision.Detections(
         xyxy=result.boxes.numpy(),
         confidence=result.scores.numpy(),
         class_id=classes,
-        data={"class_name": np.array(label_texts(names, classes), dtype=str)},
+        data=data,
     )
 
 
@@ -70,8 +114,9 @@ def to_plain(results: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> 
     """Return the results of all heads of one picture as plain values.
 
     Returns:
-        ``objects``: head, class, name, confidence and box (x1 y1 x2 y2 in pixels) of each, and ``areas``: head, class,
-        name and the share of the picture, 0..1, of every class that covers a part of it.
+        ``objects``: head, class, name, confidence and box (x1 y1 x2 y2 in pixels) of each, of a pose also
+        ``keypoints``: name, x, y in pixels and score of each; and ``areas``: head, class, name and the share of the
+        picture, 0..1, of every class that covers a part of it.
     """
     found: dict[str, list[dict[str, Any]]] = {"objects": [], "areas": []}
     for head, result in results.items():
@@ -87,10 +132,17 @@ def _objects(head: str, result: DetectionResult, names: Sequence[str]) -> list[d
     columns = zip(
         classes.tolist(), label_texts(names, classes), result.scores.tolist(), result.boxes.tolist(), strict=True
     )
-    return [
+    objects = [
         {"head": head, "class": index, "name": name, "confidence": score, "box": box}
         for index, name, score, box in columns
     ]
+    if isinstance(result, PoseResult):
+        for found, points in zip(objects, result.keypoints.tolist(), strict=True):
+            found["keypoints"] = [
+                {"name": name, "x": x, "y": y, "score": score}
+                for name, (x, y, score) in zip(result.spec.names, points, strict=True)
+            ]
+    return objects
 
 
 def _areas(head: str, result: MaskResult, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -19,11 +19,14 @@ from models.inference import Inference, as_inference
 from models.predictions import PostprocessOptions
 from utils.distributed import World
 from utils.errors import DataError, StoppedRun
-from utils.metrics import EVALUATORS
+from utils.metrics import build_evaluator
 
 LOGGER = logging.getLogger("yolograph")
 
-VALIDATION_OPTIONS = PostprocessOptions(conf=0.001, iou=0.6, max_det=300, multi_label=True)
+SAME_POSE = 0.9
+"""Similarity of keypoints (OKS) above which the published figures of YOLOX-Pose count two poses as one."""
+
+VALIDATION_OPTIONS = PostprocessOptions(conf=0.001, iou=0.6, max_det=300, multi_label=True, oks=SAME_POSE)
 
 ResultSink = Callable[[str, Batch, list[Any]], None]
 """Called with a head's name, a batch and its results, to draw or save them."""
@@ -95,7 +98,9 @@ def build_tests(
         size, extra = (base_size, 0.0) if labels_pixels else (img_size, pad)
         # Before the workers start, so that they share one cache; tests read pictures at their native size.
         dataset.reserve_memory(None)
-        loader = build_test_loader(dataset, size, batch_size, model.stride, workers, pad=extra, share=share)
+        loader = build_test_loader(
+            dataset, size, batch_size, model.stride, workers, pad=extra, share=share, letterbox=model.letterbox
+        )
         tests[name] = HeadTest(loader, dataset.names, hidden=share[0] > 0)
     return tests
 
@@ -123,7 +128,7 @@ def run_head_test(
     """
     model = as_inference(model)
     head = model.heads[name]
-    evaluator = EVALUATORS[head.evaluator](test.names)
+    evaluator = build_evaluator(head, test.names)
     test.speed = Speed()
     bar = {"desc": f"testing {name}", "unit": "batch", "leave": False, "dynamic_ncols": True, "delay": 1.0}
     for batch in tqdm(test.loader, disable=test.hidden, **bar):
@@ -214,7 +219,7 @@ def _joined(graph: Graph, name: str, test: HeadTest, parts: list[Part]) -> Any:
     if not any(part.images for part in parts):
         raise DataError(skipped[0])
     test.report(skipped)
-    evaluator = EVALUATORS[graph.heads[name].evaluator](test.names)
+    evaluator = build_evaluator(graph.heads[name], test.names)
     for part in parts:
         evaluator.merge(part.state)
     return evaluator

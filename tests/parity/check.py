@@ -7,6 +7,7 @@ tolerance; 1: something is not; 2: a fixture cannot be read or names a model tha
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +19,30 @@ from tests.parity.loss_checks import check_synthetic_losses
 from tests.parity.metric_checks import METRIC_CHECKS
 from tests.parity.model_checks import check_model
 from tests.parity.published import Fixture, Report, load_fixture
+from tests.parity.yolox_loss_checks import check_yolox_pose_loss, check_yolox_simota
+from tests.parity.yolox_model_checks import check_yolox_model
+from tests.parity.yolox_pipeline_checks import check_yolox_pipeline
+from tests.parity.yolox_rebuild import config_of
+from tests.parity.yolox_schedule_checks import check_yolox_schedule
 from utils.errors import UsageError, YolographError
 
-CHECKS: dict[str, Callable[[Fixture, Report], None]] = {"losses_synthetic": check_synthetic_losses, **METRIC_CHECKS}
+
+def check_yolox_pipeline_and_schedule(fixture: Fixture, report: Report) -> None:
+    """Check both halves of the fixture ``yolox_pipeline``."""
+    check_yolox_pipeline(fixture, report)
+    check_yolox_schedule(fixture, report)
+    for name in sorted(set(fixture.arrays) - report.seen):
+        if not re.search(r"_in(_\d+)?$", name):  # pictures that go in
+            report.unread(name)
+
+
+CHECKS: dict[str, Callable[[Fixture, Report], None]] = {
+    "losses_synthetic": check_synthetic_losses,
+    **METRIC_CHECKS,
+    "yolox_simota": check_yolox_simota,
+    "yolox_pose_loss": check_yolox_pose_loss,
+    "yolox_pipeline": check_yolox_pipeline_and_schedule,
+}
 """Checks of the fixtures that are not a model's, by how the fixture's name begins."""
 
 
@@ -33,6 +55,8 @@ def check(path: str | Path) -> Report:
     fixture = load_fixture(path)
     report = Report(fixture.name)
     by_name = next((run for name, run in CHECKS.items() if fixture.name.startswith(name)), None)
+    if by_name is None and config_of(fixture) is not None:
+        by_name = check_yolox_model
     if by_name is None and "model" not in fixture.facts:
         raise UsageError(f"{path}: it names no model, and no check is for '{fixture.name}'; add one to CHECKS")
     (by_name or check_model)(fixture, report)

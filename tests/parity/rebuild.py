@@ -7,7 +7,7 @@ and a function that takes the fixture and the published tensor shapes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -108,10 +108,20 @@ def rebuild(fixture: Fixture, report: Report) -> Graph:
     return graph
 
 
-def compare_state(graph: nn.Module, state: list[list[Any]], report: Report) -> None:
-    """Hold our tensors against the published list; buffers that a reference computes need not be tensors of ours."""
+def compare_state(
+    graph: nn.Module, state: list[list[Any]], report: Report, names: Mapping[str, str] | None = None
+) -> None:
+    """Hold our tensors against the published list; buffers that a reference computes need not be tensors of ours.
+
+    Args:
+        graph: the model.
+        state: the published list.
+        report: where the comparisons go.
+        names: published names of our tensors, where they are not ours; then their order may differ, too.
+    """
     ours = {
-        name: [list(value.shape), str(value.dtype).removeprefix("torch.")] for name, value in graph.state_dict().items()
+        (names[name] if names else name): [list(value.shape), str(value.dtype).removeprefix("torch.")]
+        for name, value in graph.state_dict().items()
     }
     filled = {entry[0]: [list(entry[1]), entry[2]] for entry in state if not _computed(entry)}
     computed = {entry[0] for entry in state if _computed(entry)}
@@ -121,16 +131,23 @@ def compare_state(graph: nn.Module, state: list[list[Any]], report: Report) -> N
     report.same("state names missing here", missing, [])
     report.same("state names only here", extra, [])
     report.same("state shapes and types that differ", other, [])
-    in_order = [name for name in ours if name in filled]
-    report.same("state order", in_order, [name for name in filled if name in ours])
+    if names is None:
+        in_order = [name for name in ours if name in filled]
+        report.same("state order", in_order, [name for name in filled if name in ours])
 
 
 def _computed(entry: list[Any]) -> bool:
-    return len(entry) > 3 and isinstance(entry[3], dict) and bool(entry[3].get("computed"))
+    """Return whether a reference computes the tensor; fixtures write that as a truth value or within a mapping."""
+    return len(entry) > 3 and bool(entry[3].get("computed") if isinstance(entry[3], dict) else entry[3])
 
 
-def fill(graph: nn.Module, fixture: Fixture) -> None:
+def fill(graph: nn.Module, fixture: Fixture, names: Mapping[str, str] | None = None) -> None:
     """Fill every tensor of a model by the seeded rule; computed buffers keep what the model computed.
+
+    Args:
+        graph: the model.
+        fixture: what says how.
+        names: published names of our tensors, where they are not ours.
 
     Raises:
         UsageError: the fixture lists tensors, and a trainable one of ours is not among them.
@@ -138,9 +155,10 @@ def fill(graph: nn.Module, fixture: Fixture) -> None:
     state = published_state(fixture)
     gains: dict[str, float] = fixture.facts.get("gain", {})
     entries = {entry[0]: entry for entry in state}
-    trainable = {name for name, _ in graph.named_parameters()}
+    trainable = {names[name] if names else name for name, _ in graph.named_parameters()}
     with torch.no_grad():
-        for name, value in graph.state_dict().items():
+        for ours, value in graph.state_dict().items():
+            name = names[ours] if names else ours
             if entries and name not in entries:
                 if name in trainable:
                     raise UsageError(

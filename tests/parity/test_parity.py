@@ -39,7 +39,9 @@ def test_all_fixtures_of_the_project_are_here() -> None:
     heads = [f"yolov5s_city_seg_{head}" for head in ("base", "bise", "lab", "psp")]
     metrics = ["nms", "ap", "miou", "boxes", "schedules", "autoanchor", "augment", "segmentation"]
     models = ["yolov5s", "yolov5s6", "yolov5s-transformer", "yolov3-tiny"]
-    wanted = {"yolov5n_v7", "losses_synthetic", *heads, *(f"metrics_{m}" for m in metrics)}
+    yolox = [f"yolox-{kind}" for kind in ("nano", "tiny", "s", "s_train", "pose-tiny")]
+    yolox += [f"yolox_{kind}" for kind in ("simota", "pose_loss", "pipeline")]
+    wanted = {"yolov5n_v7", "losses_synthetic", *heads, *(f"metrics_{m}" for m in metrics), *yolox}
     assert wanted | {f"{model}{mode}" for model in models for mode in ("", "_train")} <= set(FIXTURES)
 
 

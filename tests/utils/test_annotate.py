@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.predictions import DetectionResult, MaskResult
+from data.keypoints import KeypointSpec
+from models.predictions import DetectionResult, MaskResult, PoseResult
 from utils.annotate import Style, annotate, describe
 from utils.plots.palette import class_colour
+from utils.plots.skeletons import LEFT
 
 NAMES = {"boxes": ["car", "person"], "areas": ["road", "sky", "tree", "sign"]}
 
@@ -65,3 +67,16 @@ def test_labels_follow_the_style(image):
         for style in (Style(labels=False), Style(confidences=False), Style())
     ]
     assert inked[0] < inked[1] < inked[2]
+
+
+def test_poses_are_drawn_below_their_boxes_and_named_once(image):
+    spec = KeypointSpec(("left", "right"), (1, 0), (0.1, 0.1), ((0, 1),))
+    boxes = objects([[20, 20, 80, 50]], [1])
+    points = torch.tensor([[[30.0, 40, 0.9], [80, 40, 0.9]]])
+    found = {"boxes": PoseResult(boxes.boxes, boxes.scores, boxes.classes, points, spec)}
+    assert describe(found, NAMES) == "1 person"
+    drawn = annotate(image, found, NAMES, Style(line_width=4, labels=False))
+    assert tuple(drawn[40, 30]) == LEFT
+    assert tuple(drawn[40, 80]) == class_colour(1), "the box lies on top"
+    unsure = annotate(image, found, NAMES, Style(line_width=4, labels=False, keypoint_score=0.95))
+    np.testing.assert_array_equal(unsure, annotate(image, {"boxes": boxes}, NAMES, Style(line_width=4, labels=False)))

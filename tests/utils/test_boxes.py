@@ -16,6 +16,7 @@ from utils.boxes import (
     box_iou_matrix,
     plan_letterbox,
     plan_stretch,
+    plan_top_left,
     scale_to_native,
     scale_to_network,
     xywh_to_xyxy,
@@ -24,6 +25,7 @@ from utils.boxes import (
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "parity" / "fixtures" / "metrics_boxes.json").read_text())
 SIDES = st.integers(1, 4000)
+PLANS = (plan_letterbox, plan_top_left)
 
 
 @pytest.mark.parametrize("case", PUBLISHED["scale_coords"])
@@ -68,12 +70,22 @@ def test_letterbox_contains_the_picture_and_is_centred(h, w, new_h, new_w, strid
             assert (asked - total) % stride == 0 and total - size < stride
 
 
-@given(st.lists(st.tuples(*[st.floats(0, 1)] * 4), max_size=8), SIDES, SIDES)
-def test_there_and_back_again(corners, h, w):
+@given(SIDES, SIDES, SIDES, SIDES, st.sampled_from([None, 8, 32, 64]))
+def test_a_letterbox_in_the_corner_contains_the_picture(h, w, new_h, new_w, stride):
+    plan = plan_top_left((h, w), (new_h, new_w), stride)
+    assert (plan.top, plan.left) == (0, 0)
+    assert plan.placement.scale_x == plan.placement.scale_y == min(new_h / h, new_w / w)
+    for size, total, asked in zip(plan.resized, plan.out, (new_h, new_w), strict=True):
+        assert 1 <= size <= total <= asked
+        assert total == asked if stride is None else (asked - total) % stride == 0 and total - size < stride
+
+
+@given(st.lists(st.tuples(*[st.floats(0, 1)] * 4), max_size=8), SIDES, SIDES, st.sampled_from(PLANS))
+def test_there_and_back_again(corners, h, w, plan):
     shares = np.array(corners, np.float32).reshape(-1, 4)
     native = np.concatenate([np.minimum(shares[:, :2], shares[:, 2:]), np.maximum(shares[:, :2], shares[:, 2:])], 1)
     native *= np.array((w, h, w, h), np.float32)
-    placement = plan_letterbox((h, w), (640, 640)).placement
+    placement = plan((h, w), (640, 640)).placement
     tolerance = 1e-3 * max(1.0, 1 / placement.scale_x, 1 / placement.scale_y)
     np.testing.assert_allclose(scale_to_native(scale_to_network(native, placement), placement), native, atol=tolerance)
     tensor = torch.from_numpy(native)

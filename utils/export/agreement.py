@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.transforms.letterbox import apply_plan
-from utils.boxes import plan_letterbox
+from data.transforms.letterbox import CENTERED, LetterboxRule, apply_plan
 from utils.errors import ExportError
 from utils.export.exported_graph import ExportedGraph
 from utils.export.metadata import INPUT_NAME
@@ -34,12 +33,15 @@ class Difference:
     image: str
 
 
-def check_images(picture: np.ndarray, shapes: list[tuple[int, int, int]]) -> dict[str, np.ndarray]:
+def check_images(
+    picture: np.ndarray, shapes: list[tuple[int, int, int]], letterbox: LetterboxRule = CENTERED
+) -> dict[str, np.ndarray]:
     """Return network inputs by description: per shape the picture and random pixels.
 
     Args:
         picture: (H, W, 3) uint8 RGB of any size; it is letterboxed.
         shapes: batch size, height and width of every check.
+        letterbox: of the model.
 
     Returns:
         (B, 3, H, W) uint8 arrays.
@@ -48,7 +50,7 @@ def check_images(picture: np.ndarray, shapes: list[tuple[int, int, int]]) -> dic
     images = {}
     for batch, height, width in shapes:
         size = f"{batch}x3x{height}x{width}"
-        placed = apply_plan(picture, plan_letterbox(picture.shape[:2], (height, width)))
+        placed = apply_plan(picture, letterbox.plan(picture.shape[:2], (height, width)))
         images[f"the picture at {size}"] = np.repeat(placed.transpose(2, 0, 1)[None], batch, 0)
         images[f"random pixels at {size}"] = random.integers(0, 256, (batch, 3, height, width), np.uint8)
     return images

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from data.transforms.geometry import BORDER_GREY
 from models.graph import Graph
 from utils.version import program_version
 
 INPUT_NAME = "images"
+RESIZING = {
+    "center": "letterbox: aspect kept, centred",
+    "top-left": "letterbox: aspect kept, sides cut to whole pixels, at the top left",
+}
+"""What happens to a picture, in words, by the anchor of the letterbox."""
 
 
 def describe(
@@ -31,13 +36,16 @@ def describe(
         "layout": "NCHW",
         "dtype": "uint8",
         "colour": "RGB",
-        "resize": "letterbox: aspect kept, centred",
-        "padding": BORDER_GREY,
+        "resize": RESIZING[graph.letterbox.anchor],
+        "letterbox": asdict(graph.letterbox),
+        "padding": graph.letterbox.pad,
         "multiple_of": graph.stride,
-        "normalised_inside_by": {"scale": scale, "mean": mean, "std": std},
+        "normalised_inside_by": {"channels": graph.spec.input.channels, "scale": scale, "mean": mean, "std": std},
     }
     heads = {name: {"task": graph.heads[name].task, "outputs": list(names)} for name, names in outputs.items()}
+    keypoints = {name: graph.keypoints[name].to_plain() for name in outputs if name in graph.keypoints}
     return {
+        **({"keypoints": json.dumps(keypoints)} if keypoints else {}),
         "yolograph": program_version(),
         "heads": json.dumps(heads),
         "names": json.dumps({name: graph.names[name] for name in outputs}),

@@ -10,68 +10,51 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data.samples import Batch
+from models.heads.base import Head
 from models.predictions import DetectionResult
-from utils.boxes import scale_to_native
-from utils.errors import DataError
 from utils.files import atomic_write
 from utils.metrics.average_precision import IOU_THRESHOLDS, Curves, match_predictions, precision_recall_curves
-from utils.metrics.coco_protocol import CocoSummary, coco_summary
+from utils.metrics.coco_protocol import BoxLabels, BoxPredictions, CocoSummary, coco_summary
 from utils.metrics.confusion import BoxConfusion
+from utils.metrics.image_record import ImageRecord, coco_image_owners, image_records, without_crowds
 from utils.metrics.table import MANY_CLASSES, format_table
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """Predictions and labels of one image, in native pixels.
-
-    Attributes:
-        id: path or name of the image.
-        boxes: (n, 4) float32 predictions x1 y1 x2 y2, in order of descending confidence.
-        scores: (n,) float32.
-        classes: (n,) int64.
-        label_boxes: (m, 4) float32.
-        label_classes: (m,) int64.
-    """
-
-    id: str
-    boxes: np.ndarray
-    scores: np.ndarray
-    classes: np.ndarray
-    label_boxes: np.ndarray
-    label_classes: np.ndarray
 
 
 @dataclass
 class _Report:
     """Everything that is computed from a fixed list of records, each part when first asked for."""
 
-    records: list[ImageRecord]
+    records: Sequence[ImageRecord]
     num_classes: int
+    single: list[ImageRecord] = field(init=False)
     label_classes: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.label_classes = self._stack("label_classes", np.zeros(0, np.int64))
-
-    def _stack(self, name: str, empty: np.ndarray) -> np.ndarray:
-        return np.concatenate([empty] + [getattr(record, name) for record in self.records])
+        # Curves and confusion count single objects; the COCO protocol knows crowds itself.
+        self.single = [without_crowds(record) for record in self.records]
+        self.label_classes = _stack(self.single, "label_classes", np.zeros(0, np.int64))
 
     @cached_property
     def coco(self) -> CocoSummary:
-        no_boxes, no_classes, index = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.arange(len(self.records))
-        label_image = np.repeat(index, [len(record.label_classes) for record in self.records])
-        image = np.repeat(index, [len(record.classes) for record in self.records])
+        no_boxes, no_classes, none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32)
+        records, index = self.records, np.arange(len(self.records))
         return coco_summary(
-            labels=(label_image, self._stack("label_boxes", no_boxes), self.label_classes),
-            predictions=(
-                image,
-                self._stack("boxes", no_boxes),
-                self._stack("classes", no_classes),
-                self._stack("scores", np.zeros(0, np.float32)),
+            labels=BoxLabels(
+                images=np.repeat(index, [len(record.label_classes) for record in records]),
+                boxes=_stack(records, "label_boxes", no_boxes),
+                classes=_stack(records, "label_classes", no_classes),
+                areas=_stack(records, "areas", none),
+                crowd=_stack(records, "crowd", np.zeros(0, bool)),
             ),
-            num_images=len(self.records),
+            predictions=BoxPredictions(
+                images=np.repeat(index, [len(record.classes) for record in records]),
+                boxes=_stack(records, "boxes", no_boxes),
+                classes=_stack(records, "classes", no_classes),
+                scores=_stack(records, "scores", none),
+            ),
+            num_images=len(records),
             num_classes=self.num_classes,
         )
 
@@ -79,28 +62,33 @@ class _Report:
     def curves(self) -> Curves:
         correct = [
             match_predictions(record.boxes, record.classes, record.label_boxes, record.label_classes)
-            for record in self.records
+            for record in self.single
         ]
         return precision_recall_curves(
             np.concatenate([np.zeros((0, len(IOU_THRESHOLDS)), bool), *correct]),
-            self._stack("scores", np.zeros(0, np.float32)),
-            self._stack("classes", np.zeros(0, np.int64)),
+            _stack(self.single, "scores", np.zeros(0, np.float32)),
+            _stack(self.single, "classes", np.zeros(0, np.int64)),
             self.label_classes,
         )
 
     @cached_property
     def confusion(self) -> BoxConfusion:
         confusion = BoxConfusion(self.num_classes)
-        for record in self.records:
+        for record in self.single:
             confusion.update(record.boxes, record.scores, record.classes, record.label_boxes, record.label_classes)
         return confusion
+
+
+def _stack(records: Sequence[ImageRecord], name: str, empty: np.ndarray) -> np.ndarray:
+    return np.concatenate([empty] + [getattr(record, name) for record in records])
 
 
 class BoxEvaluator:
     """Measures detections against labelled boxes over a whole split.
 
     AP follows the COCO protocol (the mean over classes that have labels, overlaps 0.50 ... 0.95, 101 recalls). P and R
-    are read at the confidence where the mean F1 over classes is best, at overlap 0.50.
+    are read at the confidence where the mean F1 over classes is best, at overlap 0.50. Crowds, where the labels mark
+    them, are neither missed nor wrongly found.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -112,6 +100,11 @@ class BoxEvaluator:
         self.names = list(names)
         self._records: list[ImageRecord] = []
         self._cached: _Report | None = None
+
+    @classmethod
+    def for_head(cls, head: Head, names: Sequence[str]) -> BoxEvaluator:
+        """Return the evaluator of a head whose classes have these names."""
+        return cls(names)
 
     @property
     def _report(self) -> _Report:
@@ -126,30 +119,8 @@ class BoxEvaluator:
             results: one per image, in native pixels, on any device.
             batch: the batch they answer, with placements.
         """
-        if batch.placements is None or not len(results) == len(batch) == len(batch.ids):
-            raise ValueError("an evaluator needs one result per image of a test batch with placements and ids")
+        self._records += image_records(results, batch)
         self._cached = None
-        # One move per field and batch; a move per image would wait for the device each time.
-        counts = np.cumsum([len(result.scores) for result in results])[:-1]
-        boxes = torch.cat([result.boxes for result in results]).float().cpu().numpy()
-        scores = torch.cat([result.scores for result in results]).float().cpu().numpy()
-        classes = torch.cat([result.classes for result in results]).long().cpu().numpy()
-        label_boxes, label_classes = batch.boxes.float().cpu(), batch.classes.cpu()
-        valid = batch.valid.cpu()
-        per_image = zip(np.split(boxes, counts), np.split(scores, counts), np.split(classes, counts), strict=True)
-        for i, (own_boxes, own_scores, own_classes) in enumerate(per_image):
-            order = np.argsort(-own_scores, kind="stable")
-            native = scale_to_native(label_boxes[i, valid[i]], batch.placements[i])
-            self._records.append(
-                ImageRecord(
-                    id=str(batch.ids[i]),
-                    boxes=own_boxes[order],
-                    scores=own_scores[order],
-                    classes=own_classes[order],
-                    label_boxes=native.numpy(),
-                    label_classes=label_classes[i, valid[i]].numpy(),
-                )
-            )
 
     def state(self) -> list[ImageRecord]:
         """Return what was taken so far, for ``merge`` in another process."""
@@ -182,7 +153,7 @@ class BoxEvaluator:
         report = self._report
         count = len(self.names)
         labels = np.bincount(report.label_classes, minlength=count)
-        holds = [np.unique(record.label_classes) for record in self._records]
+        holds = [np.unique(record.label_classes) for record in report.single]
         images = np.bincount(np.concatenate([np.zeros(0, np.int64), *holds]), minlength=count)
         precision, recall = np.zeros(count), np.zeros(count)
         precision[report.curves.classes] = report.curves.precision[:, report.curves.best]
@@ -252,14 +223,8 @@ class BoxEvaluator:
             DataError: two images would get one id, because only the file name without its suffix becomes the id.
         """
         ids = category_ids if category_ids is not None else range(len(self.names))
-        owner: dict[int | str, str] = {}
         rows: list[dict[str, Any]] = []
-        for record in self._records:
-            image = coco_image_id(record.id)
-            if owner.setdefault(image, record.id) != record.id:
-                raise DataError(
-                    f"{record.id} and {owner[image]} would both be image '{image}' in {path}; rename one of them"
-                )
+        for image, record in coco_image_owners(self._records, path):
             corners = record.boxes.astype(np.float64)
             boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).round(3).tolist()
             scores = record.scores.astype(np.float64).round(5).tolist()
@@ -268,9 +233,3 @@ class BoxEvaluator:
                 for c, box, score in zip(record.classes.tolist(), boxes, scores, strict=True)
             ]
         atomic_write(path, json.dumps(rows).encode())
-
-
-def coco_image_id(image: str) -> int | str:
-    """Return the COCO id of an image file: its name without suffix, as a number when it has digits only."""
-    stem = Path(image).stem
-    return int(stem) if stem.isascii() and stem.isdigit() else stem

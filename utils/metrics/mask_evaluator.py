@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from data.samples import Batch
+from models.heads.base import Head
 from models.predictions import MaskResult
 from utils.errors import DataError
 from utils.metrics.table import MANY_CLASSES, format_table
@@ -38,6 +39,11 @@ class MaskEvaluator:
         self.names = list(names)
         self._images = 0
         self._counts: Tensor | None = None
+
+    @classmethod
+    def for_head(cls, head: Head, names: Sequence[str]) -> MaskEvaluator:
+        """Return the evaluator of a head whose classes have these names."""
+        return cls(names)
 
     def update(self, results: list[MaskResult], batch: Batch) -> None:
         """Take the results of one test batch; the counts stay on the device of the results.

@@ -9,23 +9,28 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data.keypoints import KeypointSpec, generic_keypoints
 from data.samples import Batch, Placement
-from models.predictions import DetectionResult, MaskResult
-from utils.boxes import scale_to_network
-from utils.plots.drawing import IGNORED, blend_mask, draw_boxes, draw_keypoints, label_texts
+from models.predictions import DetectionResult, MaskResult, PoseResult
+from utils.boxes import points_to_network, scale_to_network
+from utils.plots.drawing import IGNORED, blend_mask, draw_boxes, label_texts
 from utils.plots.palette import mask_palette
+from utils.plots.skeletons import LEAST_SCORE, Poses2d, draw_poses
 
 _LONGEST_SIDE = 1920
 _GAP = 4
 _LEAST_SCORE = 0.25
 
 
-def picture_of_labels(batch: Batch, names: Sequence[str], most: int = 16) -> np.ndarray:
+def picture_of_labels(
+    batch: Batch, names: Sequence[str], keypoints: KeypointSpec | None = None, most: int = 16
+) -> np.ndarray:
     """Draw the first images of a batch in a grid with their boxes, keypoints and masks.
 
     Args:
         batch: for training or testing, on any device.
         names: class names of the boxes or masks.
+        keypoints: what the batch's keypoints are; None draws them as dots of which nothing is known.
         most: images in the grid.
 
     Returns:
@@ -39,13 +44,16 @@ def picture_of_labels(batch: Batch, names: Sequence[str], most: int = 16) -> np.
         valid = batch.valid[i].cpu().numpy()
         classes = batch.classes[i].cpu().numpy()[valid]
         boxes = batch.boxes[i].float().cpu().numpy()[valid] * scale
-        image = draw_boxes(image, boxes, classes, label_texts(names, classes))
         if batch.keypoints is not None:
-            keypoints = batch.keypoints[i].float().cpu().numpy()[valid]
-            image = draw_keypoints(image, keypoints * np.array((scale, scale, 1), np.float32), classes)
-        return image
+            points = batch.keypoints[i].float().cpu().numpy()[valid] * np.array((scale, scale, 1), np.float32)
+            image = draw_poses(image, Poses2d.from_labels(points), keypoints or generic_keypoints(points.shape[1]))
+        texts = label_texts(names, classes)
+        if batch.crowd is not None:
+            crowd = batch.crowd[i].cpu().numpy()[valid].tolist()
+            texts = [f"{text} (crowd)" if many else text for text, many in zip(texts, crowd, strict=True)]
+        return draw_boxes(image, boxes, classes, texts)
 
-    return _grid(batch, draw, most)
+    return grid_of_images(batch, draw, most)
 
 
 def picture_of_results(
@@ -55,7 +63,7 @@ def picture_of_results(
 
     Args:
         batch: with placements, on any device.
-        results: one per image, in native pixels; boxes below confidence 0.25 are left out.
+        results: one per image, in native pixels; objects below confidence 0.25 and keypoints below 0.3 are left out.
         names: class names.
         most: images in the grid.
 
@@ -74,9 +82,13 @@ def picture_of_results(
         sure = scores > _LEAST_SCORE
         classes = result.classes.cpu().numpy()[sure]
         boxes = scale_to_network(result.boxes.float().cpu().numpy()[sure], placement) * scale
+        if isinstance(result, PoseResult):
+            points = points_to_network(result.keypoints.float().cpu().numpy()[sure], placement)
+            points *= np.array((scale, scale, 1), np.float32)
+            image = draw_poses(image, Poses2d.from_scores(points, LEAST_SCORE), result.spec)
         return draw_boxes(image, boxes, classes, label_texts(names, classes, scores[sure]))
 
-    return _grid(batch, draw, most)
+    return grid_of_images(batch, draw, most)
 
 
 def _mask_of(batch: Batch, i: int) -> np.ndarray | None:
@@ -112,8 +124,17 @@ def _place_map(class_map: np.ndarray, placement: Placement, size: tuple[int, int
     )
 
 
-def _grid(batch: Batch, draw: Callable[[int, np.ndarray, float], np.ndarray], most: int) -> np.ndarray:
-    """Shrink the images so that the grid has a fitting size, draw on each, name each, and lay them side by side."""
+def grid_of_images(batch: Batch, draw: Callable[[int, np.ndarray, float], np.ndarray], most: int) -> np.ndarray:
+    """Shrink the images so that the grid has a fitting size, draw on each, name each, and lay them side by side.
+
+    Args:
+        batch: whose images.
+        draw: returns the picture of an image, given its index, a copy of it, and by how much that was shrunk.
+        most: images in the grid.
+
+    Returns:
+        (H, W, 3) uint8 RGB, at most 1920 pixels a side.
+    """
     count = min(len(batch), most)
     height, width = batch.images.shape[2:]
     columns = ceil(count**0.5)

@@ -34,23 +34,27 @@ def _finish(axes: Axes, x_label: str, y_label: str, title: str) -> None:
     axes.figure.legend(loc="outside right upper", fontsize=8, frameon=False)
 
 
-def plot_precision_recall(curves: np.ndarray, ap50: np.ndarray, names: Sequence[str], path: Path) -> Path:
+def plot_precision_recall(
+    curves: np.ndarray, ap50: np.ndarray, names: Sequence[str], path: Path, measure: str = "IoU"
+) -> Path:
     """Draw precision over recall at overlap 0.50.
 
     Args:
-        curves: (C, 1000) enveloped precision at 1000 recalls in 0..1.
+        curves: (C, S) enveloped precision at S even steps of recall from 0 to 1.
         ap50: (C,) area under each curve.
         names: C class names.
         path: the PNG file.
+        measure: of the overlap, for the heading.
     """
+    recalls = np.linspace(0, 1, curves.shape[1])
     figure = new_figure(9, 6)
     axes = figure.subplots()
     labels = [f"{name} {value:.3f}" for name, value in zip(names, ap50, strict=True)]
-    _draw_classes(axes, CONFIDENCES, curves, labels)
-    mean = curves.mean(0) if len(curves) else np.zeros_like(CONFIDENCES)
+    _draw_classes(axes, recalls, curves, labels)
+    mean = curves.mean(0) if len(curves) else np.zeros_like(recalls)
     area = float(ap50.mean()) if len(ap50) else 0.0
-    axes.plot(CONFIDENCES, mean, linewidth=3, color=_MEAN_COLOUR, label=f"all classes {area:.3f}")
-    _finish(axes, "recall", "precision", "Precision over recall at IoU 0.50")
+    axes.plot(recalls, mean, linewidth=3, color=_MEAN_COLOUR, label=f"all classes {area:.3f}")
+    _finish(axes, "recall", "precision", f"Precision over recall at {measure} 0.50")
     return save_figure(figure, path)
 
 

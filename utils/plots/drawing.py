@@ -1,4 +1,4 @@
-"""Drawing on pictures: boxes with labels, class maps, keypoints. All pictures are (H, W, 3) uint8 RGB."""
+"""Drawing on pictures: boxes with labels, class maps. All pictures are (H, W, 3) uint8 RGB."""
 
 from __future__ import annotations
 
@@ -119,28 +119,6 @@ def blend_mask(image: np.ndarray, class_map: np.ndarray, palette: np.ndarray, al
     blended = cv2.addWeighted(np.ascontiguousarray(image), 1 - alpha, colour_mask(class_map, palette), alpha, 0)
     np.copyto(blended, image, where=(class_map == IGNORED)[..., None])
     return blended
-
-
-def draw_keypoints(image: np.ndarray, keypoints: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Draw the labelled keypoints of every object as dots: filled where visible, rings where hidden.
-
-    Args:
-        image: (H, W, 3) uint8 RGB; not changed.
-        keypoints: (k, K, 3) x, y in pixels and visibility 0 (not labelled), 1 (hidden) or 2 (visible).
-        classes: (k,) class indices.
-
-    Returns:
-        A new picture.
-    """
-    canvas = np.ascontiguousarray(image).copy()
-    radius = line_width_for(image) + 1
-    objects, points = np.nonzero(keypoints[..., 2] > 0)
-    for k, p in zip(objects.tolist(), points.tolist(), strict=True):
-        x, y, visibility = keypoints[k, p].tolist()
-        fill = cv2.FILLED if visibility > 1 else 1
-        cv2.circle(canvas, (round(x), round(y)), radius, class_colour(int(classes[k])), fill, cv2.LINE_AA)
-        cv2.circle(canvas, (round(x), round(y)), radius + 1, (255, 255, 255), 1, cv2.LINE_AA)
-    return canvas
 
 
 def save_picture(path: str | Path, image: np.ndarray) -> Path:

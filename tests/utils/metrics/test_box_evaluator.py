@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -15,7 +16,8 @@ from models.predictions import DetectionResult
 from utils.boxes import plan_letterbox, scale_to_network
 from utils.errors import DataError
 from utils.metrics import EVALUATORS
-from utils.metrics.box_evaluator import BoxEvaluator, coco_image_id
+from utils.metrics.box_evaluator import BoxEvaluator
+from utils.metrics.image_record import coco_image_id
 
 NAMES = ["car", "person", "dog", "kite", "never labelled"]
 
@@ -72,7 +74,8 @@ def run_pycocotools(evaluator: BoxEvaluator, tmp_path):
         "annotations": [],
     }
     for record in records:
-        for box, c in zip(record.label_boxes.astype(float).tolist(), record.label_classes.tolist(), strict=True):
+        columns = (record.label_boxes.astype(float), record.label_classes, record.areas.astype(float), record.crowd)
+        for box, c, area, crowd in zip(*(column.tolist() for column in columns), strict=True):
             w, h = box[2] - box[0], box[3] - box[1]
             truth["annotations"].append(
                 {
@@ -80,8 +83,8 @@ def run_pycocotools(evaluator: BoxEvaluator, tmp_path):
                     "image_id": coco_image_id(record.id),
                     "category_id": c,
                     "bbox": [box[0], box[1], w, h],
-                    "area": w * h,
-                    "iscrowd": 0,
+                    "area": area,
+                    "iscrowd": int(crowd),
                 }
             )
     (tmp_path / "truth.json").write_text(json.dumps(truth))
@@ -112,6 +115,55 @@ def test_equals_pycocotools(seed, tmp_path):
     for c, row in enumerate(evaluator.per_class()[:4]):
         assert row["AP"] == pytest.approx(precision[:, :, c].mean(), abs=1e-6)
         assert row["AP50"] == pytest.approx(precision[0, :, c].mean(), abs=1e-6)
+
+
+def with_crowds(parts, seed: int):
+    """Mark some labels as crowds, and give every object an area that is smaller than its box."""
+    rng = np.random.default_rng(seed)
+    for batch, results in parts:
+        sizes = (batch.boxes[..., 2:] - batch.boxes[..., :2]).prod(-1)
+        areas = torch.from_numpy(rng.uniform(0.2, 0.9, sizes.shape)).float() * sizes
+        yield replace(batch, areas=areas, crowd=torch.from_numpy(rng.random(sizes.shape) < 0.3)), results
+
+
+def test_crowds_and_areas_count_as_in_pycocotools(tmp_path):
+    parts = list(with_crowds(random_set(0), 1))
+    evaluator = evaluated(parts)
+    evaluation = run_pycocotools(evaluator, tmp_path)
+    metrics = evaluator.compute()
+    names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+    np.testing.assert_allclose([metrics[name] for name in names], evaluation.stats[:6], rtol=0, atol=1e-6)
+    plain = evaluated(random_set(0))
+    assert metrics["AP_small"] != plain.compute()["AP_small"] and metrics["AP"] != plain.compute()["AP"]
+    single = sum(int((batch.valid & ~batch.crowd).sum()) for batch, _ in parts)
+    assert sum(row["labels"] for row in evaluator.per_class()) == single
+    assert evaluator.table().splitlines()[1].split()[2] == str(single)
+
+
+def test_members_of_a_crowd_are_neither_right_nor_wrong():
+    """One object, one crowd beside it: predictions in the crowd change neither P nor R; elsewhere they cost P."""
+    sample = Sample(
+        image=np.zeros((64, 64, 3), np.uint8),
+        boxes=np.array([[0, 0, 20, 20], [30, 0, 60, 60]], np.float32),
+        classes=np.zeros(2, np.int64),
+        areas=np.array([400, 1800], np.float32),
+        crowd=np.array([False, True]),
+        id="a.jpg",
+        placement=plan_letterbox((64, 64), (64, 64)).placement,
+    )
+
+    def measured(*boxes: list[float], classes: tuple[int, ...] = (0, 0, 0)) -> dict[str, float]:
+        count = len(boxes)
+        result = DetectionResult(torch.tensor(boxes), torch.full((count,), 0.9), torch.tensor(classes[:count]))
+        return evaluated([(collate([sample]), [result])], ["car", "dog"])
+
+    found, member, elsewhere = [0.0, 0, 20, 20], [35.0, 5, 45, 15], [2.0, 40, 20, 60]
+    assert measured(found, member).compute()["P"] == measured(found).compute()["P"] == pytest.approx(1)
+    assert measured(found, member).compute()["R"] == pytest.approx(1)
+    assert measured(found, elsewhere).compute()["P"] == pytest.approx(0.5)
+    dog_in_crowd = measured(found, member, classes=(0, 1)).confusion_matrix()
+    assert dog_in_crowd.sum() == 2, "a member of another class is wrong all the same"
+    assert measured(found, member).confusion_matrix().sum() == 1
 
 
 def test_perfect_results_score_one():

@@ -13,7 +13,6 @@ from utils.plots.drawing import (
     blend_mask,
     colour_mask,
     draw_boxes,
-    draw_keypoints,
     label_texts,
     save_picture,
 )
@@ -97,14 +96,6 @@ def test_blend_takes_views_of_pictures():
     np.testing.assert_array_equal(
         blend_mask(bgr[..., ::-1], class_map, mask_palette([])), blend_mask(rgb, class_map, mask_palette([]))
     )
-
-
-def test_only_labelled_keypoints_are_drawn():
-    keypoints = np.array([[[30, 30, 2], [80, 60, 1], [120, 100, 0]]], np.float32)
-    picture = draw_keypoints(GREY, keypoints, np.array([4]))
-    assert tuple(picture[30, 30]) == class_colour(4)
-    assert tuple(picture[60, 80]) == (114, 114, 114) and (picture[55:66, 75:86] != 114).any()
-    assert (picture[90:, 110:] == 114).all()
 
 
 def test_save_picture_keeps_red_red(tmp_path):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from data.keypoints import KeypointSpec
 from data.samples import Placement, Sample, collate
-from models.predictions import DetectionResult, MaskResult
+from models.predictions import DetectionResult, MaskResult, PoseResult
 from utils.boxes import plan_letterbox
 from utils.errors import DataError
 from utils.plots.batches import picture_of_labels, picture_of_results
@@ -19,6 +20,7 @@ from utils.plots.confusion import plot_confusion
 from utils.plots.labels import plot_labels
 from utils.plots.palette import class_colour, mask_palette
 from utils.plots.results import _smooth, plot_results
+from utils.plots.skeletons import LEFT, MIDDLE, RIGHT
 
 GREY = 114
 NAMES = ["a", "b", "c"]
@@ -39,6 +41,41 @@ def test_labels_of_a_batch_are_drawn():
     picture = picture_of_labels(batch_of(4, boxes=boxes, classes=classes, keypoints=keypoints), NAMES)
     assert picture.shape == (2 * 68 + 4, 2 * 68 + 4, 3) and picture.dtype == np.uint8
     assert has_colour(picture[4:68, 4:68], class_colour(2)) and has_colour(picture[72:, 72:], class_colour(2))
+
+
+def looks_like(picture: np.ndarray, colours: dict[tuple[int, int], tuple[int, ...]]) -> None:
+    """Compare the colours at some x, y; thin lines are mixed with what lies beside them."""
+    for (x, y), colour in colours.items():
+        np.testing.assert_allclose(picture[y, x].astype(int), colour, atol=25)
+
+
+def test_poses_are_drawn_with_their_skeleton():
+    spec = KeypointSpec(("left", "right"), (1, 0), (0.1, 0.1), ((0, 1),))
+    points = np.array([[[20, 40, 2], [60, 40, 2]]], np.float32)
+    boxes = np.array([[10, 20, 70, 60]], np.float32)
+    labels = batch_of(1, size=80, boxes=boxes, classes=np.array([2]), keypoints=points)
+    picture = picture_of_labels(labels, NAMES, spec)[4:84, 4:84]
+    looks_like(picture, {(20, 40): LEFT, (60, 40): RIGHT, (40, 40): MIDDLE})
+    assert (picture_of_labels(labels, NAMES)[44, 44] == GREY).all(), "no links are known without a description"
+
+    plan = plan_letterbox((40, 80), (80, 80))
+    batch = collate([Sample(np.full((80, 80, 3), GREY, np.uint8), placement=plan.placement)])
+    keypoints = torch.tensor([[[20.0, 20, 0.9], [60, 20, 0.9]], [[20, 30, 0.2], [60, 30, 0.9]]])
+    corners = torch.tensor([[10.0, 2, 70, 38]] * 2)
+    found = PoseResult(corners, torch.tensor([0.9, 0.9]), torch.tensor([2, 2]), keypoints, spec)
+    picture = picture_of_results(batch, [found], NAMES)[4:84, 4:84]
+    looks_like(picture, {(20, 40): LEFT, (60, 40): RIGHT, (40, 40): MIDDLE})
+    looks_like(picture, {(60, 50): RIGHT, (20, 50): (GREY,) * 3})  # the unsure keypoint is left out
+
+
+def test_crowds_are_called_so():
+    labels = {"boxes": np.array([[10, 60, 190, 190]], np.float32), "classes": np.array([1])}
+    areas = np.ones(1, np.float32)
+    pictures = [
+        picture_of_labels(batch_of(1, 200, **labels, areas=areas, crowd=np.array([many])), NAMES)
+        for many in (False, True)
+    ]
+    assert [has_colour(picture[:60, 60:], class_colour(1)) for picture in pictures] == [False, True]
 
 
 def test_training_masks_are_drawn():

@@ -1,0 +1,62 @@
+"""YOLOX and YOLOX-Pose as ONNX files: equal to the model, at one size and at any."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from data.keypoints import KeypointSpec
+from models.fusing import fuse_graph
+from models.graph import Graph, with_keypoints
+from models.spec import load_spec
+from utils.export.agreement import compare_onnx, judge
+from utils.export.exported_graph import ExportedGraph
+from utils.export.onnx_model import build_onnx
+
+TWO_POINTS = KeypointSpec(("left", "right"), (1, 0), (0.05, 0.05), ((0, 1),))
+
+
+def module_of(name: str) -> ExportedGraph:
+    """Return a model of the zoo as it is exported, narrow, and its every output dependent on its input."""
+    torch.manual_seed(0)
+    spec = load_spec(name).with_values(width_multiple=0.0625)
+    graph = Graph(with_keypoints(spec, {"pose": 2})).eval()
+    if graph.keypoints:
+        graph.set_keypoints("pose", TWO_POINTS)
+    for norm in graph.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.normal_(0, 0.1)
+            norm.running_var.uniform_(0.5, 1)
+    first = graph.model[0].conv
+    first.bn.running_var.fill_(2e4)  # pixels come as 0 to 255
+    return ExportedGraph(fuse_graph(graph), graph.heads)
+
+
+def images(batch: int, height: int, width: int) -> dict[str, np.ndarray]:
+    return {"noise": np.random.default_rng(7).integers(0, 256, (batch, 3, height, width), np.uint8)}
+
+
+@pytest.mark.parametrize(("name", "dynamic"), [("yolox_nano", False), ("yolox_pose_tiny", True)])
+def test_a_file_answers_as_the_model(name: str, dynamic: bool, tmp_path: Path) -> None:
+    module = module_of(name)
+    model = build_onnx(module, (2, 64, 96), dynamic)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    for shape in ((2, 64, 96), (1, 128, 32)) if dynamic else ((2, 64, 96),):
+        with torch.inference_mode():
+            found = module(torch.from_numpy(images(*shape)["noise"]))
+        # A file whose answers do not depend on the picture would agree as well.
+        assert all(values.std() > 0 for values in found.values())
+        judge(compare_onnx(path, module, images(*shape)), 1e-4)
+    told = {entry.key: json.loads(entry.value) for entry in model.metadata_props if entry.key in ("heads", "keypoints")}
+    if name == "yolox_nano":
+        assert told["heads"]["detect"]["outputs"] == ["detect_boxes", "detect_scores", "detect_objectness"]
+        assert "keypoints" not in told
+    else:
+        assert "pose_keypoints" in told["heads"]["pose"]["outputs"]
+        assert KeypointSpec.from_plain(told["keypoints"]["pose"]) == TWO_POINTS
