@@ -3,8 +3,8 @@
 A warp looks every output pixel up through a matrix. Where nothing is turned or slanted, ``cv2.resize`` makes the same
 picture in about half the time, but from whole source pixels to whole output pixels. So the edges of what is shown are
 rounded on both sides, and the labels move by what the pixels do then, not by what was drawn: at no point of the output
-do the two differ by more than half a pixel of the output or half a pixel of the source, whichever is larger. Pictures
-that touch on their canvas touch in the output too.
+do the two differ by more than half a pixel of the output or half a pixel of the source, whichever is larger (a sliver
+that shows a single source pixel may be off by that pixel). Pictures that touch on their canvas touch in the output too.
 """
 
 from __future__ import annotations

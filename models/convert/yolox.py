@@ -42,6 +42,7 @@ SHIPPED = {
     (0.75, 2, False, False): "yolox_m",
     (1.0, 3, False, False): "yolox_l",
     (1.25, 4, False, False): "yolox_x",
+    (0.25, 1, True, True): "yolox_pose_nano",
     (0.375, 1, False, True): "yolox_pose_tiny",
     (0.5, 1, False, True): "yolox_pose_s",
     (0.75, 2, False, True): "yolox_pose_m",
@@ -144,10 +145,6 @@ def find_spec(path: object, shapes: Shapes, table: NameTable) -> ModelSpec:
     vis = f"{table.head.get('vis_preds')}.0.weight"
     if vis in shapes:
         counts["nkpt"] = _outputs(path, shapes, vis)
-    if depthwise and vis in shapes:
-        raise ModelError(
-            f"{path}: is a YOLOX-Pose of depth-wise convolutions, of which there is no YAML; name yours with --cfg"
-        )
     dense = depthwise and not any(f".{pair}." in name for name in inside)
     with _told_of(path):
         spec = _of_size(stem, len(blocks), depthwise, vis in shapes).with_values(**counts)
@@ -169,7 +166,7 @@ def _of_size(stem: int, blocks: int, depthwise: bool, pose: bool) -> ModelSpec:
     name = SHIPPED.get((width, blocks, depthwise, pose))
     if name is not None:
         return load_spec(name)
-    base = load_spec("yolox_nano" if depthwise else "yolox_pose_s" if pose else "yolox_s")
+    base = load_spec(f"{'yolox_pose' if pose else 'yolox'}_{'nano' if depthwise else 's'}")
     values = {**base.values, "width_multiple": width, "depth_multiple": blocks / BASE_REPEATS}
     if stem % base.scale.divisor:
         values["channel_multiple"] = 1

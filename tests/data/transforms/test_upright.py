@@ -7,7 +7,7 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data.samples import Sample
@@ -112,6 +112,7 @@ def test_it_is_close_to_the_warp(zoom, x, y, centre, seed):
     st.integers(1, 700),
     st.integers(1, 64),
 )
+@example(1.8928318259711443, -148.625, 0, 80, 1)
 def test_no_point_is_shown_farther_away_than_rounding_takes_it(zoom, shift, low, extent, length):
     crop = plan_crop(ZoomShift(zoom, 1, shift, 0), (low, 0), (low, 0, low + extent, 1), (1, length))
     x1, _, x2, _ = crop.source
@@ -127,7 +128,9 @@ def test_no_point_is_shown_farther_away_than_rounding_takes_it(zoom, shift, low,
     for seen in (first, last):
         source = (seen - shift) / zoom - low
         moved = min(max(scale * source + left, target_x1), target_x2)
-        assert abs(moved - seen) <= max(0.5, zoom / 2) + 1e-6
+        # A sliver shows one whole source pixel, however little of it was drawn.
+        limit = max(0.5, zoom if x2 - x1 == 1 else zoom / 2)
+        assert abs(moved - seen) <= limit + 1e-6
 
 
 @given(

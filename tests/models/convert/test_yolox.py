@@ -265,11 +265,19 @@ def test_other_spellings_are_refused_in_one_sentence(name: str, project: str, tm
         load_weights(tmp_path / "x.pth")
 
 
-def test_a_depthwise_pose_needs_its_yaml(tmp_path: Path) -> None:
+def test_a_depthwise_pose_computes_the_same(tmp_path: Path) -> None:
+    graph = filled_graph(small_spec("yolox_pose_nano", nkpt=3))
+    torch.save({"state_dict": published_state(graph, MMYOLO)}, tmp_path / "x.pth")
+    loaded = build_model(load_weights(tmp_path / "x.pth"))
+    assert_same_model(loaded, graph)
+    assert loaded.spec.source == "yolox_pose_w0.125_n1.yaml"
+
+
+def test_a_pose_that_is_depthwise_in_places_alone_is_refused(tmp_path: Path) -> None:
     values = {**load_spec("yolox_pose_s").values, **SMALL}
     values["backbone"] = [[*r[:2], "DWConvPair" if r[2] == "Conv" else r[2], *r[3:]] for r in values["backbone"]]
     torch.save(published_state(filled_graph(parse_spec(values, "x")), MMYOLO), tmp_path / "x.pth")
-    with pytest.raises(ModelError, match=r"depth-wise.*--cfg"):
+    with pytest.raises(ModelError, match=r"x\.pth: its tensors are not those of the model yolox_pose_w0\.125_n1"):
         load_weights(tmp_path / "x.pth")
 
 
