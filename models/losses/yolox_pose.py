@@ -28,6 +28,7 @@ YOLOX_POSE_RECIPE: Mapping[str, Any] = MappingProxyType(
         **{key: value for key, value in YOLOX_RECIPE.items() if key != "simota"},
         "pose_simota": "mm",
         "pose_oks": 30.0,
+        "pose_l1": 0.0,
         "pose_oks_cost": 3.0,
         "pose_oks_form": "diagonal",
         "pose_vis": 1.0,
@@ -63,6 +64,7 @@ class YOLOXPoseCriterion(YOLOXCriterion):
         self.form = chosen_word(hyp, "pose_oks_form", YOLOX_POSE_RECIPE, OKS_FORMS)
         value = lambda key: float(hyp.get(key, YOLOX_POSE_RECIPE[key]))  # noqa: E731
         self.gains |= {"kpt": value("pose_oks"), "vis": value("pose_vis")}
+        self.l1_gain = value("pose_l1")
         self.oks_cost, self.visibility_cost = value("pose_oks_cost"), value("pose_vis_cost")
 
     def prepare(self, batch: Batch) -> ObjectTargets:
@@ -95,8 +97,13 @@ class YOLOXPoseCriterion(YOLOXCriterion):
         outputs = flat[..., first : first + 3 * len(self.sigmas)]
         return _KeypointCost(outputs, points, targets.keypoints, tolerance, self.oks_cost, self.visibility_cost)
 
-    def similarity(self, positives: Positives, targets: ObjectTargets) -> tuple[Tensor, Tensor]:
-        """Return OKS of the positive points with their objects (B, S), and which keypoints are visible (B, S, K)."""
+    def similarity(self, positives: Positives, targets: ObjectTargets) -> tuple[Tensor, Tensor, Tensor]:
+        """Compare the keypoints of the positive points with those of their objects.
+
+        Returns:
+            OKS (B, S); the mean distance of visible keypoints, |x| + |y| as a share of the box' diagonal (B, S); which
+            keypoints are visible (B, S, K).
+        """
         labelled = rows_at(targets.keypoints.flatten(2), positives.object).unflatten(-1, (-1, 3))
         labelled = labelled.to(positives.values.dtype)
         visible = (labelled[..., 2] > 0).to(labelled.dtype)
@@ -104,18 +111,24 @@ class YOLOXPoseCriterion(YOLOXCriterion):
         offsets = positives.values[..., first : first + 2 * len(self.sigmas)]
         predicted = decode_keypoints_at(offsets, positives.corners, positives.strides)
         tolerance = oks_tolerance(positives.boxes, self.sigmas, self.form)
-        return keypoint_similarity(predicted, labelled[..., :2], visible, tolerance), visible
+        off = (predicted - labelled[..., :2]).abs().sum(-1) * visible
+        diagonal = positives.boxes[..., 2:].square().sum(-1).sqrt().clamp(min=1)
+        distance = off.sum(-1) / visible.sum(-1).clamp(min=1) / diagonal
+        return keypoint_similarity(predicted, labelled[..., :2], visible, tolerance), distance, visible
 
     def _parts(self, flat: Tensor, positives: Positives, targets: ObjectTargets) -> dict[str, Tensor]:
-        similarity, visible = self.similarity(positives, targets)
+        similarity, distance, visible = self.similarity(positives, targets)
         parts = super()._parts(flat, replace(positives, fit=similarity.detach().sqrt()), targets)
         first = 5 + self.num_classes + 2 * len(self.sigmas)
         logits = positives.values[..., first : first + len(self.sigmas)]
         entropy = (F.softplus(logits) - logits * visible).sum(-1)
         weighted = visible.sum(-1) * positives.weight
-        kpt = ((1 - similarity) * positives.weight).sum()
+        kpt = ((1 - similarity) * positives.weight).sum() * self.gains["kpt"]
+        if self.l1_gain:
+            # OKS has no slope where a keypoint is far off, so persons of whom only a face is labelled are never learnt.
+            kpt = kpt + (distance * positives.weight).sum() * self.l1_gain
         vis = (entropy * positives.weight).sum() / weighted.sum().clamp(min=1) * positives.count
-        return {**parts, "kpt": kpt * self.gains["kpt"], "vis": vis * self.gains["vis"]}
+        return {**parts, "kpt": kpt, "vis": vis * self.gains["vis"]}
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,25 @@ def test_parts_by_hand() -> None:
     assert parts["kpt"] == pytest.approx(30 * (1 - oks), rel=1e-4)
     assert parts["vis"] == pytest.approx(entropy(0.7, 1) + entropy(-0.4, 0), rel=1e-5)
     assert parts["cls"] == pytest.approx(entropy(-0.2, oks**0.5), rel=1e-5)
+    further = YOLOXPoseCriterion([32], 1, spec, {"pose_l1": 10.0})([raw], loss.prepare(batch))
+    assert float(further["kpt"]) - parts["kpt"] == pytest.approx(10 * 3.2 / (16**2 + 32**2) ** 0.5, rel=1e-4)
+
+
+def test_distance_reaches_keypoints_that_similarity_does_not_feel() -> None:
+    batch = random_batch(1, 1, 1, K)
+    batch.valid[:], batch.keypoints[..., 2] = True, 2
+    batch.boxes[0, 0] = torch.tensor([16.0, 16.0, 48.0, 48.0])
+    batch.keypoints[..., :2] = 40.0
+    slopes = []
+    for gain in (0.0, 30.0):
+        raw = [torch.zeros_like(level) for level in raw_maps(1, CHANNELS)]
+        for level in raw:
+            level[:, 6 : 6 + 2 * K] = 1e3
+            level.requires_grad_()
+        loss = criterion(pose_l1=gain)
+        loss(raw, loss.prepare(batch))["kpt"].backward()
+        slopes.append(sum(float(level.grad[:, 6 : 6 + 2 * K].abs().sum()) for level in raw))
+    assert slopes[0] == 0 and slopes[1] > 0
 
 
 @pytest.mark.parametrize("form", ["diagonal", "area"])
