@@ -19,9 +19,9 @@ from models.losses.anchor_detection import AnchorDetectionCriterion
 from models.predictions import DetectionResult, Detections, PostprocessOptions
 from models.registry import Built, Scale, construct, register
 from models.views import Level
-from utils.boxes import scale_to_native, xywh_to_xyxy
+from utils.boxes import xywh_to_xyxy
+from utils.detection_results import detection_results
 from utils.errors import ModelError
-from utils.nms import non_max_suppression
 
 MOST_ANCHORS = 50
 """Of one level; half of what a list of a model YAML may hold."""
@@ -185,11 +185,7 @@ class Detect(Head):
         self, predictions: Detections, options: PostprocessOptions, placements: list[Placement]
     ) -> list[DetectionResult]:
         """Suppress overlapping boxes and map the rest to native pixels."""
-        kept = non_max_suppression(predictions, options)
-        return [
-            DetectionResult(scale_to_native(boxes.cpu(), placement), scores.cpu(), classes.cpu())
-            for (boxes, scores, classes), placement in zip(kept, placements, strict=True)
-        ]
+        return detection_results(predictions, options, placements)
 
 
 def check_anchor_lists(anchors: list[Any], levels: int) -> None:

@@ -19,8 +19,8 @@ from models.losses.yolox import YOLOX_RECIPE, YOLOXCriterion
 from models.predictions import DetectionResult, Detections, PostprocessOptions
 from models.registry import Built, Scale, construct, register, usage
 from models.views import Level
-from utils.boxes import scale_to_native, xywh_to_xyxy
-from utils.nms import non_max_suppression
+from utils.boxes import xywh_to_xyxy
+from utils.detection_results import detection_results
 from utils.precision import full_precision
 
 PRIOR_PROBABILITY = 0.01
@@ -135,8 +135,4 @@ class YOLOXDetect(Head):
         self, predictions: Detections, options: PostprocessOptions, placements: list[Placement]
     ) -> list[DetectionResult]:
         """Suppress overlapping boxes and map the rest to native pixels."""
-        kept = non_max_suppression(predictions, options)
-        return [
-            DetectionResult(scale_to_native(boxes.cpu(), placement), scores.cpu(), classes.cpu())
-            for (boxes, scores, classes), placement in zip(kept, placements, strict=True)
-        ]
+        return detection_results(predictions, options, placements)

@@ -18,7 +18,14 @@ from utils.files import atomic_write
 from utils.metrics.average_precision import IOU_THRESHOLDS, Curves, match_predictions, precision_recall_curves
 from utils.metrics.coco_protocol import BoxLabels, BoxPredictions, CocoSummary, coco_summary
 from utils.metrics.confusion import BoxConfusion
-from utils.metrics.image_record import ImageRecord, coco_image_owners, image_records, without_crowds
+from utils.metrics.image_record import (
+    ImageRecord,
+    coco_image_owners,
+    image_records,
+    merge_records,
+    stack_records,
+    without_crowds,
+)
 from utils.metrics.table import MANY_CLASSES, format_table
 
 
@@ -34,7 +41,7 @@ class _Report:
     def __post_init__(self) -> None:
         # Curves and confusion count single objects; the COCO protocol knows crowds itself.
         self.single = [without_crowds(record) for record in self.records]
-        self.label_classes = _stack(self.single, "label_classes", np.zeros(0, np.int64))
+        self.label_classes = stack_records(self.single, "label_classes", np.zeros(0, np.int64))
 
     @cached_property
     def coco(self) -> CocoSummary:
@@ -43,16 +50,16 @@ class _Report:
         return coco_summary(
             labels=BoxLabels(
                 images=np.repeat(index, [len(record.label_classes) for record in records]),
-                boxes=_stack(records, "label_boxes", no_boxes),
-                classes=_stack(records, "label_classes", no_classes),
-                areas=_stack(records, "areas", none),
-                crowd=_stack(records, "crowd", np.zeros(0, bool)),
+                boxes=stack_records(records, "label_boxes", no_boxes),
+                classes=stack_records(records, "label_classes", no_classes),
+                areas=stack_records(records, "areas", none),
+                crowd=stack_records(records, "crowd", np.zeros(0, bool)),
             ),
             predictions=BoxPredictions(
                 images=np.repeat(index, [len(record.classes) for record in records]),
-                boxes=_stack(records, "boxes", no_boxes),
-                classes=_stack(records, "classes", no_classes),
-                scores=_stack(records, "scores", none),
+                boxes=stack_records(records, "boxes", no_boxes),
+                classes=stack_records(records, "classes", no_classes),
+                scores=stack_records(records, "scores", none),
             ),
             num_images=len(records),
             num_classes=self.num_classes,
@@ -66,8 +73,8 @@ class _Report:
         ]
         return precision_recall_curves(
             np.concatenate([np.zeros((0, len(IOU_THRESHOLDS)), bool), *correct]),
-            _stack(self.single, "scores", np.zeros(0, np.float32)),
-            _stack(self.single, "classes", np.zeros(0, np.int64)),
+            stack_records(self.single, "scores", np.zeros(0, np.float32)),
+            stack_records(self.single, "classes", np.zeros(0, np.int64)),
             self.label_classes,
         )
 
@@ -77,10 +84,6 @@ class _Report:
         for record in self.single:
             confusion.update(record.boxes, record.scores, record.classes, record.label_boxes, record.label_classes)
         return confusion
-
-
-def _stack(records: Sequence[ImageRecord], name: str, empty: np.ndarray) -> np.ndarray:
-    return np.concatenate([empty] + [getattr(record, name) for record in records])
 
 
 class BoxEvaluator:
@@ -127,10 +130,9 @@ class BoxEvaluator:
         return self._records
 
     def merge(self, state: list[ImageRecord]) -> None:
-        """Add the images of another process, except those that are here already (padded samplers repeat some)."""
+        """Add the images of another process, except those that are here already."""
         self._cached = None
-        known = {record.id for record in self._records}
-        self._records = self._records + [record for record in state if record.id not in known]
+        self._records = merge_records(self._records, state)
 
     def compute(self) -> dict[str, float]:
         """Return P, R, AP50, AP, AP75 in 0..1 (0 without labels or predictions), then AP_small, AP_medium, AP_large.

@@ -138,6 +138,17 @@ def image_records(results: Sequence[DetectionResult], batch: Batch) -> list[Imag
     return records
 
 
+def stack_records(records: Sequence[Record], name: str, empty: np.ndarray) -> np.ndarray:
+    """Return an attribute of all records, one after the other; ``empty`` gives shape and type where there are none."""
+    return np.concatenate([empty] + [getattr(record, name) for record in records])
+
+
+def merge_records(records: list[Record], others: list[Record]) -> list[Record]:
+    """Return both lists, but of the second nothing whose image is in the first (padded samplers repeat some)."""
+    known = {record.id for record in records}
+    return records + [record for record in others if record.id not in known]
+
+
 def coco_image_id(image: str) -> int | str:
     """Return the COCO id of an image file: its name without suffix, as a number when it has digits only."""
     stem = Path(image).stem

@@ -20,7 +20,13 @@ from models.predictions import PoseResult
 from utils.boxes import points_to_native
 from utils.files import atomic_write
 from utils.metrics.box_evaluator import BoxEvaluator
-from utils.metrics.image_record import ImageRecord, coco_image_owners, image_records
+from utils.metrics.image_record import (
+    ImageRecord,
+    coco_image_owners,
+    image_records,
+    merge_records,
+    stack_records,
+)
 from utils.metrics.keypoint_protocol import KeypointSummary, PoseLabels, PosePredictions, keypoint_summary
 from utils.metrics.table import MANY_CLASSES, format_table
 
@@ -100,7 +106,7 @@ class _Report:
         return sum(int(mask.sum()) for mask in missing)
 
     def _stack(self, name: str, empty: np.ndarray) -> np.ndarray:
-        return np.concatenate([empty] + [getattr(record, name) for record in self.records])
+        return stack_records(self.records, name, empty)
 
 
 class KeypointEvaluator:
@@ -159,10 +165,9 @@ class KeypointEvaluator:
         return self._records
 
     def merge(self, state: list[PoseRecord]) -> None:
-        """Add the images of another process, except those that are here already (padded samplers repeat some)."""
+        """Add the images of another process, except those that are here already."""
         self._cached = None
-        known = {record.id for record in self._records}
-        self._records = self._records + [record for record in state if record.id not in known]
+        self._records = merge_records(self._records, state)
 
     def compute(self) -> dict[str, float]:
         """Return AP50, AP, AP75 and AR of keypoints in 0..1 (0 without labels or predictions), and more.

@@ -7,46 +7,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.metrics.coco_protocol import annotations, known_mean, run_protocol
+from utils.metrics.coco_protocol import BoxLabels, BoxPredictions, annotations, known_mean, run_protocol
 
 
 @dataclass(frozen=True)
-class PoseLabels:
+class PoseLabels(BoxLabels):
     """The m labels of all images; those that are crowds or have no labelled keypoint count neither way.
 
+    Areas are above 0 for what is to be found: they are also the size that distances are held against.
+
     Attributes:
-        images: (m,) index of the image.
-        boxes: (m, 4) x1 y1 x2 y2 in native pixels.
-        classes: (m,) class index.
         keypoints: (m, K, 3) x y in native pixels and visibility, 0 where not labelled.
-        areas: (m,) square pixels, above 0 for what is to be found: the size that distances are held against.
-        crowd: (m,) bool.
     """
 
-    images: np.ndarray
-    boxes: np.ndarray
-    classes: np.ndarray
     keypoints: np.ndarray
-    areas: np.ndarray
-    crowd: np.ndarray
 
 
 @dataclass(frozen=True)
-class PosePredictions:
-    """The n predictions for all images.
+class PosePredictions(BoxPredictions):
+    """The n predictions for all images, each with the confidence of the whole object.
 
     Attributes:
-        images: (n,) index of the image.
-        boxes: (n, 4) x1 y1 x2 y2 in native pixels.
-        classes: (n,) class index.
-        scores: (n,) confidence of the whole object.
         keypoints: (n, K, 3) x y in native pixels and a score that the protocol does not look at.
     """
 
-    images: np.ndarray
-    boxes: np.ndarray
-    classes: np.ndarray
-    scores: np.ndarray
     keypoints: np.ndarray
 
 
