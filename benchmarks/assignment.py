@@ -1,8 +1,9 @@
-"""What SimOTA on whole batches brings: ``python -m benchmarks.assignment`` times it against a loop over images.
+"""What assigning whole batches brings: ``python -m benchmarks.assignment`` times it against a loop over images.
 
-The loop is written here in the way of the published program: the candidates of each image are cut out, class costs have
-the shape (objects, candidates, classes), and each object chooses by itself. Both get the same decoded predictions,
-answer with the same positive points, and run by turns in one process.
+The loop of SimOTA is written here in the way of the published program: the candidates of each image are cut out,
+class costs have the shape (objects, candidates, classes), and each object chooses by itself. Those of the other
+assignments are in files of their own. Both ways get the same decoded predictions, answer with the same positive points,
+and run by turns in one process.
 """
 
 from __future__ import annotations
@@ -18,14 +19,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.atss_loop import atss_by_loop
+from benchmarks.dynamic_soft_label_loop import dynamic_soft_labels_by_loop
+from benchmarks.task_aligned_loop import task_aligned_by_loop
 from models.anchor_points import AnchorPoints, anchor_points
+from models.assigners.atss import assign_atss
+from models.assigners.dynamic_soft_label import assign_dynamic_soft_labels
 from models.assigners.simota import IOU_WEIGHT, MOST_CHOICES, SIMOTA_RULES, Labels, SimOTARule, assign_simota
+from models.assigners.task_aligned import TASK_ALIGNED_RULES, TaskAlignedRule, assign_task_aligned
+from models.losses.box_targets import BoxTargets
 from utils.boxes import box_iou_matrix, xywh_to_xyxy
 from utils.devices import select_device
 from utils.errors import RunError, UsageError, run_command
 
 STRIDES = (8, 16, 32)
 Predictions = tuple[Tensor, Tensor, Tensor]
+Way = Callable[[], Tensor]
 
 
 def parse_options() -> argparse.Namespace:
@@ -122,6 +131,50 @@ def choose(cost: Tensor, iou: Tensor) -> Tensor:
     return taken.int().argmax(0).where(taken.any(0), -1)
 
 
+def without_objectness(predictions: Predictions, labels: Labels) -> tuple[Tensor, Tensor, BoxTargets]:
+    """Return predictions and labels for heads that know no objectness and want the corners of boxes."""
+    images = torch.tensor([float(len(labels.valid))])
+    targets = BoxTargets(xywh_to_xyxy(labels.boxes), labels.classes, labels.valid, images)
+    return xywh_to_xyxy(predictions[0]), predictions[2], targets
+
+
+def dynamic_soft_label_ways(predictions: Predictions, labels: Labels, points: AnchorPoints) -> dict[str, Way]:
+    """Return both ways of dynamic soft labels."""
+    given = (*without_objectness(predictions, labels), points)
+    return {
+        "whole batch": lambda: assign_dynamic_soft_labels(*given).dense()[1],
+        "image by image": lambda: dynamic_soft_labels_by_loop(*given),
+    }
+
+
+def task_aligned_ways(
+    predictions: Predictions, labels: Labels, points: AnchorPoints, rule: TaskAlignedRule
+) -> dict[str, Way]:
+    """Return both ways of a family's task-aligned assignment."""
+    given = (*without_objectness(predictions, labels), points, rule)
+    return {
+        "whole batch": lambda: assign_task_aligned(*given).dense()[1],
+        "image by image": lambda: task_aligned_by_loop(*given)[0],
+    }
+
+
+def atss_ways(predictions: Predictions, labels: Labels, points: AnchorPoints) -> dict[str, Way]:
+    """Return both ways of ATSS."""
+    boxes, _, targets = without_objectness(predictions, labels)
+    return {
+        "whole batch": lambda: assign_atss(boxes, targets, points).dense()[1],
+        "image by image": lambda: atss_by_loop(boxes, targets, points)[0],
+    }
+
+
+def simota_ways(predictions: Predictions, labels: Labels, points: AnchorPoints, rule: SimOTARule) -> dict[str, Way]:
+    """Return both ways of a variant of SimOTA."""
+    return {
+        "whole batch": lambda: whole_batch(predictions, labels, points, rule),
+        "image by image": lambda: image_by_image(predictions, labels, points, rule),
+    }
+
+
 def milliseconds(call: Callable[[], object], device: torch.device) -> float:
     """Return how long one call takes, until the device has finished."""
     started = time.perf_counter()
@@ -131,12 +184,30 @@ def milliseconds(call: Callable[[], object], device: torch.device) -> float:
     return 1000 * (time.perf_counter() - started)
 
 
-def main() -> None:
-    """Time both by turns, so that a busy machine slows both, and print medians and the ratio of the medians.
+def compare(name: str, ways: dict[str, Way], options: argparse.Namespace, device: torch.device) -> None:
+    """Time both ways by turns, so that a busy machine slows both, and print medians and the ratio of the medians.
 
     Raises:
         RunError: they do not agree on which points are positive.
     """
+    answers = [way() for way in ways.values()]
+    # Costs are summed in another order, so that near ties may fall differently.
+    if float((answers[0] != answers[1]).float().mean()) > 1e-4:
+        raise RunError(f"the two ways of assigning disagree ({name}); one of them has a mistake")
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(options.rounds):
+        for way, assign in ways.items():
+            times[way].append(milliseconds(assign, device))
+    medians = {way: statistics.median(spent) for way, spent in times.items()}
+    for way, spent in times.items():
+        print(f"{name}, {way}: {medians[way]:.1f} ms (fastest {min(spent):.1f})")
+    positive = float((answers[0] >= 0).sum()) / options.batch_size
+    ratio = medians["image by image"] / medians["whole batch"]
+    print(f"{name}: {positive:.0f} positive points per image, the batch is {ratio:.2f} times as fast as the loop")
+
+
+def main() -> None:
+    """Compare both ways of every assignment."""
     options = parse_options()
     device = select_device(options.device)
     if options.threads:
@@ -147,21 +218,11 @@ def main() -> None:
     print(f"{platform.machine()}, {where}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{options.batch_size} images x {options.objects} objects, {len(points)} points, {options.classes} classes")
     for name, rule in SIMOTA_RULES.items():
-        ways = {"whole batch": whole_batch, "image by image": image_by_image}
-        answers = [way(predictions, labels, points, rule) for way in ways.values()]
-        # Costs are summed in another order, so that near ties may fall differently.
-        if float((answers[0] != answers[1]).float().mean()) > 1e-4:
-            raise RunError(f"the two ways of assigning disagree (rule {name}); one of them has a mistake")
-        times: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(options.rounds):
-            for way, assign in ways.items():
-                times[way].append(milliseconds(lambda a=assign, r=rule: a(predictions, labels, points, r), device))
-        medians = {way: statistics.median(spent) for way, spent in times.items()}
-        for way, spent in times.items():
-            print(f"{name}, {way}: {medians[way]:.1f} ms (fastest {min(spent):.1f})")
-        positive = float((answers[0] >= 0).sum()) / options.batch_size
-        ratio = medians["image by image"] / medians["whole batch"]
-        print(f"{name}: {positive:.0f} positive points per image, the batch is {ratio:.2f} times as fast as the loop")
+        compare(name, simota_ways(predictions, labels, points, rule), options, device)
+    compare("dynamic soft label", dynamic_soft_label_ways(predictions, labels, points), options, device)
+    for name, rule in TASK_ALIGNED_RULES.items():
+        compare(f"task aligned of {name}", task_aligned_ways(predictions, labels, points, rule), options, device)
+    compare("ATSS", atss_ways(predictions, labels, points), options, device)
 
 
 if __name__ == "__main__":

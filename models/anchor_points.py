@@ -1,4 +1,6 @@
-"""Anchor points: one per cell of every level, from which anchor-free heads such as YOLOX measure boxes and keypoints.
+"""Anchor points: one per cell of every level, from which anchor-free heads measure boxes and keypoints.
+
+YOLOX and RTMDet measure from a cell's upper left corner, YOLOv6 and YOLOv8 from its centre.
 
 Shape suffixes: B images, A anchor points of all levels, K keypoints.
 """
@@ -38,7 +40,7 @@ class AnchorPoints:
 
     @property
     def centres(self) -> Tensor:
-        """(A, 2) float32, x and y of each cell's centre in pixels; assignment measures from here, decoding does not."""
+        """(A, 2) float32, x and y of each cell's centre in pixels."""
         return self.corners + self.strides / 2
 
 
@@ -103,6 +105,38 @@ def encode_boxes_at(boxes: Tensor, corners: Tensor, strides: Tensor) -> Tensor:
         strides: (..., 1) of the points in pixels.
     """
     return torch.cat(((boxes[..., :2] - corners) / strides, (boxes[..., 2:] / strides + 1e-8).log()), -1)
+
+
+def boxes_from_distances(distances: Tensor, places: Tensor, strides: Tensor) -> Tensor:
+    """Return boxes from distances to their four sides, as RTMDet, YOLOv6 and YOLOv8 predict them.
+
+    A distance may be negative; then its side lies on the other side of the place. Nothing is cut.
+
+    Args:
+        distances: (..., A, 4) left, top, right, bottom in strides; half precision is raised to float32.
+        places: (A, 2), or (..., A, 2), x and y in pixels: ``AnchorPoints.corners`` for RTMDet, ``centres`` for YOLOv6
+            and YOLOv8.
+        strides: (A, 1), or (..., A, 1), pixels per cell.
+
+    Returns:
+        (..., A, 4) x1 y1 x2 y2 in pixels of the network input.
+    """
+    distances = full_precision(distances) * strides
+    return torch.cat((places - distances[..., :2], places + distances[..., 2:]), -1)
+
+
+def distances_of_boxes(boxes: Tensor, places: Tensor, strides: Tensor) -> Tensor:
+    """Return the distances that ``boxes_from_distances`` makes given boxes of.
+
+    Args:
+        boxes: (..., A, 4) x1 y1 x2 y2 in pixels of the network input.
+        places: (A, 2), or (..., A, 2), x and y in pixels.
+        strides: (A, 1), or (..., A, 1), pixels per cell.
+
+    Returns:
+        (..., A, 4) left, top, right, bottom in strides; negative where a place lies outside its box.
+    """
+    return torch.cat((places - boxes[..., :2], boxes[..., 2:] - places), -1) / strides
 
 
 def decode_keypoints(offsets: Tensor, points: AnchorPoints) -> Tensor:

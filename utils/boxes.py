@@ -111,6 +111,7 @@ class LetterboxPlan:
         top: rows of padding above; the rest lies below.
         left: columns of padding before; the rest lies behind.
         pad: grey level of the padding, 0..255.
+        shrink: how a larger picture is made smaller, ``linear`` or ``area``, see ``data.images.resize_image``.
         ratio: network pixels per native pixel by which labels and results move; None where each side has its own, which
             follows from the whole pixels that it is resized to.
     """
@@ -122,6 +123,7 @@ class LetterboxPlan:
     left: int
     pad: int = 114
     ratio: float | None = None
+    shrink: str = "linear"
 
     @property
     def placement(self) -> Placement:

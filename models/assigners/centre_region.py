@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.anchor_points import AnchorPoints
+from models.assigners.candidates import Candidates, side_by_side
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,6 @@ class Region:
     boxes_count: bool
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """The points of each image that lie in the region of any of its objects, in their order, side by side.
-
-    Attributes:
-        index: (B, P) of the anchor point; 0 in columns of padding.
-        real: (B, P) bool, False where the column is padding.
-    """
-
-    index: Tensor
-    real: Tensor
-
-
 def find_candidates(boxes: Tensor, valid: Tensor, points: AnchorPoints, region: Region) -> Candidates:
     """Find the candidates of all images.
 
@@ -53,8 +41,7 @@ def find_candidates(boxes: Tensor, valid: Tensor, points: AnchorPoints, region: 
         region: the rule.
 
     Returns:
-        As many columns as an image has candidates at most: on the CPU those of the fullest image, elsewhere, where
-        nobody waits for a count, what the shapes allow.
+        The points that lie in the region of any object of their image.
     """
     boxes, valid = boxes.float(), valid[..., None]
     masks = []
@@ -74,7 +61,7 @@ def find_candidates(boxes: Tensor, valid: Tensor, points: AnchorPoints, region: 
     possible = mask_BA.shape[1]
     if not region.boxes_count:
         possible = min(possible, boxes.shape[1] * len(masks) * math.ceil(2 * region.radius) ** 2)
-    return Candidates(*_side_by_side(mask_BA, _columns(mask_BA, possible)))
+    return side_by_side(mask_BA, possible)
 
 
 def is_own(boxes: Tensor, index_BP: Tensor, points: AnchorPoints, region: Region) -> Tensor:
@@ -104,18 +91,3 @@ def _within(centre: Tensor, middle: Tensor, reach: Tensor | float) -> Tensor:
 
 def _between(centre: Tensor, middle: Tensor, half: Tensor) -> Tensor:
     return (centre > middle - half) & (centre < middle + half)
-
-
-def _columns(mask_BA: Tensor, possible: int) -> int:
-    """Return how many columns hold the candidates: what is needed where that costs no waiting, else all possible."""
-    return int(mask_BA.sum(1).max()) if mask_BA.device.type == "cpu" else possible
-
-
-def _side_by_side(mask_BA: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Return the indices (B, most) of the True columns of every row, in order, and which of them are real."""
-    rank = mask_BA.cumsum(1)
-    column = torch.arange(mask_BA.shape[1], device=mask_BA.device).expand_as(mask_BA)
-    # The last place takes what is no candidate, and is cut off.
-    place = (rank - 1).where(mask_BA, most).clamp(max=most)
-    index = column.new_zeros(len(mask_BA), most + 1).scatter(1, place, column)[:, :most]
-    return index, torch.arange(most, device=mask_BA.device) < rank[:, -1:]

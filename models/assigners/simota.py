@@ -5,8 +5,7 @@ Only points near an object (the candidates) take part. There are few of them, so
 every tensor over pairs has the shape (B, objects, candidates), never (B, objects, all points, classes).
 
 Nothing here waits for a device: sizes follow from the labels' shape alone, and on the CPU from the candidates that
-there are. Memory is bounded: objects are taken in pieces, so that a piece has at most ``MOST_PAIRS`` pairs (or one
-object of every image), whatever the number of objects.
+there are. Memory is bounded, see ``cheapest_points.py``.
 
 Shape suffixes: B images, G objects (padded), A anchor points, C classes, P candidates (padded), T choices of an object,
 S = G x T slots for positive points.
@@ -24,16 +23,16 @@ import torch
 from torch import Tensor
 
 from models.anchor_points import AnchorPoints, rows_at
-from models.assigners.centre_region import Candidates, Region, find_candidates, is_own
+from models.assigners.candidates import Candidates
+from models.assigners.centre_region import Region, find_candidates, is_own
+from models.assigners.cheapest_points import LEAST_COST, Settled, choose, settle
+from models.assigners.slots import by_point
 from utils.precision import without_autocast
 
 MOST_CHOICES = 10
 """Most points of an object, and of how many overlaps their number is the sum."""
 IOU_WEIGHT = 3.0
-MOST_PAIRS = 1 << 22
 _LEAST_LOG = -100.0
-_LEAST_COST = 1e-30
-_BIG = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -100,12 +99,8 @@ class Assignment:
 
     def dense(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return for every point: positive (B, A) bool, matched object (B, A) or -1, matched IoU (B, A) or 0."""
-        images = self.point.shape[0]
-        # Slots that are not used write into a column of their own, which is cut off.
-        place = self.point.where(self.used, self.points)
-        matched = self.object.new_full((images, self.points + 1), -1).scatter(1, place, self.object)[:, :-1]
-        iou = self.iou.new_zeros(images, self.points + 1).scatter(1, place, self.iou)[:, :-1]
-        return matched >= 0, matched, iou
+        matched = by_point(self.object, self.point, self.used, self.points, -1)
+        return matched >= 0, matched, by_point(self.iou, self.point, self.used, self.points, 0.0)
 
 
 @torch.no_grad()
@@ -144,8 +139,15 @@ def assign_simota(
             return _no_matches(images, len(points), boxes_BA4.device)
         candidates = find_candidates(labels.boxes, labels.valid, points, rule.region)
         predicted = _Predicted.at(candidates, boxes_BA4, objectness_BA, classes_BAC)
-        choices = _choose(candidates, predicted, labels, points, rule, pair_cost)
-        return _settle(choices, candidates, predicted, labels, len(points))
+        further = None if pair_cost is None else pair_cost.at(candidates.index)
+
+        def weigh(some: slice) -> tuple[Tensor, Tensor]:
+            cost, iou = _weigh(some, candidates, predicted, labels, points, rule, further)
+            return cost, _how_many(iou)
+
+        found = settle(choose(weigh, candidates, objects, MOST_CHOICES), candidates)
+        iou = _overlap_of_owners(found, predicted, labels)
+        return Assignment(candidates.index.gather(1, found.position), found.owner, iou, found.used, len(points))
 
 
 @dataclass(frozen=True)
@@ -214,57 +216,6 @@ class _Predicted:
         return cls(chosen.unsqueeze(2), score.mT, none.unsqueeze(1))
 
 
-@dataclass(frozen=True)
-class _Choices:
-    """What every object takes, before objects compete.
-
-    Attributes:
-        position: (B, G, T) place of a candidate in its image's list.
-        taken: (B, G, T) bool.
-        cheapest: (B, P) the object to which a candidate costs least.
-    """
-
-    position: Tensor
-    taken: Tensor
-    cheapest: Tensor
-
-
-def _choose(
-    candidates: Candidates,
-    predicted: _Predicted,
-    labels: Labels,
-    points: AnchorPoints,
-    rule: SimOTARule,
-    pair_cost: PairCost | None,
-) -> _Choices:
-    """Weigh all pairs, some objects at a time, and let every object choose."""
-    images, most = candidates.index.shape
-    objects = labels.valid.shape[1]
-    choices = min(MOST_CHOICES, most)
-    step = max(MOST_PAIRS // max(images * most, 1), 1)
-    order = torch.arange(most, device=candidates.index.device)
-    further = None if pair_cost is None else pair_cost.at(candidates.index)
-    places, taken = [], []
-    least, cheapest = None, None
-    for start in range(0, objects, step):
-        some = slice(start, min(start + step, objects))
-        cost, iou = _weigh(some, candidates, predicted, labels, points, rule, further)
-        count = _how_many(iou)
-        # A float above 0 sorts like the whole number of the same bits; with the place behind it no two are equal.
-        key = (cost.view(torch.int32).long() * _BIG).add_(order).topk(choices, largest=False).values
-        place = key & (_BIG - 1)
-        first = torch.arange(choices, device=count.device) < count
-        places.append(place)
-        taken.append(first & labels.valid[:, some, None] & _look_up(candidates.real, place))
-        lowest, lowest_object = cost.min(1)
-        if least is None:
-            least, cheapest = lowest, lowest_object
-        else:
-            cheapest = (lowest_object + start).where(lowest < least, cheapest)
-            least = torch.minimum(least, lowest)
-    return _Choices(torch.cat(places, 1), torch.cat(taken, 1), cheapest)
-
-
 def _how_many(iou: Tensor) -> Tensor:
     """Return (B, g, 1): how many points an object takes, from its overlaps (B, g, P)."""
     highest = iou.topk(min(MOST_CHOICES, iou.shape[2])).values
@@ -295,7 +246,7 @@ def _weigh(
         cost += further(some)
     cost.add_(~is_own(boxes, candidates.index, points, rule.region), alpha=rule.penalty)
     # Overlaps that round to more than 1 would make costs below 0, which the order by bits does not know.
-    cost.clamp_(min=_LEAST_COST)
+    cost.clamp_(min=LEAST_COST)
     return cost.masked_fill_(~(candidates.real[:, None] & labels.valid[:, some, None]), math.inf), iou
 
 
@@ -314,24 +265,8 @@ def _pairwise_iou(objects: Tensor, predicted: Tensor) -> Tensor:
     return shared.div_(union)
 
 
-def _look_up(values_BP: Tensor, place: Tensor) -> Tensor:
-    """Return values of candidates at places (B, ...), in the shape of ``place``."""
-    return values_BP.gather(1, place.flatten(1)).view(place.shape)
-
-
-def _settle(
-    choices: _Choices, candidates: Candidates, predicted: _Predicted, labels: Labels, points: int
-) -> Assignment:
-    """Give every candidate that was taken to one object."""
-    place, taken = choices.position.flatten(1), choices.taken.flatten(1)
-    slots = place.shape[1]
-    slot = torch.arange(slots, device=place.device).expand_as(place)
-    takers = torch.zeros_like(candidates.index).scatter_add(1, place, taken.long())
-    first = torch.full_like(candidates.index, slots).scatter_reduce(1, place, slot.where(taken, slots), "amin")
-    used = taken & (first.gather(1, place) == slot)
-    own = slot // choices.position.shape[2]
-    owner = choices.cheapest.gather(1, place).where(takers.gather(1, place) > 1, own)
-    boxes = labels.boxes.float().gather(1, owner[..., None].expand(-1, -1, 4))
-    found = predicted.boxes[:, :, 0].gather(2, place.expand(4, -1, -1))
-    iou = _pairwise_iou(boxes.permute(2, 0, 1), found)
-    return Assignment(candidates.index.gather(1, place), owner, iou.where(used, 0.0), used, points)
+def _overlap_of_owners(found: Settled, predicted: _Predicted, labels: Labels) -> Tensor:
+    """Return (B, S) the overlap of what the slots predict with their objects, 0 where a slot is not used."""
+    boxes = labels.boxes.float().gather(1, found.owner[..., None].expand(-1, -1, 4))
+    there = predicted.boxes[:, :, 0].gather(2, found.position.expand(4, -1, -1))
+    return _pairwise_iou(boxes.permute(2, 0, 1), there).where(found.used, 0.0)

@@ -6,7 +6,7 @@ Shape suffixes: B images, M padded objects, A anchor points, C classes, S slots 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -14,23 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.packed_arrays import arrays_to_device
+from data.packed_arrays import tensors_to_device
 from data.samples import Batch
-from models.anchor_points import (
-    AnchorPoints,
-    anchor_points,
-    decode_boxes,
-    decode_boxes_at,
-    encode_boxes_at,
-    flatten_levels,
-    rows_at,
-)
-from models.assigners.assigned_points import AssignedPoints
+from models.anchor_points import AnchorPoints, decode_boxes, decode_boxes_at, encode_boxes_at, rows_at
 from models.assigners.simota import SIMOTA_RULES, Assignment, Labels, PairCost, assign_simota
-from models.heads.base import Criterion
+from models.losses.anchor_point_criterion import AnchorPointCriterion
+from models.losses.box_targets import box_targets
+from models.losses.recipe_words import chosen_word
 from utils.boxes import xyxy_to_xywh
-from utils.errors import ModelError, did_you_mean
-from utils.precision import full_precision, without_autocast
+from utils.precision import full_precision
 
 YOLOX_RECIPE: Mapping[str, Any] = MappingProxyType(
     {
@@ -67,13 +59,7 @@ class ObjectTargets:
 
     def to(self, device: torch.device) -> ObjectTargets:
         """Return the targets on ``device``, in one copy that nobody waits for."""
-        parts = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        parts = {name: part for name, part in parts.items() if part is not None}
-        if all(part.device == device for part in parts.values()):
-            return self
-        if any(part.device.type != "cpu" for part in parts.values()):
-            return ObjectTargets(**{name: part.to(device, non_blocking=True) for name, part in parts.items()})
-        return ObjectTargets(**arrays_to_device({name: part.numpy() for name, part in parts.items()}, device))
+        return tensors_to_device(self, device)
 
 
 @dataclass(frozen=True)
@@ -104,11 +90,11 @@ class Positives:
     strides: Tensor
 
 
-class YOLOXCriterion(Criterion):
+class YOLOXCriterion(AnchorPointCriterion):
     """Loss of a YOLOX head. Which points are positive depends on the predictions, see ``models/assigners/simota.py``.
 
-    Every part is a sum over the batch at hand, divided by the positive points of that batch (at least 1) and weighted
-    by its share of the nominal batch's images. The published program divides per process likewise.
+    Every part is a sum over the batch at hand, divided by the positive points of that batch, at least 1. The parts are
+    ``box``, ``obj``, ``cls`` and ``l1``, which is 0 but in the last epochs.
 
     Args:
         strides: pixels per cell of each level.
@@ -120,9 +106,7 @@ class YOLOXCriterion(Criterion):
     """
 
     def __init__(self, strides: Sequence[int], num_classes: int, hyp: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.strides = list(strides)
-        self.num_classes = num_classes
+        super().__init__(strides, num_classes)
         names = {"box": "yolox_box", "obj": "yolox_obj", "cls": "yolox_cls", "l1": "yolox_l1"}
         self.gains = {part: float(hyp.get(key, YOLOX_RECIPE[key])) for part, key in names.items()}
         self.box_loss = chosen_word(hyp, "yolox_box_loss", YOLOX_RECIPE, BOX_LOSSES)
@@ -143,39 +127,13 @@ class YOLOXCriterion(Criterion):
 
     def prepare(self, batch: Batch) -> ObjectTargets:
         """Collect the labels; nothing can be assigned before the forward pass."""
-        boxes = xyxy_to_xywh(batch.boxes.float())
-        return ObjectTargets(boxes, batch.classes, batch.valid, torch.tensor([float(len(batch))]))
+        labels = box_targets(batch)
+        return ObjectTargets(xyxy_to_xywh(labels.boxes), labels.classes, labels.valid, labels.normalizers)
 
-    def forward(self, raw: list[Tensor], targets: ObjectTargets, totals: Tensor | None = None) -> dict[str, Tensor]:
-        """Weigh raw maps.
-
-        Args:
-            raw: per level (B, 4 + 1 + C, rows, columns), or more channels behind these.
-            targets: from ``prepare``.
-            totals: (1,) number of images of the nominal batch.
-
-        Returns:
-            ``box``, ``obj``, ``cls`` and ``l1``: float32 scalars with their gains; ``l1`` is 0 but in the last epochs.
-        """
-        with without_autocast(raw[0].device):
-            points = self._points_of(raw)
-            flat = flatten_levels(raw)
-            positives = self.positives(flat, points, targets, self.assign(flat, points, targets))
-            share = 1.0
-            if totals is not None:
-                share = len(flat) / totals.to(flat.device, non_blocking=True)[0].clamp(min=1)
-            share = share / positives.count
-            return {name: part * share for name, part in self._parts(flat, positives, targets).items()}
-
-    def assignment(self, raw: list[Tensor], batch: Batch) -> AssignedPoints:
-        """Return the centres of the positive points and their objects."""
-        points, flat = self._points_of(raw), flatten_levels(raw)
-        found = self.assign(flat, points, self.prepare(batch).to(flat.device))
-        image, slot = found.used.nonzero(as_tuple=True)
-        return AssignedPoints(image, found.object[image, slot], points.centres[found.point[image, slot]])
-
-    def _points_of(self, raw: list[Tensor]) -> AnchorPoints:
-        return anchor_points([(level.shape[-2], level.shape[-1]) for level in raw], self.strides, raw[0].device)
+    def parts(self, flat: Tensor, points: AnchorPoints, targets: ObjectTargets) -> dict[str, Tensor]:
+        """Return ``box``, ``obj``, ``cls`` and ``l1`` of raw outputs (B, A, 4 + 1 + C, or more behind these)."""
+        positives = self.positives(flat, points, targets, self.assign(flat, points, targets))
+        return {name: part / positives.count for name, part in self._parts(flat, positives, targets).items()}
 
     def assign(self, flat: Tensor, points: AnchorPoints, targets: ObjectTargets) -> Assignment:
         """Choose the positive points among raw outputs (B, A, channels)."""
@@ -230,20 +188,6 @@ class YOLOXCriterion(Criterion):
         logits = positives.values[..., 5 : 5 + self.num_classes]
         own = logits.gather(2, positives.classes[..., None])[..., 0]
         return F.softplus(logits).sum(-1) - own * positives.fit
-
-
-def chosen_word(hyp: Mapping[str, Any], key: str, defaults: Mapping[str, Any], words: tuple[str, ...]) -> str:
-    """Return a recipe's word.
-
-    Raises:
-        ModelError: it is none of ``words``.
-    """
-    word = hyp.get(key, defaults[key])
-    if word not in words:
-        raise ModelError(
-            f"recipe key {key} is '{word}', but must be one of {', '.join(words)}.{did_you_mean(str(word), words)}"
-        )
-    return word
 
 
 def plain_iou(boxes: Tensor, others: Tensor, generalised: bool = False) -> Tensor:

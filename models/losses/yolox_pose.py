@@ -20,7 +20,8 @@ from data.samples import Batch
 from models.anchor_points import AnchorPoints, decode_keypoints_at, rows_at
 from models.assigners.simota import SIMOTA_RULES, PairCost
 from models.losses.oks import OKS_FORMS, keypoint_similarity, oks_tolerance, pairwise_keypoint_similarity
-from models.losses.yolox import YOLOX_RECIPE, ObjectTargets, Positives, YOLOXCriterion, chosen_word
+from models.losses.recipe_words import chosen_word
+from models.losses.yolox import YOLOX_RECIPE, ObjectTargets, Positives, YOLOXCriterion
 from utils.errors import ModelError
 
 YOLOX_POSE_RECIPE: Mapping[str, Any] = MappingProxyType(
@@ -40,7 +41,7 @@ _EPSILON = 1e-7
 
 
 class YOLOXPoseCriterion(YOLOXCriterion):
-    """Loss of a YOLOX-Pose head.
+    """Loss of a YOLOX-Pose head: the parts of YOLOX, and ``kpt`` and ``vis``.
 
     Objects without a visible keypoint have similarity 0 with everything; they should be left out of training, but do no
     harm to the arithmetic.
@@ -77,19 +78,6 @@ class YOLOXPoseCriterion(YOLOXCriterion):
         if count != len(self.sigmas):
             raise ModelError(f"the pose head has {len(self.sigmas)} keypoints, but the labels have {count}")
         return replace(super().prepare(batch), keypoints=batch.keypoints.float())
-
-    def forward(self, raw: list[Tensor], targets: ObjectTargets, totals: Tensor | None = None) -> dict[str, Tensor]:
-        """Weigh raw maps.
-
-        Args:
-            raw: per level (B, 4 + 1 + C + 2K + K, rows, columns).
-            targets: from ``prepare``.
-            totals: (1,) number of images of the nominal batch.
-
-        Returns:
-            As YOLOX, and ``kpt`` and ``vis``.
-        """
-        return super().forward(raw, targets, totals)
 
     def _pair_cost(self, flat: Tensor, points: AnchorPoints, targets: ObjectTargets) -> PairCost:
         tolerance = oks_tolerance(targets.boxes, self.sigmas, self.form)

@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import models.assigners.centre_region as centre_region
-import models.assigners.simota as simota
+import models.assigners.candidates as candidates
+import models.assigners.cheapest_points as cheapest_points
 from models.anchor_points import AnchorPoints, anchor_points
 from models.assigners.simota import SIMOTA_RULES, Assignment, Labels, assign_simota, weigh_all_pairs
 from tests.models.assigners.slow_simota import Doubt, SlowImage, assign_slowly
@@ -206,7 +206,7 @@ def test_pieces_of_objects_change_nothing(rule: str, monkeypatch: pytest.MonkeyP
     batch = made_up([40, 17, 0], 11, 2.0, 30.0)
     whole = batch.assign(rule).dense()
     for most in (1, 3000):
-        monkeypatch.setattr(simota, "MOST_PAIRS", most)
+        monkeypatch.setattr(cheapest_points, "MOST_PAIRS", most)
         for ours, expected in zip(batch.assign(rule).dense(), whole, strict=True):
             assert torch.equal(ours, expected)
 
@@ -219,7 +219,7 @@ def test_sizes_that_follow_from_shapes_alone_change_nothing(
     """As on a GPU, where nobody waits for the number of candidates."""
     batch = made_up([count, count // 2], 13, 2.0, 40.0)
     exact = batch.assign(rule).dense()
-    monkeypatch.setattr(centre_region, "_columns", lambda mask, possible: possible)
+    monkeypatch.setattr(candidates, "_columns", lambda mask, possible: possible)
     pairs = weigh_all_pairs(*(batch.boxes, batch.objectness, batch.classes), batch.labels, grid(), SIMOTA_RULES[rule])
     assert pairs.point.shape[1] == (min(count * 27, len(grid())) if rule == "official" else len(grid()))
     for ours, expected in zip(batch.assign(rule).dense(), exact, strict=True):

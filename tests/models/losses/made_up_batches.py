@@ -40,3 +40,8 @@ def raw_maps(images: int, channels: int, seed: int = 1, dtype: torch.dtype = tor
     draw = torch.Generator().manual_seed(seed)
     shapes = [(images, channels, SIZE // stride, SIZE // stride) for stride in STRIDES]
     return [torch.randn(shape, generator=draw, dtype=torch.float64).to(dtype).requires_grad_() for shape in shapes]
+
+
+def numbers(parts: dict[str, Tensor]) -> dict[str, float]:
+    """Return a loss's parts as plain numbers."""
+    return {name: float(part.detach()) for name, part in parts.items()}
