@@ -98,6 +98,14 @@ yolox_nano, yolox_tiny, yolox_s, yolox_m, yolox_l, yolox_x, yolox_darknet53 = (
     _entry(f"yolox_{size}") for size in ("nano", "tiny", "s", "m", "l", "x", "darknet53")
 )
 
+yoloms_xs, yoloms_s, yoloms, yoloms_xs_se, yoloms_s_se, yoloms_se = (
+    _entry(f"yoloms{size}") for size in ("_xs", "_s", "", "_xs_se", "_s_se", "_se")
+)
+yolov6_n, yolov6_t, yolov6_s, yolov6_t_ms = (_entry(f"yolov6_{size}") for size in ("n", "t", "s", "t_ms"))
+yolov8_n, yolov8_s, yolov8_m, yolov8_l, yolov8_x, yolov8_n_ms = (
+    _entry(f"yolov8_{size}") for size in ("n", "s", "m", "l", "x", "n_ms")
+)
+
 
 def _create(
     name: str,
@@ -117,7 +125,7 @@ def _create(
     from utils.errors import UsageError
 
     if pretrained is True:
-        file = f"{name}.pth" if name.startswith("yolox") else f"{name}.pt"
+        file = f"{name}.pt" if name.startswith("yolov5") else f"{name}.pth"
         raise UsageError(
             f"{name}: nothing is downloaded; get {file} yourself, put it anywhere and give its path: "
             f"pretrained='path/to/{file}' (or pretrained=False for random weights)"
@@ -175,8 +183,9 @@ def _adapted(spec: _typing.Any, channels: int, classes: int | None) -> _typing.A
 
 
 def _kind(spec: _typing.Any) -> tuple[_typing.Any, ...]:
-    """Return what tells the models of the families apart: scale of depth and width, levels and kind of the head."""
-    return spec.scale, len(spec.rows[-1].sources), spec.rows[-1].module
+    """Return what tells the models of the families apart: scale, depth, attention, levels and kind of the head."""
+    blocks = tuple(spec.values.get(key) for key in ("layers", "attention"))
+    return spec.scale, blocks, len(spec.rows[-1].sources), spec.rows[-1].module
 
 
 def _require_own_packages() -> None:

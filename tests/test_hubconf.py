@@ -24,7 +24,10 @@ from utils.errors import ModelError, UsageError
 
 YOLOV5 = [f"yolov5{size}" for size in ("n", "s", "m", "l", "x", "n6", "s6", "m6", "l6", "x6")]
 YOLOX = [f"yolox_{size}" for size in ("nano", "tiny", "s", "m", "l", "x", "darknet53")]
-FAMILY = YOLOV5 + YOLOX
+YOLOMS = [f"yoloms{size}" for size in ("_xs", "_s", "", "_xs_se", "_s_se", "_se")]
+YOLOV6 = [f"yolov6_{size}" for size in ("n", "t", "s", "t_ms")]
+YOLOV8 = [f"yolov8_{size}" for size in ("n", "s", "m", "l", "x", "n_ms")]
+FAMILY = YOLOV5 + YOLOX + YOLOMS + YOLOV6 + YOLOV8
 OPTIONAL = ("pandas", "supervision")
 OTHER_PIP_NAMES = {"pil": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
@@ -140,7 +143,7 @@ def test_the_entry_points_are_these_and_no_others():
     assert all("Args:" in (getattr(hubconf, name).__doc__ or "") for name in ("custom", *FAMILY))
 
 
-@pytest.mark.parametrize("name", ["yolov5n", "yolov5s6"])
+@pytest.mark.parametrize("name", ["yolov5n", "yolov5s6", "yoloms_xs", "yolov6_t_ms", "yolov8_n"])
 def test_a_fresh_model_is_the_one_of_its_yaml(name):
     graph = getattr(hubconf, name)(pretrained=False, autoshape=False, device="cpu")
     assert isinstance(graph, Graph) and not graph.training
@@ -182,7 +185,7 @@ def test_pretrained_true_says_where_weights_come_from():
     for name in FAMILY:
         with pytest.raises(UsageError) as caught:
             getattr(hubconf, name)()
-        file = f"{name}.pth" if name in YOLOX else f"{name}.pt"
+        file = f"{name}.pt" if name in YOLOV5 else f"{name}.pth"
         assert f"pretrained='path/to/{file}'" in str(caught.value) and "nothing is downloaded" in str(caught.value)
 
 
@@ -201,6 +204,17 @@ def test_wrong_calls_are_one_sentence(nano, weights):
         hubconf.custom(weights, autoshape=False, conf=0.1)
     with pytest.raises(UsageError, match="device tpu"):
         hubconf.yolov5n(pretrained=False, device="tpu")
+
+
+def test_the_same_size_with_attention_is_another_model(tmp_path):
+    from models.checkpoint import Checkpoint, save_checkpoint
+
+    graph = load_graph("yoloms_xs_se")
+    path = tmp_path / "mine.safetensors"
+    save_checkpoint(path, Checkpoint("yoloms_xs_se.yaml", graph.spec.text, graph.names, {"model": graph.state_dict()}))
+    assert isinstance(hubconf.yoloms_xs_se(path, autoshape=False, device="cpu"), Graph)
+    with pytest.raises(ModelError, match="holds another model than yoloms_xs;"):
+        hubconf.yoloms_xs(path, autoshape=False, device="cpu")
 
 
 def test_custom_takes_the_settings_of_load(weights):

@@ -14,7 +14,12 @@ SHOWN = 100
 
 
 def load_matching(
-    file: TorchFile, model: nn.Module, source: str, stored: Mapping[str, StoredTensor], names: Mapping[str, str]
+    file: TorchFile,
+    model: nn.Module,
+    source: str,
+    stored: Mapping[str, StoredTensor],
+    names: Mapping[str, str],
+    made: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Read the tensors of a model.
 
@@ -24,6 +29,7 @@ def load_matching(
         source: name of its YAML, for messages.
         stored: tensors of the file by the names that they have in it.
         names: name in the file of every tensor of the model, by its name there.
+        made: tensors that follow from others of the file, by the names that they would have in it.
 
     Returns:
         The tensors by the model's names, of the model's types.
@@ -31,9 +37,9 @@ def load_matching(
     Raises:
         ModelError: one is missing, too many, or of another shape; the sentence names it as the file does.
     """
-    own = model.state_dict()
-    wanted = set(names.values())
-    missing = [f"{names[name]:.{SHOWN}} is missing" for name in own if names[name] not in stored]
+    own, made = model.state_dict(), made or {}
+    wanted, given = set(names.values()), {*stored, *made}
+    missing = [f"{names[name]:.{SHOWN}} is missing" for name in own if names[name] not in given]
     unknown = [f"{name:.{SHOWN}} has no place in it" for name in stored if name not in wanted]
     pairs = [(names[name], value.shape) for name, value in own.items() if names[name] in stored]
     other = [
@@ -45,7 +51,8 @@ def load_matching(
         if found:
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
             raise ModelError(f"{file.path}: its tensors are not those of the model {source}: {found[0]}{more}")
-    return {name: file.tensor(stored[names[name]]).to(own[name].dtype) for name in own}
+    read = {name: made[theirs] if (theirs := names[name]) in made else file.tensor(stored[theirs]) for name in own}
+    return {name: value.to(own[name].dtype) for name, value in read.items()}
 
 
 def _sides(shape: Sequence[int]) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import Checkpoint
-from models.convert import yolov5, yolox
+from models.convert import mmyolo, ultralytics, yolov5, yolox
+from models.convert.mmengine_file import RAW_KEY, raw_weights
 from models.convert.module_tree import dotted, stored_tensors
 from models.convert.records import Inert, StoredTensor
 from models.convert.torch_file import TorchFile
@@ -20,31 +21,45 @@ STATE_DICT_KEYS = ("ema", "model", "state_dict", "model_state_dict")
 KEY_SHOWN = 40
 
 
-def read_official(path: str | Path, cfg: str | Path | None = None) -> Checkpoint:
+FAMILIES = (yolox, mmyolo, ultralytics)
+"""Modules that know families whose files hold tensors by name and no model."""
+
+
+def read_official(path: str | Path, cfg: str | Path | None = None, raw: bool = False) -> Checkpoint:
     """Read an official checkpoint; nothing of it is executed.
 
     Args:
         path: of the file.
         cfg: the model YAML (path, or name below ``models/configs``) where the file holds tensors alone.
+        raw: take the weights that were not averaged, which mmengine's training checkpoints hold beside the others.
 
     Raises:
         ModelError: the file is damaged or dangerous, nothing here knows who wrote it, or it does not say which model
-            it belongs to.
+            it belongs to, or has no raw weights.
     """
     path = Path(path)
     with TorchFile(path) as file:
+        if raw:
+            file.root = _with_raw_weights(path, file.root)
         model = yolov5.find_model(file.root)
         if model is not None and cfg is None:
             return yolov5.convert_model(file, model)
+        pickled = model if model is not None else ultralytics.find_model(path, file.root)
         try:
-            tensors = stored_tensors(model) if model is not None else state_dict_of(file.root)
+            tensors = stored_tensors(pickled) if pickled is not None else state_dict_of(file.root)
         except ValueError as error:
-            raise ModelError(f"{path}: is no checkpoint of YOLOv5: {error}") from None
+            raise ModelError(f"{path}: is no checkpoint of YOLO that is known here: {error}") from None
         if tensors is None:
             raise ModelError(f"{path}: holds {_describe(file.root)}, not a network that this program can rebuild")
-        table = yolox.find_table(path, tensors)
-        if table is not None:
-            return yolox.convert_state(file, tensors, table, load_spec(cfg) if cfg is not None else None)
+        for family in FAMILIES:
+            table = family.find_table(path, tensors)
+            if table is not None:
+                return family.convert_state(file, tensors, table, load_spec(cfg) if cfg is not None else None)
+        if pickled is not model:
+            raise ModelError(
+                f"{path}: holds a network of the ultralytics package that is no YOLOv8; of its files only those are "
+                "read here"
+            )
         if cfg is None:
             raise ModelError(
                 f"{path}: holds {len(tensors)} tensors but not the model they belong to; name that: "
@@ -66,6 +81,21 @@ def state_dict_of(root: Any) -> dict[str, StoredTensor] | None:
         if isinstance(candidate, dict) and candidate and all(isinstance(v, StoredTensor) for v in candidate.values()):
             return {WRAPPED_NAME.sub("", dotted("", name), count=1): tensor for name, tensor in candidate.items()}
     return None
+
+
+def _with_raw_weights(path: Path, root: Any) -> dict[str, Any]:
+    """Return what a file holds, with the raw weights where the averaged ones were.
+
+    Raises:
+        ModelError: it has none.
+    """
+    found = raw_weights(root)
+    if found is None:
+        raise ModelError(
+            f"{path}: has no raw weights ('{RAW_KEY}') beside the averaged ones, as training checkpoints of mmengine "
+            "do; convert it without --raw"
+        )
+    return {**root, "state_dict": found}
 
 
 def _describe(root: Any) -> str:

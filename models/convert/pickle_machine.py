@@ -2,13 +2,15 @@
 
 A pickle is a program for a small stack machine; some of its instructions import names and call what they find. This
 machine has the instructions that checkpoints consist of and calls nothing. Names are only ever text: the few that
-rebuild tensors and containers are known here, those of network code become ``Inert`` records, all others are refused.
+rebuild tensors and containers are known here, classes of any network or trainer become ``Inert`` records, and the rest
+of Python's own library, of PyTorch and of NumPy is refused, because a file that asks for it may mean harm elsewhere.
 """
 
 from __future__ import annotations
 
 import pickletools
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -26,16 +28,19 @@ REASON_SHOWN = 200
 
 INERT_NAMES = re.compile(
     r"""
-    (torch\.nn\.modules|models|utils)(\.\w+)+                             # layers and what belongs to them
+    torch\.nn\.modules(\.\w+)+
     | torch\.nn\.parameter\.Parameter | torch\.(device|Size|dtype) | torch\.\w+Tensor
     | torch\.(float|bfloat|int|uint|complex)\d+ | torch\.bool
     | numpy\.(dtype|ndarray) | numpy\.(core|_core)\.multiarray\.(_reconstruct|scalar)
     | pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path
-    | argparse\.Namespace
-    | mmengine(\.\w+)+                                                      # what mmyolo's files log beside the weights
+    | argparse\.Namespace | datetime\.(datetime|date|timedelta) | collections\.(deque|Counter)
     """,
     re.VERBOSE,
 )
+"""Of the packages that a name may not come from otherwise: what networks consist of and trainers log beside them."""
+POWERFUL_PACKAGES = sys.stdlib_module_names | {"__builtin__", "copy_reg", "commands", "torch", "numpy"}
+"""Where a name could do harm if anything called it, those of Python 2 included; no checkpoint needs another one."""
+CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 MAPPINGS = ("collections.OrderedDict", "builtins.dict", "__builtin__.dict")
 SEQUENCES = tuple(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "frozenset", "list"))
 NO_BYTES = ("builtins.bytes", "__builtin__.bytes")
@@ -172,7 +177,7 @@ class PickleMachine:
         path = f"{module}.{name}"
         storage = module == "torch" and name in STORAGE_TYPES
         known = path in (*MAPPINGS, *SEQUENCES, *NO_BYTES, LATIN_BYTES, *PLAIN_TENSORS, *PARAMETERS, *GETATTR)
-        if not (storage or known or INERT_NAMES.fullmatch(path)):
+        if not (storage or known or _is_inert(path)):
             raise self._refuse(path)
         return Name(path)
 
@@ -280,6 +285,8 @@ class PickleMachine:
 
     def _extend(self, items: list[Any]) -> None:
         target = self._stack[-1]
+        if isinstance(target, Inert):
+            return  # what a class made of its items is not known, and nothing here asks for it
         if not isinstance(target, list):
             raise ValueError(f"items are added to a {type(target).__name__}")
         target.extend(items)
@@ -293,6 +300,8 @@ class PickleMachine:
 
     def _update(self, entries: dict[Any, Any]) -> None:
         target = self._stack[-1]
+        if isinstance(target, Inert):
+            return
         if not isinstance(target, dict):
             raise ValueError(f"entries are added to a {type(target).__name__}")
         target.update(entries)
@@ -345,6 +354,13 @@ class PickleMachine:
 
     def _on_binpersid(self, _: Any) -> None:
         self._stack.append(self._persistent(self._stack.pop()))
+
+
+def _is_inert(path: str) -> bool:
+    """Return whether a name becomes a record: a class of networks, of logs, or of a package that is not known here."""
+    if INERT_NAMES.fullmatch(path):
+        return True
+    return CLASS_NAME.fullmatch(path) is not None and path.partition(".")[0] not in POWERFUL_PACKAGES
 
 
 def _paired(items: list[Any]) -> dict[Any, Any]:

@@ -18,8 +18,9 @@ from models.convert.matching import load_matching
 from models.convert.module_tree import children, descendants, plain, stored_tensors
 from models.convert.records import MOST_NAME, Inert, StoredTensor
 from models.convert.torch_file import TorchFile
-from models.graph import BATCHNORM_EPS, Graph
+from models.graph import Graph
 from models.heads.detect import Detect
+from models.layers.normalisation import BATCHNORM_EPS
 from models.spec import ModelSpec, parse_spec
 from utils.errors import ModelError
 

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-
-import torch
+from collections.abc import Iterable, Mapping
 
 from models.checkpoint import Checkpoint
-from models.convert.matching import load_matching
-from models.convert.records import MOST_NAME, StoredTensor
+from models.convert.by_names import Shapes, convert_by_names, outputs_of, told_of
+from models.convert.name_table import NameTable
+from models.convert.records import StoredTensor
 from models.convert.torch_file import TorchFile
-from models.convert.yolox_names import MMYOLO, OFFICIAL, OFFICIAL_DARKNET53, NameTable
-from models.graph import Graph
+from models.convert.yolox_names import MMYOLO, OFFICIAL, OFFICIAL_DARKNET53
 from models.spec import ModelSpec, load_spec, parse_spec
 from utils.errors import ModelError
-from utils.yaml_text import read_yaml
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 OFFICIAL_START = "backbone.backbone."
 DARKNET_START = "backbone.backbone.stem.0."
@@ -27,8 +19,6 @@ MMYOLO_MARKS = ("bbox_head.head_module.multi_level_cls_convs.", "backbone.stem.c
 MMDETECTION_MARK = "bbox_head.multi_level_cls_convs."
 MMPOSE_MARKS = ("head.head_module.out_kpt.", "head.head_module.conv_pose.")
 
-COCO_DATA = Path(__file__).resolve().parents[2] / "data" / "configs" / "coco128.yaml"
-"""Where COCO's class names are."""
 BASE_WIDTH = 64
 """Channels of the stem at width 1."""
 BASE_REPEATS = 3
@@ -93,26 +83,9 @@ def convert_state(
     Raises:
         ModelError: a tensor is missing, too many, or of another shape; the sentence names it.
     """
-    left_out = [name for name in stored if name in table.not_weights]
-    stored = {name: tensor for name, tensor in stored.items() if name not in table.not_weights}
     if spec is None:
         spec = find_spec(file.path, {name: tensor.shape for name, tensor in stored.items()}, table)
-    with _told_of(file.path), torch.device("meta"):
-        # Without memory of its own: a shape in a file can ask for more of it than the file has tensors for.
-        graph = Graph(spec)
-    try:
-        names = table.published_names(graph)
-    except KeyError as error:
-        raise ModelError(
-            f"{file.path}: {spec.source} is not laid out as a YOLOX of {table.project}: nothing there is its row "
-            f"{error.args[0]}; leave --cfg out, or name one of models/configs/yolox"
-        ) from None
-    state = load_matching(file, graph, spec.source, stored, names)
-    graph.load_state_dict(state, assign=True)
-    about: dict[str, Any] = {"from": file.path.name, "family": f"{_family(graph)} ({table.project})"}
-    about |= {"sha256": file.sha256(), **({"left out": ", ".join(left_out)} if left_out else {})}
-    classes = {name: _class_names(head, file.root) for name, head in graph.heads.items()}
-    return Checkpoint(spec.source, spec.text, classes, {"model": state}, {"converted": about})
+    return convert_by_names(file, stored, table, spec)
 
 
 def find_spec(path: object, shapes: Shapes, table: NameTable) -> ModelSpec:
@@ -126,14 +99,14 @@ def find_spec(path: object, shapes: Shapes, table: NameTable) -> ModelSpec:
     Raises:
         ModelError: a tensor that tells the size is missing, or the size is none that a YAML here can have.
     """
-    counts = {"nc": _outputs(path, shapes, f"{table.head['cls_preds']}.0.weight")}
+    counts = {"nc": outputs_of(path, shapes, f"{table.head['cls_preds']}.0.weight", table.family)}
     if table is OFFICIAL_DARKNET53:
-        with _told_of(path):
+        with told_of(path):
             return load_spec("yolox_darknet53").with_values(**counts)
     first, stage = table.rows["1"], table.rows["2"]
     words = {ours: theirs for parts in table.parts.values() for ours, theirs in parts.items()}
     inner, pair = words.get("m", "m"), words.get("pconv", "pconv")
-    stem = _outputs(path, shapes, f"{table.rows['0']}.conv.conv.weight")
+    stem = outputs_of(path, shapes, f"{table.rows['0']}.conv.conv.weight", table.family)
     inside = [name for name in shapes if name.startswith(f"{stage}.{inner}.")]
     blocks = {name.removeprefix(f"{stage}.{inner}.").split(".")[0] for name in inside}
     if not 1 <= len(blocks) <= MOST_BLOCKS:
@@ -144,20 +117,11 @@ def find_spec(path: object, shapes: Shapes, table: NameTable) -> ModelSpec:
     depthwise = any(name.startswith(f"{first}.{pair}.") for name in shapes)
     vis = f"{table.head.get('vis_preds')}.0.weight"
     if vis in shapes:
-        counts["nkpt"] = _outputs(path, shapes, vis)
+        counts["nkpt"] = outputs_of(path, shapes, vis, table.family)
     dense = depthwise and not any(f".{pair}." in name for name in inside)
-    with _told_of(path):
+    with told_of(path):
         spec = _of_size(stem, len(blocks), depthwise, vis in shapes).with_values(**counts)
         return _with_dense_blocks(spec) if dense else spec
-
-
-@contextmanager
-def _told_of(path: object) -> Iterator[None]:
-    """Let a fault of a YAML that was made for a file name the file, too."""
-    try:
-        yield
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
 
 
 def _of_size(stem: int, blocks: int, depthwise: bool, pose: bool) -> ModelSpec:
@@ -182,39 +146,3 @@ def _with_dense_blocks(spec: ModelSpec) -> ModelSpec:
             for source, number, module, *rest in values[section]
         ]
     return parse_spec(values, f"{spec.source.removesuffix('.yaml')}_mmyolo.yaml")
-
-
-def _outputs(path: object, shapes: Shapes, name: str) -> int:
-    """Return the output channels of a convolution.
-
-    Raises:
-        ModelError: it is missing, or no convolution.
-    """
-    shape = shapes.get(name)
-    if shape is None or len(shape) != 4 or shape[0] < 1:
-        what = "is missing" if shape is None else "is no convolution's"
-        raise ModelError(
-            f"{path}: has names of YOLOX, but {name}, which tells its size, {what}; copy or download the file again"
-        )
-    return shape[0]
-
-
-def _family(graph: Graph) -> str:
-    return "YOLOX-Pose" if any(head.task == "pose" for head in graph.heads.values()) else "YOLOX"
-
-
-def _class_names(head: Any, root: Any) -> list[str]:
-    """Return the class names of a head: those in the file, else COCO's where their number is COCO's, else numbers."""
-    count = head.num_classes
-    meta = root.get("meta") if isinstance(root, dict) else None
-    data = meta.get("dataset_meta") if isinstance(meta, dict) else None
-    for key in ("classes", "CLASSES"):
-        written = data.get(key) if isinstance(data, dict) else None
-        found = [written] if isinstance(written, str) else written if isinstance(written, list | tuple) else []
-        texts = [text for text in found if isinstance(text, str) and 0 < len(text) <= MOST_NAME]
-        if len(texts) == len(found) == count:
-            return texts
-    if head.task == "pose" and count == 1:
-        return ["person"]
-    coco = read_yaml(COCO_DATA, ModelError)["detect"]["names"]
-    return list(coco) if count == len(coco) else [str(i) for i in range(count)]

@@ -2,69 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from torch import nn
-
-from models.graph import Graph
+from models.convert.mmengine_file import NOT_WEIGHTS
+from models.convert.name_table import NameTable, run
 from models.layers.csp import C3, Bottleneck
 from models.layers.depthwise import DWConvPair
 from models.layers.pooling import SPP
 
-
-@dataclass(frozen=True)
-class NameTable:
-    """How a project names the tensors of a network that is a graph of ours.
-
-    Attributes:
-        project: who writes these names, for messages.
-        rows: what a row of ours is called, by its number; by ``number.repeat`` for a row of several blocks.
-        head: what the parts of the head row are called, by our name of the part.
-        parts: names of parts within a block, by the block and our name of the part; all others are called alike.
-        not_weights: names of constants of its losses, which are left out.
-    """
-
-    project: str
-    rows: Mapping[str, str]
-    head: Mapping[str, str]
-    parts: Mapping[type[nn.Module], Mapping[str, str]]
-    not_weights: tuple[str, ...] = ()
-
-    def published_names(self, graph: Graph) -> dict[str, str]:
-        """Return the project's name of every tensor of a graph, by ours.
-
-        Raises:
-            KeyError: the graph has a row with tensors that the project's network has not; the argument is the row.
-        """
-        head_rows = {str(row) for row in graph.head_rows.values()}
-        return {name: self._published(graph, name, head_rows) for name in graph.state_dict()}
-
-    def _published(self, graph: Graph, name: str, head_rows: set[str]) -> str:
-        _, row, *rest = name.split(".")
-        inner: nn.Module = graph.model[int(row)]
-        if row in head_rows and rest[0] in self.head:
-            found, inner, rest = self.head[rest[0]], inner.get_submodule(rest[0]), rest[1:]
-        elif row in self.rows:
-            found = self.rows[row]
-        elif f"{row}.{rest[0]}" in self.rows:
-            found, inner, rest = self.rows[f"{row}.{rest[0]}"], inner.get_submodule(rest[0]), rest[1:]
-        else:
-            raise KeyError(int(row))
-        for part in rest:
-            named = next((table for kind, table in self.parts.items() if isinstance(inner, kind)), {})
-            found = f"{found}.{named.get(part, part)}"
-            inner = getattr(inner, part) if isinstance(inner, nn.Module) else inner
-        return found
-
-
-def _run(row: int, prefix: str, count: int, first: int = 1) -> dict[str, str]:
-    """Return the names of a row of ``count`` blocks that lie one after another from ``prefix.first`` on."""
-    return {f"{row}.{i}": f"{prefix}.{first + i}" for i in range(count)}
-
-
 OFFICIAL = NameTable(
     project="the official YOLOX",
+    family="YOLOX",
     rows={
         "0": "backbone.backbone.stem",
         "1": "backbone.backbone.dark2.0",
@@ -95,16 +41,17 @@ OFFICIAL = NameTable(
 
 OFFICIAL_DARKNET53 = NameTable(
     project="the official YOLOX",
+    family="YOLOX",
     rows={
         **{str(row): f"backbone.backbone.stem.{row}" for row in range(3)},
         "3": "backbone.backbone.dark2.0",
-        **_run(4, "backbone.backbone.dark2", 2),
+        **run(4, "backbone.backbone.dark2", 2),
         "5": "backbone.backbone.dark3.0",
-        **_run(6, "backbone.backbone.dark3", 8),
+        **run(6, "backbone.backbone.dark3", 8),
         "7": "backbone.backbone.dark4.0",
-        **_run(8, "backbone.backbone.dark4", 8),
+        **run(8, "backbone.backbone.dark4", 8),
         "9": "backbone.backbone.dark5.0",
-        **_run(10, "backbone.backbone.dark5", 4),
+        **run(10, "backbone.backbone.dark5", 4),
         **{str(11 + i): f"backbone.backbone.dark5.5.{i}" for i in range(5)},
         "16": "backbone.out1_cbl",
         **{str(19 + i): f"backbone.out1.{i}" for i in range(5)},
@@ -117,6 +64,7 @@ OFFICIAL_DARKNET53 = NameTable(
 
 MMYOLO = NameTable(
     project="mmyolo",
+    family="YOLOX",
     rows={
         "0": "backbone.stem",
         "1": "backbone.stage1.0",
@@ -154,5 +102,5 @@ MMYOLO = NameTable(
         SPP: {"cv1": "conv1", "cv2": "conv2"},
         DWConvPair: {"dconv": "depthwise_conv", "pconv": "pointwise_conv"},
     },
-    not_weights=("bbox_head.loss_pose.sigmas", "bbox_head.assigner_oks_calculator.sigmas"),
+    not_weights=NOT_WEIGHTS,
 )

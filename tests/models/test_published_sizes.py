@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models import trace
+from models import operations
 from models.graph import Graph
 from models.layers.conv import Conv
 from models.spec import ModelSpec, load_spec
@@ -118,6 +118,24 @@ def published_spec(name: str) -> ModelSpec:
     return later.with_values(backbone=load_spec("yolov5l_v5").values["backbone"], head=head)
 
 
+MMYOLO_SPLIT = {
+    "yolov6_t": (6_942_768, 2_736_432, 949_788),
+    "yolov6_t_ms": (5_662_888, 1_166_256, 1_286_796),
+    "yolov8_n": (1_272_656, 986_880, 897_648),
+    "yolov8_n_ms": (1_097_312, 1_012_896, 752_496),
+}
+"""Parameters of backbone, neck and head in training form."""
+YOLOV8 = {
+    "yolov8_n": 3_157_200,
+    "yolov8_s": 11_166_560,
+    "yolov8_m": 25_902_640,
+    "yolov8_l": 43_691_520,
+    "yolov8_x": 68_229_648,
+}
+"""Parameters as ultralytics prints them; it counts the numbers of the bins, which are no weights here."""
+BINS = 16
+
+
 def blank(name: str) -> Graph:
     """Return the model without memory."""
     with torch.device("meta"):
@@ -160,7 +178,7 @@ def test_yolox_as_it_is_published(name: str, monkeypatch: pytest.MonkeyPatch) ->
     assert within_one_percent(gflops(name, (size, size)), measured, 2)
     # The published figures are of an older counter, to which a normalisation was two multiply-adds per value and not
     # four; every other operation is counted alike.
-    monkeypatch.setattr(trace, "NORM_FLOPS_PER_VALUE", 4)
+    monkeypatch.setattr(operations, "NORM_FLOPS_PER_VALUE", 4)
     assert within_one_percent(gflops(name, (size, size)), published, 2)
 
 
@@ -175,6 +193,19 @@ def test_parts_of_yolox_are_as_large_as_published(name: str) -> None:
 @pytest.mark.parametrize("name", YOLOX_POSE)
 def test_yolox_pose_has_the_published_parameters(name: str) -> None:
     assert sum(p.numel() for p in blank(name).parameters()) == YOLOX_POSE[name]
+
+
+@pytest.mark.parametrize("name", MMYOLO_SPLIT)
+def test_parts_of_yolov6_and_yolov8_are_as_large_as_published(name: str) -> None:
+    graph = blank(name)
+    counts = [sum(p.numel() for p in row.parameters()) for row in graph.model]
+    rows = len(graph.spec.values["backbone"])
+    assert (sum(counts[:rows]), sum(counts[rows:-1]), counts[-1]) == MMYOLO_SPLIT[name]
+
+
+@pytest.mark.parametrize("name", YOLOV8)
+def test_yolov8_has_the_published_parameters(name: str) -> None:
+    assert sum(p.numel() for p in blank(name).parameters()) == YOLOV8[name] - BINS
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -17,6 +17,9 @@ if __name__ == "__main__":
 
 from tests.parity.loss_checks import check_synthetic_losses
 from tests.parity.metric_checks import METRIC_CHECKS
+from tests.parity.mmyolo_loss_checks import check_yoloms_dsl, check_yolov6_assign, check_yolov8_tal
+from tests.parity.mmyolo_model_checks import check_mmyolo_model
+from tests.parity.mmyolo_rebuild import named_network
 from tests.parity.model_checks import check_model
 from tests.parity.published import Fixture, Report, load_fixture
 from tests.parity.yolox_loss_checks import check_yolox_pose_loss, check_yolox_simota
@@ -42,6 +45,9 @@ CHECKS: dict[str, Callable[[Fixture, Report], None]] = {
     "yolox_simota": check_yolox_simota,
     "yolox_pose_loss": check_yolox_pose_loss,
     "yolox_pipeline": check_yolox_pipeline_and_schedule,
+    "yoloms_dsl": check_yoloms_dsl,
+    "yolov8_tal": check_yolov8_tal,
+    "yolov6_assign": check_yolov6_assign,
 }
 """Checks of the fixtures that are not a model's, by how the fixture's name begins."""
 
@@ -57,6 +63,8 @@ def check(path: str | Path) -> Report:
     by_name = next((run for name, run in CHECKS.items() if fixture.name.startswith(name)), None)
     if by_name is None and config_of(fixture) is not None:
         by_name = check_yolox_model
+    if by_name is None and named_network(fixture) is not None:
+        by_name = check_mmyolo_model
     if by_name is None and "model" not in fixture.facts:
         raise UsageError(f"{path}: it names no model, and no check is for '{fixture.name}'; add one to CHECKS")
     (by_name or check_model)(fixture, report)

@@ -41,7 +41,9 @@ def test_all_fixtures_of_the_project_are_here() -> None:
     models = ["yolov5s", "yolov5s6", "yolov5s-transformer", "yolov3-tiny"]
     yolox = [f"yolox-{kind}" for kind in ("nano", "tiny", "s", "s_train", "pose-tiny")]
     yolox += [f"yolox_{kind}" for kind in ("simota", "pose_loss", "pipeline")]
-    wanted = {"yolov5n_v7", "losses_synthetic", *heads, *(f"metrics_{m}" for m in metrics), *yolox}
+    mmyolo = [f"yoloms-xs{kind}" for kind in ("", "-se", "-losses")] + ["yolov6-t-ms", "yolov8-n", "yolov8-n-ms"]
+    mmyolo += ["yoloms_dsl", "yolov8_tal", "yolov6_assign"]
+    wanted = {"yolov5n_v7", "losses_synthetic", *heads, *(f"metrics_{m}" for m in metrics), *yolox, *mmyolo}
     assert wanted | {f"{model}{mode}" for model in models for mode in ("", "_train")} <= set(FIXTURES)
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import models.graph
 import tests.parity.yolox_model_checks
 import tests.parity.yolox_rebuild
-from models.convert.yolox_names import MMYOLO, OFFICIAL, NameTable
+from models.convert.name_table import NameTable
+from models.convert.yolox_names import MMYOLO, OFFICIAL
 from models.graph import Graph
 from models.layers.conv import Focus
 from models.layers.csp import Bottleneck
@@ -129,7 +129,9 @@ def test_a_wrong_row_is_a_miss(change: Callable[[ModelSpec], ModelSpec], monkeyp
 
 
 def test_a_wrong_eps_is_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.graph, "BATCHNORM_EPS", 1e-5)
+    find = tests.parity.yolox_rebuild.find_spec
+    wrong = lambda *given: find(*given).with_values(norm={"eps": 1e-5})  # noqa: E731
+    monkeypatch.setattr(tests.parity.yolox_rebuild, "find_spec", wrong)
     assert {"BatchNorm eps", "stage five values", "eval_pred"} <= set(check(FIXTURES / "yolox-nano.json").misses)
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from data.samples import Placement
 from models.graph import Graph
+from models.operations import NORM_FLOPS_PER_VALUE
 from models.predictions import PostprocessOptions
 from models.table import tabulate_model
-from models.trace import NORM_FLOPS_PER_VALUE
 from tests.parity.model_checks import FLOPS_SHARE, published_image
 from tests.parity.published import Fixture, Report, Tolerance
 from tests.parity.rebuild import fill

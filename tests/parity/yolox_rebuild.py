@@ -67,7 +67,7 @@ def rebuild_yolox(fixture: Fixture, report: Report) -> Rebuilt:
     table = find_table(fixture.path, [entry[0] for entry in state])
     if table is None:
         raise UsageError(f"{fixture.path}: its tensors are not named as in any YOLOX that is known here")
-    shapes = {entry[0]: tuple(entry[1]) for entry in state if entry[0] not in table.not_weights}
+    shapes = {entry[0]: tuple(entry[1]) for entry in state if not table.is_constant(entry[0])}
     graph = Graph(find_spec(fixture.path, shapes, table))
     report.same("network found from its tensors", graph.spec.source, f"{config}.yaml")
     rebuilt = Rebuilt(graph, table.published_names(graph))

@@ -222,8 +222,8 @@ TENSOR = (
 )
 
 
-def yolox(stem: int = 8, classes: int = 80, blocks: int = 1) -> bytes:
-    """Return a state dict with the names of YOLOX that its size is told from, none of whose numbers are there."""
+def state_of(channels: dict[str, int]) -> bytes:
+    """Return a state dict of convolutions with so many outputs, none of whose numbers are there."""
 
     def tensor(channels: int) -> bytes:
         identifier = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")
@@ -232,10 +232,20 @@ def yolox(stem: int = 8, classes: int = 80, blocks: int = 1) -> bytes:
             b"ctorch._utils\n_rebuild_tensor_v2\n(" + identifier + plain_pickle(channels) + b"tQK\x00" + place + b"tR"
         )
 
-    entries = {"backbone.backbone.stem.conv.conv.weight": stem, "head.cls_preds.0.weight": classes}
-    entries |= {f"backbone.backbone.dark2.1.m.{j}.conv1.conv.weight": 1 for j in range(blocks)}
-    state = b"}(" + b"".join(text(name) + tensor(channels) for name, channels in entries.items()) + b"u"
+    state = b"}(" + b"".join(text(name) + tensor(count) for name, count in channels.items()) + b"u"
     return zipped(b"\x80\x02" + dictionary(model=state) + b".")
+
+
+def yolox(stem: int = 8, classes: int = 80, blocks: int = 1) -> bytes:
+    """Return a state dict with the names of YOLOX that its size is told from."""
+    entries = {"backbone.backbone.stem.conv.conv.weight": stem, "head.cls_preds.0.weight": classes}
+    return state_of(entries | {f"backbone.backbone.dark2.1.m.{j}.conv1.conv.weight": 1 for j in range(blocks)})
+
+
+def yoloms(stem: int = 32, classes: int = 80, layers: int = 1) -> bytes:
+    """Return a state dict with the names of YOLO-MS that its size is told from."""
+    entries = {"backbone.stem.2.conv.weight": stem, "bbox_head.head_module.rtm_cls.0.weight": classes}
+    return state_of(entries | {f"backbone.stage1.1.mid_convs.1.{j}.in_conv.conv.weight": 1 for j in range(layers)})
 
 
 FILES: dict[str, Callable[[], bytes]] = {
@@ -317,6 +327,14 @@ FILES: dict[str, Callable[[], bytes]] = {
     "yolox_wider.pt": lambda: yolox(stem=2**40),
     "yolox_deep.pt": lambda: yolox(blocks=5000),
     "yolox_classes.pt": lambda: yolox(classes=2**40),
+    "yoloms.pt": yoloms,
+    "yoloms_wide.pt": lambda: yoloms(stem=2**40),
+    "yoloms_deep.pt": lambda: yoloms(layers=5000),
+    "yoloms_classes.pt": lambda: yoloms(classes=2**40),
+    "unknown_call.pt": lambda: zipped(b"cother.package\nrun\n(S'touch executed'\ntR."),
+    "unknown_getattr.pt": lambda: zipped(b"c__builtin__\ngetattr\n(cother.package\nTool\nS'run'\ntR."),
+    "numpy_call.pt": lambda: zipped(b"cnumpy.testing._private.utils\nrunstring\n(S'1'\n}tR."),
+    "torch_call.pt": lambda: zipped(b"ctorch.hub\nload_state_dict_from_url\n(S'x'\ntR."),
     "repeats.safetensors": lambda: endless_model("[-1, 1000000000, Conv, [8]]"),
     "rows.safetensors": lambda: endless_model(", ".join(["[-1, 1, Conv, [8]]"] * 5000)),
     "pools.safetensors": lambda: endless_model(f"[-1, 1, SPP, [8, {[5] * 50_000}]]"),

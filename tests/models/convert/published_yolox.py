@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.convert.yolox_names import MMYOLO, OFFICIAL, OFFICIAL_DARKNET53, NameTable
+from models.convert.name_table import NameTable
+from models.convert.yolox_names import MMYOLO, OFFICIAL, OFFICIAL_DARKNET53
 from models.graph import Graph
 from models.spec import ModelSpec, load_spec, parse_spec
 
 TABLES = {"official": OFFICIAL, "darknet53": OFFICIAL_DARKNET53, "mmyolo": MMYOLO}
 SMALL = {"width_multiple": 0.125, "depth_multiple": 0.33}
+SIGMAS = ("bbox_head.loss_pose.sigmas", "bbox_head.assigner_oks_calculator.sigmas")
 MMENGINE = "mmengine.logging.history_buffer"
 
 
@@ -47,9 +49,11 @@ def filled_graph(spec: ModelSpec) -> Graph:
 
 
 def published_state(graph: Graph, table: NameTable) -> OrderedDict[str, Tensor]:
-    """Return a graph's tensors under published names."""
+    """Return a graph's tensors under published names, shared ones under each of theirs."""
     names = table.published_names(graph)
-    return OrderedDict((names[name], value.clone()) for name, value in graph.state_dict().items())
+    state = OrderedDict((names[name], value.clone()) for name, value in graph.state_dict().items())
+    state.update({copy: state[first] for copy, first in table.copied_names(graph).items()})
+    return state
 
 
 def official_file(graph: Graph, table: NameTable = OFFICIAL) -> dict[str, Any]:
@@ -95,10 +99,12 @@ def mmengine() -> Iterator[type]:
             del sys.modules[module.__name__]
 
 
-def mmyolo_file(graph: Graph, buffer: type, classes: tuple[str, ...] | None = None) -> dict[str, Any]:
+def mmyolo_file(
+    graph: Graph, buffer: type, classes: tuple[str, ...] | None = None, table: NameTable = MMYOLO
+) -> dict[str, Any]:
     """Return what mmengine saves for a model: state dict, meta, logs, optimizer."""
-    state = published_state(graph, MMYOLO)
-    for name in MMYOLO.not_weights if "pose" in graph.heads else ():
+    state = published_state(graph, table)
+    for name in SIGMAS if "pose" in graph.heads else ():
         state[name] = torch.full((len(graph.heads["pose"].keypoints),), 0.05)
     meta: dict[str, Any] = {"epoch": 300, "iter": 1, "cfg": "model = dict()", "mmengine_version": "0.7.1"}
     meta["dataset_meta"] = {"palette": [(220, 20, 60)], "dataset_keypoint_weights": np.ones(17, np.float32)}

@@ -70,6 +70,14 @@ SENTENCES = {
     "yolox_wider.pt": "is the largest",
     "yolox_deep.pt": "5,000 blocks",
     "yolox_classes.pt": "is the largest",
+    "yoloms.pt": "is missing",
+    "yoloms_wide.pt": "of a size that no YAML here has",
+    "yoloms_deep.pt": "5,000 repeats",
+    "yoloms_classes.pt": "is the largest",
+    "unknown_call.pt": "an object of other.package.run",
+    "unknown_getattr.pt": "'__builtin__.getattr'",
+    "numpy_call.pt": "'numpy.testing._private.utils.runstring'",
+    "torch_call.pt": "'torch.hub.load_state_dict_from_url'",
 }
 """What the sentence about a file has to name."""
 
@@ -98,6 +106,7 @@ with TorchFile(zipped) as file:
     file.tensor(file.root["a"])
 load_graph("yolov5n")
 load_graph("yolox_s")
+load_graph("yoloms_xs")
 before = peak_megabytes()
 events = []
 
@@ -116,6 +125,7 @@ sys.addaudithook(watch)
 load_graph("yolov5n")
 load_graph("yolox_nano")
 load_graph("yolox_s")
+load_graph("yoloms_xs")
 annotations = {event for event in events if event[0] in ("compile", "exec")}
 found = {}
 for path in hostile:
