@@ -6,7 +6,7 @@ import argparse
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from data.sources import Frame, Sources, find_sources, read_frames
 from models.inference import Inference, load_inference
 from models.predictions import DetectionResult, PostprocessOptions
 from models.predictor import STAGES, Predictor, group_equal
-from models.views import AUGMENTED, SINGLE
 from utils.annotate import Style, annotate, count_objects, describe
-from utils.devices import DTYPES, autocast_dtype, select_device
+from utils.class_filter import kept_classes
+from utils.command_lines.detecting import parse_options
+from utils.devices import autocast_dtype, select_device
 from utils.errors import DataError, UsageError, did_you_mean, run_command
 from utils.files import increment_run_folder
-from utils.image_size import require_possible_sizes
 from utils.logging import start_logging
+from utils.masks_from_boxes import BoxMasks, load_segment_anything, with_masks
 from utils.plots.drawing import save_picture
 from utils.plots.skeletons import LEAST_SCORE
 from utils.result_files import ResultFiles, Wanted
@@ -32,109 +33,8 @@ from utils.stage_clock import StageClock
 from utils.video import VideoReader, VideoWriter
 
 LOGGER = logging.getLogger("yolograph")
-
-DESCRIPTION = """Run every head of a model on images and videos: objects as labelled boxes, poses as skeletons, areas as
-a coloured overlay.
-
---source is an image, a video, a folder (its subfolders are left out), a quoted glob, or a .txt file with one image or
-video per line. Results go to a new folder runs/detect/exp, exp2, ... under the names of their sources; a video becomes
-an .mp4 of the same frame count, frame rate and size, without sound (an odd row or column is cut off)."""
-
-EPILOG = """what is written:
-  NAME                        the picture with boxes and overlay (not with --nosave)
-  labels/STEM.txt             --save-txt: 'class x y w h' per object, relative to the image; confidence with --save-conf
-                              a pose also 'x y v' per keypoint: v is 2 if found, else 0; its score with --save-conf
-  masks/STEM.png              --save-mask: the class index of every pixel
-  masks/STEM_colour.png       --save-mask: the same in colours
-  of a video                  labels/STEM_FRAME.txt, masks/STEM_FRAME.png ..., frames counted from 1
-  STEM taken by another file  STEM_2, STEM_3 ...; several heads of one kind: labels_HEAD, masks_HEAD
-
-examples:
-  python detect.py --weights runs/train/exp/weights/best.safetensors --source street.jpg
-  python detect.py --weights best.safetensors --source photos/ --save-txt --save-conf --conf-thres 0.4
-  python detect.py --weights best.safetensors --source 'photos/**/*.png' --save-mask --nosave
-  python detect.py --weights best.safetensors --source drive.mp4 --batch-size 8 --dtype auto
-
-Files that cannot be read are named and left out; the run fails only if none can be read.
-exit codes: 0 there is a result, 1 the run failed, 2 wrong usage, 3 the data are at fault, 4 the model is at fault"""
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="detect.py",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add(
-        "--weights",
-        required=True,
-        nargs="+",
-        help="checkpoint, ours or an official .pt; several of the same heads and classes answer together",
-    )
-    add("--source", required=True, help="image, video, folder, quoted glob, or .txt list of files")
-    add("--heads", nargs="+", help="only these heads (default: all, in one pass)")
-    add("--img-size", "--imgsz", "--img", type=int, default=640, help="long side, pixels (default %(default)s)")
-    add("--base-size", type=int, help="other long side for segmentation; costs a second pass (default: --img-size)")
-    add("--conf-thres", "--conf", type=float, default=0.25, help="least confidence (default %(default)s)")
-    add("--iou-thres", "--iou", type=float, default=0.45, help="overlap that suppresses (default %(default)s)")
-    add("--max-det", type=int, default=1000, help="most objects per image (default %(default)s)")
-    add("--classes", type=int, nargs="+", help="keep only objects of these class indices")
-    add("--augment", action="store_true", help="look three times: as it is, mirrored at 0.83 and at 0.67 of the size")
-    add(
-        "--kpt-conf",
-        type=float,
-        help=f"least score of a keypoint to draw, and for --save-txt to count as found, 0..1 (default {LEAST_SCORE})",
-    )
-    add("--agnostic-nms", action="store_true", help="suppress across classes")
-    add("--device", default="", help="cpu, or the number of a GPU (default: the first GPU, else the CPU)")
-    add("--dtype", default="float32", choices=DTYPES, help="format of forward passes (default %(default)s)")
-    add(
-        "--half",
-        dest="dtype",
-        action="store_const",
-        const="half",
-        help="in 16 bits, where the device computes in them",
-    )
-    add("--batch-size", type=int, default=1, help="most pictures of equal input shape per pass (default %(default)s)")
-    add("--save-txt", action="store_true", help="write objects as label text")
-    add("--save-conf", action="store_true", help="add the confidence to --save-txt")
-    add("--save-mask", action="store_true", help="write class maps as PNG")
-    add("--nosave", "--no-save", action="store_true", help="write no pictures and no videos")
-    add(
-        "--line-thickness", type=int, help="line width of boxes and limbs, pixels (default: follows the picture's size)"
-    )
-    add("--hide-labels", action="store_true", help="draw boxes without labels")
-    add("--hide-conf", action="store_true", help="draw labels without the confidence")
-    add("--mask-alpha", type=float, default=0.4, help="weight of the overlay's colours, 0..1 (default %(default)s)")
-    add("--project", default="runs/detect", help="folder of all runs (default %(default)s)")
-    add("--name", default="exp", help="name of this run (default %(default)s)")
-    add("--exist-ok", action="store_true", help="write into the folder of that name even if it exists")
-    return parser
-
-
-def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Raises:
-        UsageError: a value is out of its range.
-    """
-    options = build_parser().parse_args(arguments)
-    for name in ("conf_thres", "iou_thres", "mask_alpha", "kpt_conf"):
-        value = getattr(options, name)
-        if value is not None and not 0 <= value <= 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be in 0..1, but is {value}")
-    require_possible_sizes("--img-size", [options.img_size])
-    require_possible_sizes("--base-size", [options.base_size])
-    for name in ("batch_size", "max_det", "line_thickness"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, but is {value}")
-    if options.save_conf and not options.save_txt:
-        raise UsageError("--save-conf adds a column to the files of --save-txt; give both")
-    return options
+MASKS_STAGE = "masks"
+MOST_MASK_CLASSES = 255
 
 
 @dataclass
@@ -149,6 +49,7 @@ class Run:
         inputs: number of images and videos to read.
         batch_size: most pictures per pass.
         clock: time per stage.
+        box_masks: outlines the objects, or None.
         images: still images done.
         videos: videos done.
         frames: frames of those videos.
@@ -163,6 +64,7 @@ class Run:
     inputs: int
     batch_size: int
     clock: StageClock
+    box_masks: BoxMasks | None = None
     images: int = 0
     videos: int = 0
     frames: int = 0
@@ -186,6 +88,10 @@ class Run:
         for group in group_equal(keyed, self.batch_size):
             started = time.perf_counter()
             found = self.predictor([frame.image for frame in group])
+            if self.box_masks is not None:
+                with self.clock.time(MASKS_STAGE):
+                    pairs = zip(group, found, strict=True)
+                    found = [with_masks(frame.image, results, self.box_masks) for frame, results in pairs]
             milliseconds = 1000 * (time.perf_counter() - started) / len(group)
             for frame, results in zip(group, found, strict=True):
                 yield frame, results, milliseconds
@@ -224,23 +130,25 @@ def prepare(options: argparse.Namespace, sources: Sources) -> Run:
     """Load the model, hold the options against it, and make the run folder."""
     device = select_device(options.device)
     dtype = autocast_dtype(device, options.dtype)
-    model = load_inference(options.weights, device, AUGMENTED if options.augment else SINGLE)
+    model = load_inference(options.weights, device, options.passes, deploy=options.deploy)
     heads = choose_heads(model, options)
     base_size = options.base_size or options.img_size
     sizes = {head: base_size if "masks" in model.heads[head].targets else options.img_size for head in heads}
     refuse_idle_options(model, heads, options)
-    thresholds = PostprocessOptions(
-        conf=options.conf_thres,
-        iou=options.iou_thres,
-        max_det=options.max_det,
-        agnostic=options.agnostic_nms,
-        classes=tuple(options.classes) if options.classes else None,
-    )
-    clock = StageClock(("read", *STAGES, "draw and write"))
+    thresholds = choose_thresholds(model, heads, options)
+    box_masks = load_segment_anything(options.sam, options.sam_size, device) if options.sam else None
+    clock = StageClock(("read", *STAGES, *([MASKS_STAGE] if box_masks else []), "draw and write"))
     predictor = Predictor(model, sizes, thresholds, device, dtype, clock)
     predictor.warm_up(options.img_size)
     score = LEAST_SCORE if options.kpt_conf is None else options.kpt_conf
-    wanted = Wanted(not options.nosave, options.save_txt, options.save_conf, options.save_mask, score)
+    wanted = Wanted(
+        pictures=not options.nosave,
+        labels=options.save_txt,
+        confidences=options.save_conf,
+        masks=options.save_mask,
+        keypoint_score=score,
+        labelme=options.save_labelme,
+    )
     files = ResultFiles(run_folder(options, sources, wanted), model.names, wanted)
     style = Style(options.line_thickness, not options.hide_labels, not options.hide_conf, options.mask_alpha, score)
     LOGGER.info(
@@ -250,39 +158,53 @@ def prepare(options: argparse.Namespace, sources: Sources) -> Run:
         str(dtype or torch.float32).removeprefix("torch."),
         ", ".join(heads),
     )
-    return Run(predictor, model.names, files, style, len(sources), options.batch_size, clock)
+    return Run(predictor, model.names, files, style, len(sources), options.batch_size, clock, box_masks)
 
 
 def choose_heads(model: Inference, options: argparse.Namespace) -> list[str]:
     """Return the heads to run.
 
     Raises:
-        UsageError: the model has no such head, or no such class.
+        UsageError: the model has no such head.
     """
     for name in options.heads or ():
         if name not in model.heads:
             hint = did_you_mean(name, model.heads)
             raise UsageError(f"--heads {name}: the model has no such head, only {', '.join(model.heads)}.{hint}")
-    heads = [name for name in model.heads if not options.heads or name in options.heads]
-    objects = [model.heads[name].num_classes for name in heads if "boxes" in model.heads[name].targets]
-    for index in options.classes or ():
-        if objects and not 0 <= index < max(objects):
-            raise UsageError(f"--classes {index}: the model's classes are 0 to {max(objects) - 1}")
-    return heads
+    return [name for name in model.heads if not options.heads or name in options.heads]
+
+
+def choose_thresholds(
+    model: Inference, heads: Sequence[str], options: argparse.Namespace
+) -> dict[str, PostprocessOptions]:
+    """Return for every head to run how its predictions become results.
+
+    Raises:
+        UsageError: the model has no such class of objects.
+    """
+    thresholds = PostprocessOptions(
+        conf=options.conf_thres, iou=options.iou_thres, max_det=options.max_det, agnostic=options.agnostic_nms
+    )
+    objects = {name: model.names[name] for name in heads if "boxes" in model.heads[name].targets}
+    classes = kept_classes(objects, options.classes, options.class_names)
+    return {name: replace(thresholds, classes=classes.get(name)) for name in heads}
 
 
 def refuse_idle_options(model: Inference, heads: Sequence[str], options: argparse.Namespace) -> None:
     """Make sure that every option that needs a kind of head finds one.
 
     Raises:
-        UsageError: none of the heads to run answers what an option asks for.
+        UsageError: none of the heads to run answers what an option asks for, or it has too many classes for that.
     """
     answered = {target for head in heads for target in model.heads[head].targets}
     wishes = (
         ("--save-txt", options.save_txt, "boxes"),
+        ("--save-labelme", options.save_labelme, "boxes"),
         ("--classes", options.classes, "boxes"),
+        ("--class-names", options.class_names, "boxes"),
+        ("--sam", options.sam, "boxes"),
         ("--kpt-conf", options.kpt_conf is not None, "keypoints"),
-        ("--save-mask", options.save_mask, "masks"),
+        ("--save-mask", options.save_mask and not options.sam, "masks"),
         ("--base-size", options.base_size, "masks"),
     )
     for name, given, target in wishes:
@@ -290,6 +212,11 @@ def refuse_idle_options(model: Inference, heads: Sequence[str], options: argpars
             raise UsageError(
                 f"{name} needs a head for {target}, but this run has only {', '.join(heads)}; leave it out"
             )
+    most = max((len(model.names[head]) for head in heads if "boxes" in model.heads[head].targets), default=0)
+    if options.sam and options.save_mask and most > MOST_MASK_CLASSES:
+        raise UsageError(
+            f"--save-mask writes classes 0 to {MOST_MASK_CLASSES - 1}, but the model has {most}; take --save-labelme"
+        )
 
 
 def run_folder(options: argparse.Namespace, sources: Sources, wanted: Wanted) -> Path:
@@ -312,6 +239,7 @@ def detect_images(run: Run, paths: list[Path]) -> None:
             if run.files.wanted.pictures:
                 save_picture(target, annotate(frame.image, results, run.names, run.style))
             run.files.save_results(target.stem, results, frame.image.shape[:2])
+            run.files.save_labelme(target.stem, results, frame.image, frame.path)
         run.images += 1
         LOGGER.info(
             "image %d/%d %s: %s, %s, %.1f ms",
@@ -340,6 +268,7 @@ def detect_video(run: Run, path: Path, title: str) -> None:
                 if run.files.wanted.pictures:
                     writer.write(annotate(frame.image, results, run.names, run.style))
                 run.files.save_results(f"{target.stem}_{frame.number}", results, frame.image.shape[:2])
+                run.files.save_labelme(f"{target.stem}_{frame.number}", results, frame.image)
             for head, result in results.items():
                 if isinstance(result, DetectionResult):
                     objects.setdefault(head, []).append(result.classes.numpy())

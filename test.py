@@ -16,128 +16,18 @@ from data.dataset import TaskDataset
 from data.samples import Batch
 from models.inference import Inference, load_inference
 from models.predictions import DetectionResult, PostprocessOptions
-from models.views import AUGMENTED, SINGLE
-from utils.devices import DTYPES, autocast_dtype, select_device
+from utils.command_lines.testing import parse_options
+from utils.devices import autocast_dtype, select_device
 from utils.errors import DataError, UsageError, run_command
 from utils.files import UniqueNames, increment_run_folder
-from utils.image_size import require_possible_sizes
 from utils.label_text import write_label_text
 from utils.logging import start_logging
 from utils.plots.batches import picture_of_labels, picture_of_results
 from utils.plots.drawing import save_picture
-from utils.validation import SAME_POSE, build_tests, measured, run_head_test
+from utils.validation import build_tests, measured, run_head_test
 
 LOGGER = logging.getLogger("yolograph")
 MOST_PICTURES = 3
-
-EPILOG = """examples:
-  python test.py --weights runs/train/exp/weights/best.safetensors --data embedded.yaml --img-size 256
-  python test.py --weights best.safetensors --data my_data.yaml --task test --save-json --verbose
-  python test.py --weights best.safetensors --data boxes.yaml --segdata my_masks/ --base-size 1024
-
-exit codes: 1 the run failed, 2 wrong usage, 3 the data are at fault, 4 the model is at fault"""
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="test.py",
-        description="Measure every head of a model on its data: AP, P and R for boxes, AP and AR of keypoints for "
-        "poses, IoU for masks.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--weights",
-        required=True,
-        nargs="+",
-        help="checkpoint, ours or an official .pt; several of the same heads and classes answer together",
-    )
-    parser.add_argument("--data", required=True, help="data YAML: a path or a name in data/configs")
-    parser.add_argument(
-        "--segdata", help="segmentation data in place of the YAML's: a root folder or another data YAML"
-    )
-    parser.add_argument("--task", default="val", choices=("train", "val", "test"), help="split (default %(default)s)")
-    parser.add_argument("--heads", nargs="+", help="only these heads (default: all that have data)")
-    parser.add_argument(
-        "--img-size",
-        "--imgsz",
-        "--img",
-        type=int,
-        default=640,
-        help="long side for objects, pixels (default %(default)s)",
-    )
-    parser.add_argument("--base-size", type=int, help="long side for segmentation, pixels (default: --img-size)")
-    parser.add_argument("--batch-size", type=int, default=16, help="images per batch (default %(default)s)")
-    parser.add_argument(
-        "--pad",
-        type=float,
-        default=0.0,
-        help="strides of grey around pictures for objects beyond what their shape needs; 0 shows the model what "
-        "detect.py shows it, YOLOv5's own test has 0.5 (default %(default)g)",
-    )
-    parser.add_argument(
-        "--conf-thres", "--conf", type=float, default=0.001, help="least confidence (default %(default)s)"
-    )
-    parser.add_argument(
-        "--iou-thres", "--iou", type=float, default=0.6, help="overlap that suppresses (default %(default)s)"
-    )
-    parser.add_argument(
-        "--oks-thres",
-        type=float,
-        default=SAME_POSE,
-        help="similarity of keypoints (OKS) above which the weaker of two poses is left out; 1 looks at boxes alone "
-        "(default %(default)s)",
-    )
-    parser.add_argument("--max-det", type=int, default=300, help="most objects per image (default %(default)s)")
-    parser.add_argument(
-        "--augment", action="store_true", help="look three times: as it is, mirrored at 0.83 and at 0.67 of the size"
-    )
-    parser.add_argument("--save-json", action="store_true", help="write boxes, and keypoints of poses, as COCO results")
-    parser.add_argument("--save-txt", action="store_true", help="write the objects as label text, one file per image")
-    parser.add_argument("--save-conf", action="store_true", help="add the confidence to --save-txt")
-    parser.add_argument("--verbose", action="store_true", help="show every class, also where there are many")
-    parser.add_argument("--noplots", action="store_true", help="draw no pictures")
-    parser.add_argument(
-        "--device", default="", help="cpu, or the number of a GPU (default: the first GPU, else the CPU)"
-    )
-    parser.add_argument(
-        "--dtype", default="float32", choices=DTYPES, help="format of forward passes (default %(default)s)"
-    )
-    parser.add_argument(
-        "--half",
-        dest="dtype",
-        action="store_const",
-        const="half",
-        help="in 16 bits, where the device computes in them",
-    )
-    parser.add_argument(
-        "--workers", type=int, default=8, help="worker processes, at most one per core (default %(default)s)"
-    )
-    parser.add_argument("--project", default="runs/test", help="folder of all tests (default %(default)s)")
-    parser.add_argument("--name", default="exp", help="name of this test (default %(default)s)")
-    parser.add_argument("--exist-ok", action="store_true", help="write into the folder of that name even if it exists")
-    return parser
-
-
-def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Raises:
-        UsageError: a value is out of its range.
-    """
-    options = build_parser().parse_args(arguments)
-    for name in ("conf_thres", "iou_thres", "oks_thres"):
-        if not 0 <= getattr(options, name) <= 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be in 0..1, but is {getattr(options, name)}")
-    require_possible_sizes("--img-size", [options.img_size])
-    require_possible_sizes("--base-size", [options.base_size])
-    for name, least in {"batch_size": 1, "max_det": 1, "workers": 0, "pad": 0}.items():
-        if not getattr(options, name) >= least:
-            raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, but is {getattr(options, name)}")
-    if options.save_conf and not options.save_txt:
-        raise UsageError("--save-conf adds a column to the files of --save-txt; give both")
-    return options
 
 
 def open_test_data(model: Inference, options: argparse.Namespace) -> dict[str, TaskDataset]:
@@ -242,7 +132,7 @@ def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Test, print the tables, and return the metrics of every head."""
     device = select_device(options.device)
     dtype = autocast_dtype(device, options.dtype)
-    model = load_inference(options.weights, device, AUGMENTED if options.augment else SINGLE)
+    model = load_inference(options.weights, device, options.passes, deploy=options.deploy)
     datasets = open_test_data(model, options)
     folder = increment_run_folder(options.project, options.name, options.exist_ok)
     base_size = options.base_size or options.img_size

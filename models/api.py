@@ -22,7 +22,7 @@ from models.inference import Inference, load_inference
 from models.predictions import PostprocessOptions
 from models.predictor import STAGES, Predictor, group_equal
 from models.results import ImageResult, Results
-from models.views import AUGMENTED, SINGLE
+from models.views import Pass, choose_passes
 from utils.devices import autocast_dtype, select_device
 from utils.environment import check_environment
 from utils.errors import UsageError
@@ -49,6 +49,7 @@ class Model:
         augment: look three times: as it is, mirrored at 0.83 and at 0.67 of the size.
         batch_size: most consecutive pictures of equal input shape per pass; more is faster on a GPU, and may change the
             last digits.
+        tta: look six times: as it is, at half and at one and a half of the size, and mirrored at each.
     """
 
     inference: Inference = field(repr=False)
@@ -61,8 +62,11 @@ class Model:
     half: bool = False
     augment: bool = False
     batch_size: int = 1
+    tta: bool = False
 
-    def __call__(self, images: Any, size: int | None = None, augment: bool | None = None) -> Results:
+    def __call__(
+        self, images: Any, size: int | None = None, augment: bool | None = None, tta: bool | None = None
+    ) -> Results:
         """Look at pictures.
 
         Args:
@@ -70,6 +74,7 @@ class Model:
                 (3, H, W); see ``data.pictures.take_pictures``. OpenCV's BGR arrays need ``image[..., ::-1]``.
             size: for this call, in place of the attribute.
             augment: for this call, in place of the attribute.
+            tta: for this call, in place of the attribute.
 
         Returns:
             The results in the order of the pictures, in native pixels, on the CPU.
@@ -79,9 +84,11 @@ class Model:
             DataError: a file is missing or cannot be decoded.
         """
         clock = StageClock(STAGES)
-        predictor = self._predictor(
-            self.size if size is None else size, self.augment if augment is None else augment, clock
-        )
+        augment = self.augment if augment is None else augment
+        tta = self.tta if tta is None else tta
+        with _words_of_python():
+            passes = choose_passes(augment, tta)
+        predictor = self._predictor(self.size if size is None else size, passes, clock)
         require_whole(self.batch_size, "batch_size")
         keyed = ((predictor.input_shapes(picture.image), picture) for picture in take_pictures(images))
         found: list[ImageResult] = []
@@ -140,11 +147,11 @@ class Model:
         """
         return self.to("cuda")
 
-    def _predictor(self, size: int, augment: bool, clock: StageClock) -> Predictor:
+    def _predictor(self, size: int, passes: Sequence[Pass], clock: StageClock) -> Predictor:
         """Return what turns arrays into results under the settings as they are now."""
         require_whole(size, "size")
         require_possible_sizes("size", [int(size)])
-        inference = Inference(self.inference.graphs, AUGMENTED if augment else SINGLE)
+        inference = Inference(self.inference.graphs, passes)
         device = self.device
         dtype = autocast_dtype(device, "half" if self.half else "float32")
         return Predictor(inference, dict.fromkeys(inference.heads, int(size)), self._options(), device, dtype, clock)
@@ -209,6 +216,8 @@ def load(
     half: bool = False,
     augment: bool = False,
     batch_size: int = 1,
+    tta: bool = False,
+    deploy: bool = False,
 ) -> Model:
     """Load a trained model for use in Python.
 
@@ -224,6 +233,8 @@ def load(
         half: see ``Model``.
         augment: see ``Model``.
         batch_size: see ``Model``.
+        tta: see ``Model``.
+        deploy: re-parameterise models that can be, such as YOLOv6: the same results in less time.
 
     Raises:
         ModelError: a file is missing, damaged or no checkpoint.
@@ -241,8 +252,8 @@ def load(
         raise UsageError("weights is an empty list; give the path of a checkpoint")
     chosen = choose_device(device)
     with _words_of_python():
-        inference = load_inference(paths, chosen)
-    return Model(inference, conf, iou, max_det, classes, agnostic, size, half, augment, batch_size)
+        inference = load_inference(paths, chosen, deploy=deploy)
+    return Model(inference, conf, iou, max_det, classes, agnostic, size, half, augment, batch_size, tta)
 
 
 def choose_device(device: str | int | torch.device | None) -> torch.device:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data.transforms.letterbox import LetterboxRule
-from models.fusing import fuse_graph
+from models.fusing import deploy_graph, fuse_graph
 from models.graph import Graph
 from models.heads.base import Head
 from models.predictions import Predictions
@@ -60,6 +60,8 @@ class Inference:
         answers = [answer for graph in self.graphs for answer in self._answers(graph, images, heads, dtype)]
         if len(answers) == 1:
             return answers[0]
+        if all(each.apart for each in self.passes):
+            answers = [{head: found[head].of_view(i) for head in heads} for i, found in enumerate(answers)]
         return {head: _combine([answer[head] for answer in answers]) for head in heads}
 
     def _answers(
@@ -97,7 +99,10 @@ def as_inference(model: Graph | Inference) -> Inference:
 
 
 def load_inference(
-    weights: Sequence[str | Path], device: torch.device | None = None, passes: Sequence[Pass] = SINGLE
+    weights: Sequence[str | Path],
+    device: torch.device | None = None,
+    passes: Sequence[Pass] = SINGLE,
+    deploy: bool = False,
 ) -> Inference:
     """Load one or more trained models to answer together, their BatchNorms folded.
 
@@ -105,12 +110,14 @@ def load_inference(
         weights: paths of weights.
         device: where to run, None for the CPU.
         passes: how each model looks at a picture.
+        deploy: re-parameterise the models too, see ``models.fusing.deploy_graph``; the answers are the same.
 
     Raises:
         ModelError: a file is missing or damaged.
         UsageError: two models do not have the same heads, classes and letterbox, or one does not take three channels.
     """
-    graphs = [fuse_graph(load_model(path, device)) for path in weights]
+    prepare = deploy_graph if deploy else fuse_graph
+    graphs = [prepare(load_model(path, device)) for path in weights]
     for path, graph in zip(weights, graphs, strict=True):
         if graph.spec.channels != RGB_CHANNELS:
             raise UsageError(f"{path}: takes {graph.spec.channels} channels, but pictures have {RGB_CHANNELS}")

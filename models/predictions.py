@@ -6,7 +6,7 @@ Shape suffixes: B images, N candidate boxes, C classes, H rows, W columns, K key
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
@@ -26,6 +26,10 @@ class Predictions(Protocol):
         """Return what was predicted for a changed input as predictions for the input itself."""
         ...
 
+    def of_view(self, number: int) -> Self:
+        """Mark predictions as those of one view, where views shall choose among their own boxes before they meet."""
+        ...
+
     @classmethod
     def combine(cls, parts: Sequence[Self]) -> Self:
         """Join predictions for the same inputs, each from another pass or model."""
@@ -40,11 +44,14 @@ class Detections:
         boxes: (B, N, 4) x1 y1 x2 y2 in pixels of the network input.
         scores: (B, N, C) class probabilities in 0..1, not multiplied by objectness.
         objectness: (B, N) in 0..1, or None for heads without it.
+        views: (N,) int64, the view that each candidate comes from, 0, 1 ...; the boxes of a view suppress each other
+            before they meet those of other views. None where all boxes meet at once.
     """
 
     boxes: Tensor
     scores: Tensor
     objectness: Tensor | None = None
+    views: Tensor | None = None
 
     def undo(self, view: View) -> Detections:
         """Move the boxes back; like all boxes before suppression they may reach beyond the input."""
@@ -56,6 +63,10 @@ class Detections:
             x = place.width - x.flip(-1)
         return Detections(torch.stack((x, y), -1).flatten(-2), self.scores, self.objectness)
 
+    def of_view(self, number: int) -> Self:
+        """Mark all candidates as those of one view."""
+        return replace(self, views=torch.full((self.boxes.shape[1],), number, device=self.boxes.device))
+
     @classmethod
     def combine(cls, parts: Sequence[Detections]) -> Detections:
         """Put all candidates side by side; suppression chooses among them.
@@ -65,14 +76,18 @@ class Detections:
         objectness = [part.objectness for part in parts if part.objectness is not None]
         if 0 < len(objectness) < len(parts):
             parts, objectness = [part._with_confidences() for part in parts], []
+        views = [part.views for part in parts if part.views is not None]
         return Detections(
             torch.cat([part.boxes for part in parts], 1),
             torch.cat([part.scores for part in parts], 1),
             torch.cat(objectness, 1) if objectness else None,
+            torch.cat(views) if len(views) == len(parts) else None,
         )
 
     def _with_confidences(self) -> Detections:
-        return self if self.objectness is None else Detections(self.boxes, self.scores * self.objectness[..., None])
+        if self.objectness is None:
+            return self
+        return Detections(self.boxes, self.scores * self.objectness[..., None], views=self.views)
 
 
 @dataclass
@@ -104,7 +119,9 @@ class Poses(Detections):
         """Put all candidates side by side, as for boxes alone."""
         joined = Detections.combine(parts)
         keypoints = torch.cat([part.keypoints for part in parts], 1)
-        return Poses(joined.boxes, joined.scores, joined.objectness, keypoints=keypoints, spec=parts[0].spec)
+        return Poses(
+            joined.boxes, joined.scores, joined.objectness, joined.views, keypoints=keypoints, spec=parts[0].spec
+        )
 
 
 @dataclass
@@ -123,6 +140,10 @@ class Masks:
         logits = self.logits[..., top:bottom, left:right]
         logits = F.interpolate(logits, (place.height, place.width), mode="bilinear", align_corners=False)
         return Masks(logits.flip(-1) if view.mirrored else logits)
+
+    def of_view(self, number: int) -> Masks:
+        """Return the masks themselves: every view has one vote, whatever its number."""
+        return self
 
     @classmethod
     def combine(cls, parts: Sequence[Masks]) -> Masks:
@@ -156,11 +177,13 @@ class DetectionResult:
         boxes: (k, 4) float32 x1 y1 x2 y2 in native pixels, inside the image.
         scores: (k,) float32 in 0..1, descending.
         classes: (k,) int64.
+        masks: (k, H, W) bool, the pixels of each object at native size, where something has outlined them; else None.
     """
 
     boxes: Tensor
     scores: Tensor
     classes: Tensor
+    masks: Tensor | None = field(default=None, kw_only=True)
 
 
 @dataclass

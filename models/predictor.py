@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,7 +26,7 @@ class Predictor:
     Args:
         model: a graph, or what else answers for pictures, in eval mode on ``device``.
         sizes: per head to run, the longer side of the picture in the network's input, pixels.
-        options: thresholds of the results.
+        options: thresholds of the results, the same for all heads or by head.
         device: where the model is.
         dtype: reduced format of forward passes, None for float32.
         clock: gets the time of the stages in ``STAGES``.
@@ -36,13 +36,14 @@ class Predictor:
         self,
         model: Graph | Inference,
         sizes: dict[str, int],
-        options: PostprocessOptions,
+        options: PostprocessOptions | Mapping[str, PostprocessOptions],
         device: torch.device,
         dtype: torch.dtype | None,
         clock: StageClock,
     ) -> None:
         self.model = as_inference(model)
-        self.options, self.device, self.dtype, self.clock = options, device, dtype, clock
+        self.options = dict.fromkeys(sizes, options) if isinstance(options, PostprocessOptions) else dict(options)
+        self.device, self.dtype, self.clock = device, dtype, clock
         self._heads = {size: [head for head in sizes if sizes[head] == size] for size in sizes.values()}
         self._order = list(sizes)
 
@@ -73,7 +74,7 @@ class Predictor:
             with self.clock.time("postprocess"):
                 placements = [plan.placement for plan in plans]
                 for head in heads:
-                    found[head] = self.model.heads[head].postprocess(predictions[head], self.options, placements)
+                    found[head] = self.model.heads[head].postprocess(predictions[head], self.options[head], placements)
         return [{head: found[head][i] for head in self._order} for i in range(len(images))]
 
     def warm_up(self, size: int) -> None:

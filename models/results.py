@@ -1,4 +1,4 @@
-"""What a model found in pictures: one ``ImageResult`` per picture, ``Results`` for all of one call.
+"""What a model found in the pictures of one call: ``Results``, a sequence of one ``ImageResult`` per picture.
 
 Shape suffixes: k objects, H rows, W columns of the native picture. All tensors are on the CPU.
 """
@@ -6,23 +6,23 @@ Shape suffixes: k objects, H rows, W columns of the native picture. All tensors 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from data.images import IMAGE_SUFFIXES
-from models.predictions import DetectionResult, MaskResult, PoseResult
-from utils.annotate import Style, annotate, describe
+from models.image_result import PLAIN_STYLE, ImageResult, confidence_columns
+from models.predictions import PoseResult
+from utils.annotate import Style
 from utils.boxes import xyxy_to_xywh
 from utils.crops import Crop, cut_crops, save_crops
-from utils.errors import RunError, UsageError, did_you_mean
+from utils.errors import RunError, UsageError
 from utils.files import increment_run_folder
 from utils.plots.drawing import save_picture
 from utils.plots.window import show_pictures
@@ -33,124 +33,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from supervision import Detections
 
-Kind = TypeVar("Kind", DetectionResult, MaskResult, PoseResult)
-
 RUNS = Path("runs") / "hub"
-PLAIN_STYLE = Style()
 _SUFFIX = ".jpg"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ImageResult:
-    """What the heads of a model found in one picture.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB, the picture itself.
-        name: of its file, or ``image0.jpg`` ... for pictures without one.
-        path: of its file, or None.
-        heads: per head a ``DetectionResult``, a ``PoseResult`` (which is one with keypoints) or a ``MaskResult``.
-        class_names: per head.
-        speed: milliseconds by stage; a picture has an equal share of the time of its batch.
-        input_shape: of the network's input, as ``640x480`` (height x width).
-    """
-
-    image: np.ndarray
-    name: str
-    path: Path | None
-    heads: Mapping[str, Any]
-    class_names: Mapping[str, Sequence[str]]
-    speed: Mapping[str, float]
-    input_shape: str
-
-    def __str__(self) -> str:
-        words = describe(self.heads, self.class_names)
-        return f"{self.name}: {self.input_shape}, {words}, {sum(self.speed.values()):.1f} ms"
-
-    __repr__ = __str__
-
-    @property
-    def boxes(self) -> Tensor | None:
-        """(k, 6) float32 x1 y1 x2 y2 confidence class, most certain first; None if the model has no head for boxes.
-
-        Raises:
-            UsageError: there are several such heads; ``only`` chooses one.
-        """
-        found = self._of_kind(DetectionResult)
-        if found is None:
-            return None
-        result = found[1]
-        return torch.cat((result.boxes, _columns(result)), 1)
-
-    @property
-    def keypoints(self) -> Tensor | None:
-        """(k, K, 3) float32 x, y and score of the keypoints of each of ``boxes``; None if no head gives keypoints.
-
-        A keypoint may lie outside of the picture. ``heads[NAME].spec`` says what they are.
-
-        Raises:
-            UsageError: there are several heads for poses; ``only`` chooses one.
-        """
-        found = self._of_kind(PoseResult)
-        return None if found is None else found[1].keypoints
-
-    @property
-    def masks(self) -> Tensor | None:
-        """(H, W) uint8 class of every pixel; None if the model has no head for areas.
-
-        Raises:
-            UsageError: there are several such heads; ``only`` chooses one.
-        """
-        found = self._of_kind(MaskResult)
-        return None if found is None else found[1].class_map
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Class names of the head for boxes or, if there is none, for areas.
-
-        Raises:
-            UsageError: there are several such heads; ``only`` chooses one.
-        """
-        found = self._of_kind(DetectionResult) or self._of_kind(MaskResult)
-        return [] if found is None else self.class_names[found[0]]
-
-    def only(self, *heads: str) -> ImageResult:
-        """Return the results of some heads alone.
-
-        Raises:
-            UsageError: there is no such head.
-        """
-        for head in heads:
-            if head not in self.heads:
-                raise UsageError(
-                    f"only('{head}'): the model has no such head, only {', '.join(self.heads)}."
-                    f"{did_you_mean(head, self.heads)}"
-                )
-        return replace(self, heads={head: self.heads[head] for head in self.heads if head in heads})
-
-    def render(self, style: Style = PLAIN_STYLE) -> np.ndarray:
-        """Return a copy of the picture, (H, W, 3) uint8 RGB, with everything found drawn on it."""
-        return annotate(self.image, self.heads, self.class_names, style)
-
-    def objects(self, purpose: str) -> tuple[DetectionResult, Sequence[str]]:
-        """Return the objects of the one head for boxes, and its class names.
-
-        Args:
-            purpose: what needs them, the beginning of the message.
-
-        Raises:
-            UsageError: there is no such head, or there are several.
-        """
-        found = self._of_kind(DetectionResult)
-        if found is None:
-            raise UsageError(f"{purpose} needs a head for boxes, but there is only {', '.join(self.heads)}")
-        return found[1], self.class_names[found[0]]
-
-    def _of_kind(self, kind: type[Kind]) -> tuple[str, Kind] | None:
-        found = [(head, result) for head, result in self.heads.items() if isinstance(result, kind)]
-        if len(found) > 1:
-            several = ", ".join(head for head, _ in found)
-            raise UsageError(f"the model has several heads of this kind ({several}); choose one: only('{found[0][0]}')")
-        return found[0] if found else None
 
 
 class Results(Sequence[ImageResult]):
@@ -379,7 +263,7 @@ class Results(Sequence[ImageResult]):
             objects, _ = result.objects("a table of boxes")
             height, width = result.image.shape[:2]
             size = objects.boxes.new_tensor((width, height, width, height))
-            tables.append(torch.cat((change(objects.boxes, size), _columns(objects)), 1))
+            tables.append(torch.cat((change(objects.boxes, size), confidence_columns(objects)), 1))
         return tables
 
     def _frames(self, tables: Sequence[Tensor], columns: Sequence[str] = CORNERS) -> list[DataFrame]:
@@ -404,11 +288,6 @@ class Results(Sequence[ImageResult]):
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"{folder} is not a folder and cannot be made one; choose another") from None
         return folder
-
-
-def _columns(objects: DetectionResult) -> Tensor:
-    """Return (k, 2) confidence and class."""
-    return torch.stack((objects.scores, objects.classes.to(objects.scores.dtype)), 1)
 
 
 @contextmanager

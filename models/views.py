@@ -1,4 +1,4 @@
-"""Looking at the same network input several times: mirrored, smaller (test-time augmentation).
+"""Looking at the same network input several times: mirrored, smaller, larger (test-time augmentation).
 
 A ``Pass`` says how to look, a ``View`` is one such look at an input of a given size. Predictions know how to undo it.
 """
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.samples import Placement
+from utils.errors import UsageError
 from utils.image_size import round_up_to_stride
 
 Level = Literal["finest", "coarsest"]
@@ -47,11 +48,13 @@ class Pass:
         scale: of the input's sides, above 0.
         mirrored: exchange left and right.
         leave_out: the level of a head whose objects another pass sees at a better size, or None to use all.
+        apart: let the boxes of this pass suppress each other before they meet those of other passes.
     """
 
     scale: float = 1.0
     mirrored: bool = False
     leave_out: Level | None = None
+    apart: bool = False
 
     @property
     def plain(self) -> bool:
@@ -75,6 +78,24 @@ AUGMENTED = (
 )
 """YOLOv5's test-time augmentation: the coarsest level looks for large objects in the smaller passes alone, the finest
 level for small ones in the larger passes alone (as from v6.0 on)."""
+
+SIX_VIEWS = tuple(Pass(scale, mirrored, apart=True) for scale in (1.0, 0.5, 1.5) for mirrored in (False, True))
+"""The test-time augmentation of mmyolo's models (YOLO-MS, and YOLOv6 and YOLOv8 there): three sizes, each as it is and
+mirrored, all levels everywhere. The views are made of the network's input, so at half the size a pixel is the mean of
+four, and the largest view shows no more detail than the input has."""
+
+
+def choose_passes(augment: bool, tta: bool) -> tuple[Pass, ...]:
+    """Return how to look at an input under the two wishes for test-time augmentation.
+
+    Raises:
+        UsageError: both are wanted.
+    """
+    if augment and tta:
+        raise UsageError("--augment looks three times as YOLOv5 does, --tta six times as YOLO-MS does; give one")
+    if tta:
+        return SIX_VIEWS
+    return AUGMENTED if augment else SINGLE
 
 
 def look(images: Tensor, view: View, stride: int, grey: Tensor) -> Tensor:

@@ -94,6 +94,8 @@ def test_augmentation_and_ensembles_are_measured(
 
     once = accuracy("--weights", str(weights))
     assert accuracy("--weights", str(weights), "--augment") != once
+    assert accuracy("--weights", str(weights), "--tta") != once
+    assert accuracy("--weights", str(weights), "--deploy") == pytest.approx(once, abs=0.01)
     # The mean of two equal masks is that mask, to rounding, which an untrained head's even scores show.
     assert accuracy("--weights", str(weights), str(other)) == pytest.approx(once, abs=0.01)
 
@@ -141,6 +143,7 @@ def test_segdata_takes_a_root_folder(weights: Path, tiny_data: Path, tmp_path: P
         (["--weights", "MODEL", "--data", "DATA", "--conf", "2"], 2, "--conf-thres must be in 0..1"),
         (["--weights", "MODEL", "--data", "DATA", "--base-size", "0"], 2, "--base-size must be 1 to 16,384 pixels"),
         (["--weights", "MODEL", "--data", "DATA", "--heads", "pose"], 2, "--heads pose"),
+        (["--weights", "MODEL", "--data", "DATA", "--augment", "--tta"], 2, "give one"),
         (["--weights", "MODEL", "--data", "DATA", "--segdata", "nowhere"], 3, "nowhere"),
     ],
 )

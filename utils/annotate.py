@@ -10,6 +10,7 @@ import numpy as np
 
 from models.predictions import DetectionResult, MaskResult, PoseResult
 from utils.plots.drawing import blend_mask, draw_boxes, label_texts
+from utils.plots.object_masks import tint_objects
 from utils.plots.palette import mask_palette
 from utils.plots.skeletons import LEAST_SCORE, Poses2d, draw_poses
 
@@ -24,7 +25,7 @@ class Style:
         line_width: of boxes and limbs in pixels, None to follow the picture's size.
         labels: write the class names.
         confidences: write the confidence behind the name.
-        mask_alpha: weight of the mask's colours over the picture, 0..1.
+        mask_alpha: weight of the colours of masks over the picture, 0..1.
         keypoint_score: least score, 0..1, of a keypoint that is drawn.
     """
 
@@ -87,6 +88,17 @@ def count_objects(classes: np.ndarray, names: Sequence[str]) -> str:
 
 
 def _draw_objects(image: np.ndarray, result: DetectionResult, names: Sequence[str], style: Style) -> np.ndarray:
+    return _draw_boxes(_tinted(image, result, style), result, names, style)
+
+
+def _tinted(image: np.ndarray, result: DetectionResult, style: Style) -> np.ndarray:
+    """Return the picture with the objects' masks, if they have any, laid over it."""
+    if result.masks is None:
+        return image
+    return tint_objects(image, result.masks.numpy(), result.classes.numpy(), style.mask_alpha)
+
+
+def _draw_boxes(image: np.ndarray, result: DetectionResult, names: Sequence[str], style: Style) -> np.ndarray:
     classes = result.classes.numpy()
     texts = None
     if style.labels:
@@ -96,7 +108,8 @@ def _draw_objects(image: np.ndarray, result: DetectionResult, names: Sequence[st
 
 def _draw_poses(image: np.ndarray, result: PoseResult, names: Sequence[str], style: Style) -> np.ndarray:
     poses = Poses2d.from_scores(result.keypoints.numpy(), style.keypoint_score)
-    return _draw_objects(draw_poses(image, poses, result.spec, style.line_width), result, names, style)
+    canvas = draw_poses(_tinted(image, result, style), poses, result.spec, style.line_width)
+    return _draw_boxes(canvas, result, names, style)
 
 
 def _describe_objects(result: DetectionResult, names: Sequence[str]) -> str:

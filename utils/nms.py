@@ -12,9 +12,10 @@ from torch import Tensor
 
 from models.predictions import Detections, PostprocessOptions
 from utils.environment import torchvision_ops
+from utils.view_suppression import best_of_groups
 
 MAX_CANDIDATES = 30_000
-"""Most (box, class) pairs of one image that suppression looks at; the most confident stay."""
+"""Most (box, class) pairs of one image, or of one view of it, that suppression looks at; the most confident stay."""
 
 
 class Kept(NamedTuple):
@@ -38,6 +39,8 @@ def non_max_suppression(detections: Detections, options: PostprocessOptions) -> 
 
     A box's confidence in a class is objectness times class probability. Objectness alone must exceed ``options.conf``
     too. There is no time limit, and nothing is changed in place; half precision inputs are raised to float32 first.
+    Where candidates come from several views (``Detections.views``), each view chooses among its own first, at most
+    ``options.max_det`` per image, and what all of them leave is suppressed together.
 
     Args:
         detections: decoded boxes of a batch, on any device.
@@ -59,6 +62,9 @@ def kept_candidates(detections: Detections, options: PostprocessOptions) -> list
         options: thresholds and limits.
     """
     image_K, *candidates = _candidates(detections, options)
+    if detections.views is not None:
+        stay = _best_of_views(image_K, detections.views, Kept(*candidates), options)
+        image_K, candidates = image_K[stay], [values[stay] for values in candidates]
     counts = torch.bincount(image_K, minlength=detections.boxes.shape[0]).tolist()
     per_image = zip(*(values.split(counts) for values in candidates), strict=True)
     return [_suppress(Kept(*of_image), options) for of_image in per_image]
@@ -86,6 +92,14 @@ def _candidates(detections: Detections, options: PostprocessOptions) -> tuple[Te
     if options.classes is not None:
         keep &= torch.isin(classes, torch.tensor(options.classes, dtype=classes.dtype, device=classes.device))
     return image[keep], boxes[keep], confidence[keep], classes[keep], row[keep]
+
+
+def _best_of_views(image_K: Tensor, views_N: Tensor, candidates: Kept, options: PostprocessOptions) -> Tensor:
+    """Return the indices, ascending, of the candidates that the others of their image and view leave."""
+    boxes, scores, classes, rows = candidates
+    groups = image_K * (views_N.max() + 1) + views_N[rows]
+    alone = torch.zeros_like(classes) if options.agnostic else classes
+    return best_of_groups(boxes, scores, alone, groups, options.iou, MAX_CANDIDATES, options.max_det)
 
 
 def _suppress(candidates: Kept, options: PostprocessOptions) -> Kept:

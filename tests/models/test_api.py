@@ -66,7 +66,8 @@ def assert_equal(results: Results, expected: list[dict]) -> None:
         for head, theirs in heads.items():
             ours = vars(result.heads[head])
             assert list(ours) == list(vars(theirs))
-            assert all(torch.equal(ours[key], value) for key, value in vars(theirs).items())
+            for key, value in vars(theirs).items():
+                assert torch.equal(ours[key], value) if isinstance(value, torch.Tensor) else ours[key] is value is None
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,7 @@ def assert_equal(results: Results, expected: list[dict]) -> None:
         ),
         ({"classes": [0, 2], "size": 96}, "--classes 0 2 --img-size 96"),
         ({"augment": True}, "--augment"),
+        ({"tta": True}, "--tta"),
         ({"half": True}, "--half"),
         ({"batch_size": 8}, "--batch-size 8"),
     ],
@@ -129,9 +131,17 @@ def test_settings_hold_from_the_next_call_on(model, pictures):
     assert model(paths[4])[0].input_shape == "96x96"
 
 
+def test_two_kinds_of_augmentation_at_once_are_refused(model, pictures):
+    model.augment = True
+    with pytest.raises(UsageError, match=r"^augment looks three times as YOLOv5 does, tta six times"):
+        model(pictures / "0.png", tta=True)
+    assert len(model(pictures / "0.png", augment=False, tta=True)) == 1
+
+
 def test_arguments_of_a_call_hold_for_it_alone(model, pictures):
     path = pictures / "0.png"
-    plain = model(path)
+    plain, six = model(path), model(path, tta=True)
+    assert not torch.equal(plain[0].boxes, six[0].boxes)
     assert model(path, size=128)[0].input_shape == "96x128"
     augmented = model(path, augment=True)
     model.augment, model.size = True, 64

@@ -19,7 +19,7 @@ from models.heads.detect import Detect
 from models.inference import Inference, as_inference, load_inference
 from models.predictions import Detections, Masks
 from models.spec import parse_spec
-from models.views import AUGMENTED, SINGLE, Pass
+from models.views import AUGMENTED, SINGLE, SIX_VIEWS, Pass
 from utils.errors import UsageError
 
 ROWS = """
@@ -188,6 +188,25 @@ def test_every_pass_finds_an_object_where_it_is() -> None:
     for image, (x1, y1, x2, y2) in zip(area, expected.int().tolist(), strict=True):
         assert image[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1].all()
         assert image.sum() <= (y2 - y1 + 2) * (x2 - x1 + 2)
+
+
+def test_six_views_find_an_object_where_it_is_and_choose_before_they_meet() -> None:
+    images = torch.full((2, 3, 160, 192), 20, dtype=torch.uint8)
+    images[0, :, 30:90, 12:52] = 250
+    images[1, :, 100:150, 120:180] = 250
+    graph = OracleGraph()
+    found = Inference([graph], SIX_VIEWS)(images, ("spot", "area"))
+    assert graph.sizes == [(160, 192)] * 2 + [(96, 96)] * 2 + [(256, 288)] * 2
+    expected = torch.tensor([[12.0, 30, 52, 90], [120, 100, 180, 150]])
+    assert found["spot"].boxes.shape == (2, 6, 4) and found["spot"].views.tolist() == [0, 1, 2, 3, 4, 5]
+    assert (found["spot"].boxes - expected[:, None]).abs().max() < 2.1
+    area = found["area"].logits.argmax(1)
+    for image, (x1, y1, x2, y2) in zip(area, expected.int().tolist(), strict=True):
+        assert image[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1].all()
+        assert image.sum() <= (y2 - y1 + 2) * (x2 - x1 + 2)
+    both = Inference([graph, graph], SIX_VIEWS)(images, ("spot",))["spot"]
+    assert both.views.tolist() == list(range(12)), "every member's every view chooses by itself"
+    assert Inference([graph], AUGMENTED)(images, ("spot",))["spot"].views is None
 
 
 @pytest.mark.parametrize("pad", [0, 250])

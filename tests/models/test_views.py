@@ -12,8 +12,9 @@ from torch import Tensor
 
 from data.samples import Placement
 from models.predictions import Detections, Masks, Poses
-from models.views import AUGMENTED, Pass, View, look
+from models.views import AUGMENTED, SINGLE, SIX_VIEWS, Pass, View, choose_passes, look
 from tests.tiny_poses import CRANE
+from utils.errors import UsageError
 
 scales = st.floats(0.3, 1.7)
 sides = st.integers(1, 12).map(lambda blocks: 32 * blocks)
@@ -31,6 +32,28 @@ def test_the_published_passes() -> None:
     assert [(each.scale, each.mirrored) for each in AUGMENTED] == [(1.0, False), (0.83, True), (0.67, False)]
     assert [each.leave_out for each in AUGMENTED] == ["coarsest", None, "finest"]
     assert [each.view((640, 480)).area for each in AUGMENTED] == [(0, 640, 0, 480), (0, 531, 0, 398), (0, 428, 0, 321)]
+
+
+def test_the_six_views() -> None:
+    looks = [(each.scale, each.mirrored) for each in SIX_VIEWS]
+    assert sorted(looks) == [(scale, mirrored) for scale in (0.5, 1.0, 1.5) for mirrored in (False, True)]
+    assert SIX_VIEWS[0].plain and all(each.apart and each.leave_out is None for each in SIX_VIEWS)
+    assert [each.view((640, 480)).area for each in SIX_VIEWS[::2]] == [
+        (0, 640, 0, 480), (0, 320, 0, 240), (0, 960, 0, 720)
+    ]  # fmt: skip
+
+
+def test_one_kind_of_augmentation_can_be_chosen() -> None:
+    assert choose_passes(False, False) is SINGLE
+    assert choose_passes(True, False) is AUGMENTED and choose_passes(False, True) is SIX_VIEWS
+    with pytest.raises(UsageError, match=r"--augment .* --tta .* give one"):
+        choose_passes(True, True)
+
+
+def test_half_the_size_is_the_mean_of_four_pixels() -> None:
+    images = torch.rand(1, 3, 64, 96)
+    seen = look(images, Pass(0.5).view((64, 96)), 16, torch.zeros(3))
+    torch.testing.assert_close(seen[..., :32, :48], F.avg_pool2d(images, 2))
 
 
 def test_the_padding_is_grey_below_and_to_the_right() -> None:
@@ -132,6 +155,18 @@ def test_poses_are_put_side_by_side() -> None:
     mixed = Poses.combine(parts)
     assert mixed.objectness is None and mixed.keypoints.shape == (2, 10, 5, 3)
     torch.testing.assert_close(mixed.scores[:, :4], parts[0].scores * parts[0].objectness[..., None])
+
+
+def test_candidates_remember_their_view() -> None:
+    parts = [poses_of(torch.rand(2, count, 5, 3)).of_view(view) for view, count in enumerate((4, 6))]
+    both = Poses.combine(parts)
+    assert isinstance(parts[0], Poses) and both.views.tolist() == [0] * 4 + [1] * 6
+    parts[0].objectness = None
+    assert Poses.combine(parts).views.tolist() == both.views.tolist()
+    parts[0].views = None
+    assert Poses.combine(parts).views is None
+    masks = Masks(torch.rand(1, 2, 3, 3))
+    assert masks.of_view(3) is masks
 
 
 def random_detections(count: int, objectness: bool = True) -> Detections:

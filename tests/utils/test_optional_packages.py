@@ -35,6 +35,7 @@ def test_what_a_package_lacks_itself_is_named(tmp_path, monkeypatch):
         ("results", ["pandas", "supervision"]),
         ("search", ["optuna"]),
         ("loggers", ["tensorboard", "mlflow", "wandb"]),
+        ("sam", ["segment-anything"]),
     ],
 )
 def test_the_requirements_file_lists_what_is_asked_for(file, packages):

@@ -1,0 +1,114 @@
+"""Found objects as files of the annotation tool labelme, one JSON per picture, to look at, correct and train with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.predictions import DetectionResult, PoseResult
+from utils.files import atomic_write
+from utils.plots.drawing import label_texts
+from utils.plots.object_masks import outlines
+from utils.plots.skeletons import LEAST_SCORE
+
+VERSION = "5.1.1"
+"""Of the format; later labelme reads it too."""
+
+_DIGITS = 4
+"""Behind the point of a coordinate in pixels."""
+
+
+def write_labelme(
+    path: Path,
+    picture: Path,
+    results: Mapping[str, Any],
+    names: Mapping[str, Sequence[str]],
+    size: tuple[int, int],
+    least_score: float = LEAST_SCORE,
+) -> None:
+    """Write the objects of one picture.
+
+    Each is a rectangle, or with a mask the polygons around its parts (holes are filled). The keypoints of a pose that
+    were found inside the picture are points with their own names. Where an object has several shapes, they share a
+    ``group_id``; it has no rectangle beside its polygons, because readers join the shapes of a group into one mask.
+
+    Args:
+        path: of the JSON; its folder must exist.
+        picture: the file of the picture, which the JSON names by the path from its own folder.
+        results: per head; those without boxes are left out.
+        names: class names per head.
+        size: native (height, width) of the picture.
+        least_score: of a keypoint that counts as found, 0..1.
+    """
+    objects = [
+        shapes
+        for head, result in results.items()
+        if isinstance(result, DetectionResult)
+        for shapes in _objects(result, names[head], size, least_score)
+    ]
+    for number, shapes in enumerate(objects):
+        for shape in shapes:
+            shape["group_id"] = number if len(shapes) > 1 else None
+    document = {
+        "version": VERSION,
+        "flags": {},
+        "shapes": [shape for shapes in objects for shape in shapes],
+        "imagePath": _relative(picture, path.parent),
+        "imageData": None,
+        "imageHeight": size[0],
+        "imageWidth": size[1],
+    }
+    atomic_write(path, json.dumps(document, indent=2, ensure_ascii=False).encode())
+
+
+def _objects(
+    result: DetectionResult, names: Sequence[str], size: tuple[int, int], least_score: float
+) -> list[list[dict[str, Any]]]:
+    """Return the shapes of every object."""
+    labels = label_texts(names, result.classes.numpy())
+    boxes = result.boxes.double().numpy().reshape(-1, 2, 2)
+    masks = [None] * len(labels) if result.masks is None else result.masks.numpy()
+    objects = []
+    for label, box, mask in zip(labels, boxes, masks, strict=True):
+        parts = [] if mask is None else outlines(mask)
+        shapes = [_shape(label, part, "polygon") for part in parts]
+        objects.append(shapes or [_shape(label, box, "rectangle")])
+    if isinstance(result, PoseResult):
+        for shapes, keypoints in zip(objects, result.keypoints.double().numpy(), strict=True):
+            found = (keypoints[:, 2] >= least_score) & _inside(keypoints[:, :2], size)
+            shapes += [
+                _shape(name, point[None, :2], "point")
+                for name, point, is_found in zip(result.spec.names, keypoints, found.tolist(), strict=True)
+                if is_found
+            ]
+    return objects
+
+
+def _inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return ((points >= 0) & (points <= np.array(size[::-1]))).all(-1)
+
+
+def _shape(label: str, points: np.ndarray, kind: str) -> dict[str, Any]:
+    """Return one shape of (n, 2) points x y in pixels."""
+    return {
+        "label": label,
+        "points": points.astype(np.float64).round(_DIGITS).tolist(),
+        "group_id": None,
+        "shape_type": kind,
+        "flags": {},
+    }
+
+
+def _relative(picture: Path, folder: Path) -> str:
+    """Return the way from a folder to a picture, with slashes; on another drive than the folder's its whole path."""
+    # Only folders are resolved: a picture that is a link keeps its own name.
+    place = picture.parent.resolve() / picture.name
+    try:
+        return Path(os.path.relpath(place, folder.resolve())).as_posix()
+    except ValueError:
+        return place.as_posix()
