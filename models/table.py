@@ -1,31 +1,54 @@
-"""The table of a model's rows: ``python -m models.graph CFG [--imgsz 640] [--json]``."""
+"""The table of a model's rows: ``python -m models.graph CFG [--imgsz 640] [--deploy] [--json]``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from models.fusing import reparameterise
 from models.graph import build_rows, name_heads
 from models.heads.base import Head
+from models.operations import count_mac_based
 from models.spec import ModelSpec, load_spec
 from models.trace import trace_rows
 from utils.errors import UsageError
 
+CONVENTIONS = (
+    "GFLOPs are counted as in the tables of YOLOv5: a multiply-accumulate is two operations. Tables of MMDetection's "
+    "family, YOLO-MS among them, give the other number: a multiply-accumulate of convolutions and linear layers is 1; "
+    "a value of a BatchNorm counts two, one of an enlargement one, one that goes into a global pooling one, and a "
+    "prediction whose distances are distributions 4 x bins; always of the re-parameterised model, its other BatchNorms "
+    "not folded."
+)
+WIDTH = 120
+"""Columns of the text below the table."""
+
 
 @dataclass(frozen=True)
 class TableRow:
-    """One line of the table; ``n`` is the number of repeats after scaling, ``flops`` per image."""
+    """One line of the table.
+
+    Attributes:
+        n: repeats after scaling.
+        params: parameters.
+        flops: operations per image as YOLOv5's tables count them.
+        mac_based: operations per image as those of MMDetection's family count them, after re-parameterisation.
+        shape: shapes of the outputs without the batch.
+        stride: input pixels per output pixel.
+    """
 
     index: int
     source: Any
     n: int
     params: int
     flops: int
+    mac_based: int
     shape: list[list[int]]
     stride: int
     module: str
@@ -33,17 +56,20 @@ class TableRow:
     name: str | None
 
 
-def tabulate_model(spec: ModelSpec, image_size: tuple[int, int] = (640, 640)) -> list[TableRow]:
+def tabulate_model(spec: ModelSpec, image_size: tuple[int, int] = (640, 640), deploy: bool = False) -> list[TableRow]:
     """Return one entry per row of a model, measured without allocating memory.
 
     Args:
         spec: the model.
         image_size: height and width in pixels.
+        deploy: whether parameters and operations are those of the re-parameterised model, its BatchNorms not folded.
     """
     with torch.device("meta"):
         built = build_rows(spec)
+        deployed = [reparameterise(made.module) for made in build_rows(spec)]
     heads = {index: name for name, index in name_heads(spec, built).items()}
-    traces = trace_rows(spec, [made.module for made in built], image_size)
+    traces = trace_rows(spec, deployed if deploy else [made.module for made in built], image_size)
+    mac_based = trace_rows(spec, deployed, image_size, count_mac_based)
     return [
         TableRow(
             index=row.index,
@@ -51,13 +77,14 @@ def tabulate_model(spec: ModelSpec, image_size: tuple[int, int] = (640, 640)) ->
             n=spec.scale.repeats(row.number),
             params=trace.parameters,
             flops=trace.flops,
+            mac_based=other.flops,
             shape=[list(shape[1:]) for shape in trace.shapes],
             stride=trace.stride,
             module=row.module,
             args=_shown_args(made.module, row.args),
             name=heads.get(row.index, row.name),
         )
-        for row, made, trace in zip(spec.rows, built, traces, strict=True)
+        for row, made, trace, other in zip(spec.rows, built, traces, mac_based, strict=True)
     ]
 
 
@@ -68,8 +95,8 @@ def _shown_args(module: nn.Module, args: list[Any]) -> list[Any]:
     return [f"{len(arg)} levels" if isinstance(arg, list) and len(arg) > 1 else arg for arg in args]
 
 
-def format_table(rows: list[TableRow], image_size: tuple[int, int]) -> str:
-    """Return the table as text, totals last."""
+def format_table(rows: list[TableRow], image_size: tuple[int, int], deploy: bool = False) -> str:
+    """Return the table as text, totals last, and how operations are counted."""
     header = ["row", "from", "n", "params", "GFLOPs", "output", "stride", "module", "args", "name"]
     lines = [header]
     for row in rows:
@@ -82,10 +109,23 @@ def format_table(rows: list[TableRow], image_size: tuple[int, int]) -> str:
         "  ".join(c.rjust(w) if i in numeric else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
         for line in lines
     ]
-    params, flops = sum(row.params for row in rows), sum(row.flops for row in rows)
+    totals = totals_of(rows)
     height, width = image_size
-    total = f"{len(rows)} rows, {params:,} parameters, {flops / 1e9:.2f} GFLOPs at {height}x{width}"
-    return "\n".join([*(line.rstrip() for line in text), total])
+    total = (
+        f"{len(rows)} rows, {totals['parameters']:,} parameters{' after re-parameterisation' if deploy else ''}, "
+        f"{totals['flops'] / 1e9:.2f} GFLOPs at {height}x{width}; "
+        f"{totals['mac_based'] / 1e9:.2f} G ({totals['mac_based']:,}) as tables of MMDetection's family count"
+    )
+    return "\n".join([*(line.rstrip() for line in text), total, *textwrap.wrap(CONVENTIONS, WIDTH)])
+
+
+def totals_of(rows: list[TableRow]) -> dict[str, int]:
+    """Return parameters and operations, counted in both ways, of all rows together."""
+    return {
+        "parameters": sum(row.params for row in rows),
+        "flops": sum(row.flops for row in rows),
+        "mac_based": sum(row.mac_based for row in rows),
+    }
 
 
 def main() -> None:
@@ -97,15 +137,16 @@ def main() -> None:
     parser.add_argument(
         "--imgsz", nargs="+", type=int, default=[640], help="input size in pixels: one, or height width"
     )
+    parser.add_argument("--deploy", action="store_true", help="parameters and operations of the re-parameterised model")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     args = parser.parse_args()
     if len(args.imgsz) > 2 or min(args.imgsz) < 32:
         raise UsageError("--imgsz takes one size or a height and a width, each 32 or more")
     size = (args.imgsz[0], args.imgsz[-1])
     spec = load_spec(args.cfg)
-    rows = tabulate_model(spec, size)
+    rows = tabulate_model(spec, size, args.deploy)
     if args.json:
-        totals = {"parameters": sum(row.params for row in rows), "flops": sum(row.flops for row in rows)}
-        print(json.dumps({"model": spec.source, "image_size": size, **totals, "rows": [asdict(row) for row in rows]}))
+        found = {"model": spec.source, "image_size": size, "deploy": args.deploy, **totals_of(rows)}
+        print(json.dumps({**found, "conventions": CONVENTIONS, "rows": [asdict(row) for row in rows]}))
     else:
-        print(format_table(rows, size))
+        print(format_table(rows, size, args.deploy))

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from models.heads.base import Head
+from models.operations import Counter, count_operations
 from models.row_use import runs_of_rows
 from models.spec import ModelSpec, RowSpec
 from utils.errors import ModelError
 
 TRACE_SIZE = 256
-# The published tables count a normalisation with its affine part as four multiply-adds per value and a bilinear
-# enlargement as eleven; ours are compared with them, so the same convention holds here.
-NORM_FLOPS_PER_VALUE = 8
-BILINEAR_FLOPS_PER_VALUE = 22
 
 
 @dataclass(frozen=True)
@@ -34,7 +27,7 @@ class RowTrace:
         parameters: trainable parameters.
         flops: floating-point operations per image at the traced size when all heads are asked for, a multiply-add
             counting as two; a head's decoding is counted with it, and under ``bn: per-task`` a shared row once for
-            every head that uses it.
+            every head that uses it. With another counter than the usual one, by that one's convention.
     """
 
     shapes: list[tuple[int, ...]]
@@ -44,7 +37,10 @@ class RowTrace:
 
 
 def trace_rows(
-    spec: ModelSpec, modules: list[nn.Module], image_size: tuple[int, int] = (TRACE_SIZE, TRACE_SIZE)
+    spec: ModelSpec,
+    modules: list[nn.Module],
+    image_size: tuple[int, int] = (TRACE_SIZE, TRACE_SIZE),
+    count: Counter = count_operations,
 ) -> list[RowTrace]:
     """Run meta-device modules row by row on one image.
 
@@ -52,6 +48,7 @@ def trace_rows(
         spec: the model.
         modules: one per row, built on the meta device.
         image_size: height and width in pixels.
+        count: counts the operations of a row.
 
     Raises:
         ModelError: a row's inputs do not fit it; the sentence names the rows, their strides and sizes and the mend.
@@ -71,7 +68,7 @@ def trace_rows(
             _check_same_size(spec, row, inputs, strides)
         listed = is_head or joins or len(inputs) > 1
         try:
-            with torch.no_grad(), _count_operations(module) as counted:
+            with torch.no_grad(), count(module) as counted:
                 result = module(inputs if listed else inputs[0])
                 if is_head:
                     module.set_strides([strides[source] for source in row.sources])
@@ -86,39 +83,6 @@ def trace_rows(
         parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
         traces.append(RowTrace(shapes, stride, parameters, counted[0] * runs[row.index]))
     return traces
-
-
-@contextmanager
-def _count_operations(module: nn.Module) -> Iterator[list[int]]:
-    """Count operations while ``module`` runs; the result is the only item of the yielded list afterwards."""
-    total = [0]
-
-    def count_norm(_: nn.Module, __: Any, output: Tensor) -> None:
-        total[0] += NORM_FLOPS_PER_VALUE * output.numel()
-
-    def leave_out(_: nn.Module, __: Any) -> None:
-        total[0] += counter.get_total_flops()
-
-    def count_again(_: nn.Module, __: Any, ___: Any) -> None:
-        total[0] -= counter.get_total_flops()
-
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.upsample_bilinear2d: _bilinear_flops})
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm)]
-    handles = [norm.register_forward_hook(count_norm) for norm in norms]
-    # The published tables pass over some modules; a block names those of its children in `uncounted`.
-    for child in (getattr(m, name) for m in module.modules() for name in getattr(m, "uncounted", ())):
-        handles += [child.register_forward_pre_hook(leave_out), child.register_forward_hook(count_again)]
-    try:
-        with counter:
-            yield total
-    finally:
-        for handle in handles:
-            handle.remove()
-        total[0] += counter.get_total_flops()
-
-
-def _bilinear_flops(*_: Any, out_shape: torch.Size, **__: Any) -> int:
-    return BILINEAR_FLOPS_PER_VALUE * math.prod(out_shape)
 
 
 def _tensors(result: Any) -> list[Tensor]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
-import io
 import multiprocessing
 import os
 import random
@@ -14,7 +12,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,41 +22,8 @@ from models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from models.graph import load_graph
 from models.weights import load_model
 from tests.conftest import TINY_MODEL
-from utils.errors import run_command
+from tests.train_runs import SMALL, losses_of, results_of, run_train, same_state
 from utils.training.results import ResultsTable
-
-SMALL = ["--img-size", "96", "--batch-size", "4", "--workers", "0", "--noplots", "--dtype", "float32"]
-
-
-@dataclass
-class Done:
-    """What a command left: exit code and output."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def run_train(*arguments: str, cwd: Path, check: bool = True) -> Done:
-    """Call the command in a folder of its own; one process start costs more than all the work of these tests."""
-    out, err = io.StringIO(), io.StringIO()
-    code = 0
-    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            run_command(lambda: train.main(arguments))
-        except SystemExit as end:
-            code = int(end.code or 0)
-    assert not check or code == 0, err.getvalue()[-2000:]
-    return Done(code, out.getvalue(), err.getvalue())
-
-
-def results_of(run: Path) -> list[dict[str, str]]:
-    with open(run / "results.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def losses_of(run: Path) -> list[dict[str, str]]:
-    return [{k: v for k, v in row.items() if k.startswith(("train/", "val/"))} for row in results_of(run)]
 
 
 def test_a_run_leaves_what_the_readme_promises(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -103,15 +67,6 @@ def test_a_single_task_trains_from_the_same_file(
     columns = results_of(tmp_path / "runs/train/exp")[0]
     assert any(name.startswith(f"train/{head}_") for name in columns)
     assert not any(other in name for name in columns)
-
-
-def same_state(one: Path, two: Path) -> None:
-    """Hold everything that two runs keep of their models against each other, byte for byte."""
-    first, second = (load_checkpoint(run / "weights/last.safetensors").tensors for run in (one, two))
-    for group in ("model", "ema", "optimizer", "criterion", "rng"):
-        assert first.get(group, {}).keys() == second.get(group, {}).keys()
-        for name, tensor in first.get(group, {}).items():
-            assert torch.equal(tensor, second[group][name]), f"{group}/{name}"
 
 
 def start_train(*arguments: str, cwd: Path) -> multiprocessing.Process:

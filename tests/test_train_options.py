@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-import train
 from models.checkpoint import load_checkpoint
 from models.weights import load_model
-from tests.test_train import SMALL, losses_of, results_of, run_train, same_state
+from tests.train_runs import SMALL, losses_of, results_of, run_train, same_state, stop_at_draw
 
 RECIPE = "nominal_batch: 4\nwarmup_epochs: 1.0\nwarmup_min: 3\n"
 
@@ -22,19 +19,6 @@ def arguments(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> list[str]:
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     given = ["--cfg", str(tiny_model), "--data", str(tiny_data), *SMALL, "--epochs", "3", "--batch-size", "2"]
     return [*given, "--hyp", str(tmp_path / "recipe.yaml")]
-
-
-def stop_at_draw(patch: pytest.MonkeyPatch, number: int) -> None:
-    """Send SIGTERM when a run draws the batches of its step of that number."""
-    draw, count = train.Parts.draw, [0]
-
-    def draw_and_signal(self: train.Parts, first: int, rounds: int) -> dict:
-        count[0] += 1
-        if count[0] == number:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return draw(self, first, rounds)
-
-    patch.setattr(train.Parts, "draw", draw_and_signal)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +43,8 @@ def stop_at_draw(patch: pytest.MonkeyPatch, number: int) -> None:
         ([], "balance: pcgrad"),
         ([], "autobalance: true"),
         ([], "lr_factors: {segment: 0.5}\noptimizer: AdamW"),
+        ([], "schedule: flat_cosine\nflat_share: 0.4\nwarmup_steps: 2\nwarmup_start: 0.1\nema_copy_first: true"),
+        ([], "schedule_every: epoch\nloss_reduction: mean\nloss_images: 2"),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, list) else value.partition("\n")[0].replace(": ", "_"),
 )

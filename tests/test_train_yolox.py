@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from data.transforms.yolox import YOLOXTrainTransform
 from models.checkpoint import load_checkpoint
 from models.weights import load_model
 from tests.processes import commands
-from tests.test_train import losses_of, results_of, run_train, same_state
+from tests.train_runs import losses_of, numbers_of, run_train, same_state, stop_at_draw
 from utils.training import positives, step
 from utils.training.multi_scale import IntervalScale
 
@@ -101,10 +100,6 @@ def short(tmp_path: Path) -> Path:
     return path
 
 
-def numbers_of(run: Path) -> list[dict[str, float]]:
-    return [{key: float(value) for key, value in row.items() if value} for row in results_of(run)]
-
-
 def test_nano_trains_by_the_recipe_that_it_names(tiny_data: Path, tmp_path: Path) -> None:
     arguments = ["--cfg", "yolox_nano.yaml", "--data", str(tiny_data), "--epochs", "2", "--visualize-assign"]
     done = run_train(*arguments, *SMALL[:-1], "--img-size", "64", "--batch-size", "6", cwd=tmp_path)
@@ -128,16 +123,8 @@ def test_a_run_stopped_around_its_tail_ends_like_one_that_was_not(
     arguments = ["--cfg", str(model_of(DETECT)), "--data", str(tiny_data), "--hyp", str(short), *SMALL]
     arguments += ["--epochs", "4", "--noval"]
     run_train(*arguments, "--name", "whole", cwd=tmp_path)
-    draw, draws = train.Parts.draw, []
-
-    def draw_and_signal(self: train.Parts, first: int, count: int) -> dict:
-        draws.append(first)
-        if len(draws) == after:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return draw(self, first, count)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Parts, "draw", draw_and_signal)
+        stop_at_draw(patch, after)
         done = run_train(*arguments, "--name", "stopped", cwd=tmp_path, check=False)
     assert done.returncode == 130 and f"stopped in epoch {epoch} after step {after}" in done.stderr
     stopped = tmp_path / "runs/train/stopped"

@@ -19,12 +19,16 @@ class ModelEma:
         model: the model being trained, where it is going to be trained.
         decay: weight of the past in the long run.
         tau: updates after which the weight of the past has risen to 63 % of ``decay``.
+        copy_first: whether the first update copies the model, as in MMEngine; its later weights are the same as here:
+            its momentum m is 1 - ``decay``, and its step t, counted from 0, is update t + 1.
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0) -> None:
+    def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0, copy_first: bool = False) -> None:
         self.module = copy.deepcopy(model).float().eval().requires_grad_(False)
-        self.decay, self.tau = decay, tau
-        averaged, live = self.module.state_dict(), model.state_dict()
+        self.decay, self.tau, self.copy_first = decay, tau, copy_first
+        once = _names_once(self.module)
+        averaged = {name: tensor for name, tensor in self.module.state_dict().items() if name in once}
+        live = model.state_dict()
         weights = {name for name, _ in self.module.named_parameters() if name in averaged}
         floating = [name for name, tensor in averaged.items() if tensor.is_floating_point()]
         # Weights first: they alone are sure to be finite after a step that was left out.
@@ -57,7 +61,8 @@ class ModelEma:
         if skip is not None and bool(skip):
             return
         self._count += 1
-        weight = 1.0 - ema_decay(int(self._count), self.decay, self.tau)
+        updates = int(self._count)
+        weight = 1.0 if self.copy_first and updates == 1 else 1.0 - ema_decay(updates, self.decay, self.tau)
         torch._foreach_lerp_(self._averaged, [tensor.float() for tensor in self._live], weight)
         if self._copied:
             torch._foreach_copy_(self._copied, self._source)
@@ -68,6 +73,8 @@ class ModelEma:
         self._count += ~left_out
         # The same as 1 - ema_decay(...), written so that float32 loses nothing.
         weight = (1 - self.decay) + self.decay * torch.exp(self._count.float() / -self.tau)
+        if self.copy_first:
+            weight = torch.where(self._count == 1, 1.0, weight)
         weight = torch.where(left_out, 0.0, weight)
         averaged, live = self._averaged[: self._weights], self._live[: self._weights]
         if averaged:
@@ -87,3 +94,8 @@ class ModelEma:
         """Restore an average that was saved after ``updates`` updates."""
         self.module.load_state_dict(dict(state))
         self._count.fill_(updates)
+
+
+def _names_once(module: nn.Module) -> set[str]:
+    """Return a name for every parameter and buffer, the first where several modules share one."""
+    return {name for name, _ in (*module.named_parameters(), *module.named_buffers())}

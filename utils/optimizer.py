@@ -23,14 +23,19 @@ OPTIMIZERS = ("SGD", "Adam", "AdamW")
 def parameter_groups(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
     """Split the trainable parameters: biases, scales of norms, and everything else.
 
+    Kernels of depthwise convolutions and weights of linear layers are among everything else, as in any other layer.
+
     Returns:
-        ``decay``, ``no_decay`` and ``bias``, each a mapping of names; every trainable parameter is in exactly one.
+        ``decay``, ``no_decay`` and ``bias``, each a mapping of names; every trainable parameter is in exactly one, also
+        one that several modules share, which has the name of the first.
     """
     groups: dict[str, dict[str, nn.Parameter]] = {name: {} for name in GROUPS}
+    seen: set[nn.Parameter] = set()
     for prefix, module in model.named_modules():
         for leaf, parameter in module.named_parameters(recurse=False):
-            if not parameter.requires_grad:
+            if not parameter.requires_grad or parameter in seen:
                 continue
+            seen.add(parameter)
             group = "bias" if leaf.endswith("bias") else "no_decay" if isinstance(module, NORMS) else "decay"
             groups[group][f"{prefix}.{leaf}" if prefix else leaf] = parameter
     return groups

@@ -1,7 +1,8 @@
 """Every recipe key with its default, and what its value may be.
 
-What only one family of heads reads is declared by its heads (``Head.recipe``), what only YOLOX's pipeline reads in
-``data/transforms/yolox.py``; the rest is here.
+What only one family of heads reads is declared by its heads (``Head.recipe``), what only one pipeline of
+boxes reads by that pipeline (``data/transforms``), what leaves images out of training by ``data/training_part.py``; the
+rest is here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import models.zoo_modules  # noqa: F401 - fills the registry
+from data.training_part import TRAINING_PART
+from data.transforms.detection import DETECTION_AUGMENTATION
+from data.transforms.rtmdet import RTMDET_AUGMENTATION
 from data.transforms.yolox import YOLOX_AUGMENTATION
 from models.heads.base import Head
 from models.registry import lookup, registered
@@ -22,16 +26,22 @@ ENGINE: dict[str, Any] = {
     "momentum": 0.937,
     "weight_decay": 0.0005,
     "schedule": "cosine",
+    "schedule_every": "round",
+    "flat_share": 0.5,
     "warmup": "linear",
     "warmup_epochs": 3.0,
     "warmup_min": 100,
+    "warmup_steps": 0,
+    "warmup_start": 0.0,
     "warmup_momentum": 0.8,
     "warmup_bias_lr": 0.1,
     "nominal_batch": 64,
     "loss_reduction": "sum",
+    "loss_images": 0,
     "clip_norm": 10.0,
     "ema_decay": 0.9999,
     "ema_tau": 2000.0,
+    "ema_copy_first": False,
     "close_mosaic": 0,
     "multi_scale_interval": 0,
     "multi_scale_range": [5, 5],
@@ -74,18 +84,28 @@ WITHOUT_EFFECT = {
     "copy_paste": "it needs the outlines of objects, and boxes have none",
 }
 """Keys of YOLOv5's files that are read so that those files load, and why they change nothing."""
-BELOW_ONE = ("momentum", "warmup_momentum", "ema_decay", "label_smoothing")
-POSITIVE = ("lr0", "nominal_batch", "anchor_t", "ema_tau", "balance_lr")
-WHOLE = ("close_mosaic", "multi_scale_interval")
-RISING_PAIRS = ("mosaic_scale", "mixup_scale")
+BELOW_ONE = ("momentum", "warmup_momentum", "ema_decay", "label_smoothing", "flat_share")
+POSITIVE = ("lr0", "nominal_batch", "anchor_t", "ema_tau", "balance_lr", "mixup_beta", "max_aspect")
+WHOLE = (
+    "close_mosaic",
+    "drop_smaller",
+    "loss_images",
+    "mixup_cache",
+    "mosaic_cache",
+    "multi_scale_interval",
+    "warmup_steps",
+    "yolov6_atss_epochs",
+)
+RISING_PAIRS = ("mosaic_scale", "mixup_scale", "resize_range")
 CHOICES = {
-    "schedule": ("cosine", "linear", "yolox"),
+    "schedule": ("cosine", "linear", "yolox", "flat_cosine"),
+    "schedule_every": ("round", "epoch"),
     "warmup": ("linear", "quadratic"),
     "loss_reduction": ("sum", "mean"),
     "turns": ("alternate", "proportional"),
     "balance": ("fixed", "uncertainty", "gradnorm", "pcgrad"),
     "bn": ("shared", "per-task", "frozen"),
-    "augment": ("yolov5", "yolox"),
+    "augment": ("yolov5", "yolox", "rtmdet"),
 }
 """Keys whose value is one of a few words."""
 
@@ -111,7 +131,9 @@ def heads_of_the_house() -> list[type[Head]]:
     return [block for block in blocks if issubclass(block, Head)]
 
 
-DEFAULTS = composed(ENGINE, *(head.recipe for head in heads_of_the_house()), AUGMENTATION, YOLOX_AUGMENTATION)
+PIPELINES = (DETECTION_AUGMENTATION, YOLOX_AUGMENTATION, RTMDET_AUGMENTATION)
+"""Keys that single pipelines of boxes have."""
+DEFAULTS = composed(ENGINE, *(head.recipe for head in heads_of_the_house()), AUGMENTATION, *PIPELINES, TRAINING_PART)
 """Every key that a recipe may have."""
 
 

@@ -27,6 +27,7 @@ class Range(NamedTuple):
 
 
 YOLOV5_PIPELINE = ("augment", ("yolov5",))
+WARPING_PIPELINE = ("augment", ("yolov5", "yolox"))
 
 RANGES: dict[str, Range] = {
     "lr0": Range(1e-5, 0.1, log=True),
@@ -53,6 +54,13 @@ RANGES: dict[str, Range] = {
     "yolox_obj": Range(0.2, 5.0, log=True, needs="boxes"),
     "yolox_cls": Range(0.2, 5.0, log=True, needs="boxes"),
     "yolox_l1": Range(0.2, 5.0, log=True, needs="boxes", usual=False),
+    "rtmdet_box": Range(0.5, 10.0, log=True, needs="boxes"),
+    "rtmdet_cls": Range(0.2, 5.0, log=True, needs="boxes"),
+    "yolov6_box": Range(0.5, 10.0, log=True, needs="boxes"),
+    "yolov6_cls": Range(0.2, 5.0, log=True, needs="boxes"),
+    "yolov8_box": Range(1.0, 20.0, log=True, needs="boxes"),
+    "yolov8_cls": Range(0.1, 4.0, log=True, needs="boxes"),
+    "yolov8_dfl": Range(0.2, 5.0, log=True, needs="boxes"),
     "pose_oks": Range(5.0, 100.0, log=True, needs="keypoints"),
     "pose_oks_cost": Range(0.5, 10.0, log=True, needs="keypoints", usual=False),
     "pose_vis": Range(0.2, 5.0, log=True, needs="keypoints"),
@@ -62,10 +70,10 @@ RANGES: dict[str, Range] = {
     "hsv_h": Range(0.0, 0.1, needs="boxes", only_if=YOLOV5_PIPELINE),
     "hsv_s": Range(0.0, 0.9, needs="boxes", only_if=YOLOV5_PIPELINE),
     "hsv_v": Range(0.0, 0.9, needs="boxes", only_if=YOLOV5_PIPELINE),
-    "degrees": Range(0.0, 45.0, needs="boxes"),
-    "translate": Range(0.0, 0.9, needs="boxes"),
+    "degrees": Range(0.0, 45.0, needs="boxes", only_if=WARPING_PIPELINE),
+    "translate": Range(0.0, 0.9, needs="boxes", only_if=WARPING_PIPELINE),
     "scale": Range(0.0, 0.9, needs="boxes", only_if=YOLOV5_PIPELINE),
-    "shear": Range(0.0, 10.0, needs="boxes"),
+    "shear": Range(0.0, 10.0, needs="boxes", only_if=WARPING_PIPELINE),
     "perspective": Range(0.0, 0.001, needs="boxes", usual=False, only_if=YOLOV5_PIPELINE),
     "flipud": Range(0.0, 1.0, needs="boxes", only_if=YOLOV5_PIPELINE),
     "fliplr": Range(0.0, 1.0, usual=False),

@@ -31,6 +31,19 @@ def cosine_with_plateaus(share: float, warmup: float, tail: float, lrf: float) -
     return cosine_factor(max(share - warmup, 0) / (1 - warmup - tail), 1, lrf) if share > warmup else 1.0
 
 
+def flat_then_cosine(share: float, flat: float, lrf: float) -> float:
+    """Return the learning-rate factor of RTMDet: 1 over the first part of the run, then half a cosine to ``lrf``.
+
+    Args:
+        share: of the run that is done, 0..1.
+        flat: share of the run over which the factor is 1, 0 to below 1.
+        lrf: the last factor.
+
+    Source: Lyu et al., RTMDet: An Empirical Study of Designing Real-Time Object Detectors (2022), section 3.4.
+    """
+    return cosine_factor((share - flat) / (1 - flat), 1, lrf) if share > flat else 1.0
+
+
 def warmup_value(step: float, warmup_steps: float, start: float, end: float, power: float = 1.0) -> float:
     """Return a value that moves from ``start`` to ``end`` over the warm-up as time to a power, then stays."""
     if warmup_steps <= 0 or step >= warmup_steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -51,6 +52,12 @@ class _Loader(_FAST):
             if node.tag == _DATE and isinstance(fault, ValueError):
                 sentence = f"{value} looks like a date but is none ({fault}); put it in quotes"
             raise _Fault(sentence, node.start_mark.line) from None
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value of a YAML is a finite number."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, float) and math.isfinite(value))
 
 
 def read_yaml(path: str | Path, error: type[YolographError]) -> Any:

@@ -8,8 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from utils.optimizer import OPTIMIZERS, build_optimizer, load_optimizer_tensors, optimizer_tensors
-from utils.recipe import DEFAULTS
+from models.graph import load_graph
+from utils.optimizer import (
+    OPTIMIZERS,
+    build_optimizer,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    parameter_groups,
+)
+from utils.recipe import DEFAULTS, load_recipe
 
 
 def stepped(kind: str) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -99,3 +106,41 @@ def test_a_restored_optimizer_makes_the_same_step(kind: str, layout: torch.memor
         step(model, optimizer, seed)
         step(resumed, other, seed)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_weight_that_modules_share_is_given_once() -> None:
+    first, second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+    second.weight = first.weight
+    model = nn.Sequential(first, nn.BatchNorm2d(3), second)
+    groups = parameter_groups(model)
+    assert list(groups["decay"]) == ["0.weight"] and list(groups["no_decay"]) == ["1.weight"]
+    assert list(groups["bias"]) == ["0.bias", "1.bias", "2.bias"]
+    optimizer = build_optimizer(model, {**DEFAULTS, "optimizer": "AdamW"}, 0.05)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 5
+
+
+@pytest.mark.parametrize("name", ["yoloms_xs_se", "yolov6_t", "yolov8_n_ms"])
+def test_norms_and_biases_alone_are_without_decay(name: str) -> None:
+    graph = load_graph(name)
+    groups = parameter_groups(graph)
+    norms = {f"{prefix}.weight" for prefix, module in graph.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    weights = {
+        f"{prefix}.weight"
+        for prefix, module in graph.named_modules()
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+    }
+    assert groups["no_decay"].keys() == norms and groups["decay"].keys() == weights
+    assert all(name.endswith("bias") for name in groups["bias"])
+    assert sum(map(len, groups.values())) == len(list(graph.parameters()))
+
+
+def test_squeeze_and_excitation_and_depthwise_kernels_of_yoloms_decay_and_shared_ones_are_there_once() -> None:
+    graph = load_graph("yoloms_xs_se")
+    optimizer = build_optimizer(graph, load_recipe("yoloms_xs"), 0.05)
+    decaying = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    linear = [module for module in graph.modules() if isinstance(module, nn.Linear)]
+    depthwise = [module for module in graph.modules() if isinstance(module, nn.Conv2d) and module.groups > 1]
+    assert len(linear) == 8 and len(depthwise) == 16
+    assert all(id(module.weight) in decaying for module in (*linear, *depthwise))
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.999)}
+    assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == 4_537_452

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models.spec import load_spec
 from utils import recipe
 from utils.errors import ModelError
 from utils.recipe import DEFAULTS, RECIPE_FOLDER, load_recipe
@@ -46,10 +47,15 @@ def test_keys_without_effect_are_read_and_named(tmp_path: Path, monkeypatch: pyt
         ("lr0: -1", "'lr0' must be a number"),
         ("mosaic: true", "'mosaic' must be a number"),
         ("autobalance: 1", "'autobalance' must be true or false"),
-        ("schedule: linaer", "'schedule' must be cosine, linear or yolox"),
+        ("schedule: linaer", "'schedule' must be cosine, linear, yolox or flat_cosine"),
         ("warmup: squared", "'warmup' must be linear or quadratic"),
         ("loss_reduction: max", "'loss_reduction' must be sum or mean"),
-        ("augment: [yolox]", "'augment' must be yolov5 or yolox"),
+        ("schedule_every: step", "'schedule_every' must be round or epoch, but it is 'step'"),
+        ("flat_share: 1.0", "'flat_share' must be a number from 0 to below 1"),
+        ("warmup_steps: 0.5", "'warmup_steps' must be a whole number of 0 or more"),
+        ("loss_images: -8", "'loss_images' must be a whole number of 0 or more"),
+        ("ema_copy_first: 1", "'ema_copy_first' must be true or false, but it is 1"),
+        ("augment: [yolox]", "'augment' must be yolov5, yolox or rtmdet"),
         ("close_mosaic: 1.5", "'close_mosaic' must be a whole number"),
         ("multi_scale_interval: -1", "'multi_scale_interval' must be a whole number"),
         ("multi_scale_range: 5", "'multi_scale_range' must be two whole numbers"),
@@ -142,3 +148,55 @@ def test_recipes_of_yolox_have_the_published_values(name: str) -> None:
     # The learning rate alone is special in this warm-up.
     assert found["warmup_momentum"] == found["momentum"] == 0.9
     assert found["clip_norm"] == found["warmup_bias_lr"] == found["warmup_min"] == 0
+
+
+MMYOLO = {"warmup_bias_lr": 0.1, "warmup_momentum": 0.8, "momentum": 0.937, "warmup_epochs": 3, "warmup_steps": 1000}
+OF_YOLOV8 = {
+    **{"optimizer": "SGD", "lr0": 0.01, "lrf": 0.01, "schedule": "linear", "nominal_batch": 128, "weight_decay": 0.001},
+    **{"clip_norm": 10, "ema_decay": 0.9999, "close_mosaic": 10, "loss_reduction": "sum", "max_aspect": 100},
+    **{"yolov8_box": 7.5, "yolov8_cls": 0.5, "yolov8_dfl": 1.5, "clahe": 0.01, "augment": "yolov5", **MMYOLO},
+}
+OF_YOLOV6 = {
+    **{"optimizer": "SGD", "lr0": 0.01, "lrf": 0.01, "schedule": "cosine", "nominal_batch": 256, "weight_decay": 0.002},
+    **{"clip_norm": 0, "ema_decay": 0.9999, "close_mosaic": 15, "loss_images": 32, "max_aspect": 20},
+    **{"yolov6_box": 2.5, "yolov6_cls": 1.0, "yolov6_atss_epochs": 4, "clahe": 0, "augment": "yolov5", **MMYOLO},
+}
+OF_YOLOMS = {
+    **{"optimizer": "AdamW", "lr0": 0.001, "momentum": 0.9, "weight_decay": 0.05, "schedule": "flat_cosine"},
+    **{"flat_share": 0.5, "warmup_epochs": 0, "warmup_start": 1e-5, "nominal_batch": 64, "clip_norm": 0},
+    **{"loss_reduction": "mean", "loss_images": 0, "ema_decay": 0.9998, "close_mosaic": 20, "augment": "rtmdet"},
+    **{"mosaic_cache": 40, "mixup": 1.0, "mixup_cache": 20, "mixup_beta": 32, "hsv_shift": [5, 30, 30]},
+    **{"rtmdet_box": 2.0, "rtmdet_cls": 1.0, "rtmdet_box_loss": "diou", "drop_empty": True, "drop_smaller": 32},
+}
+PUBLISHED_OF_YOLOMS = {
+    "yoloms_xs": {**OF_YOLOMS, "resize_range": [0.5, 2.0]},
+    "yoloms": {**OF_YOLOMS, "resize_range": [0.1, 2.0]},
+    "yolov6": {**OF_YOLOV6, "yolov6_box_loss": "siou"},
+    "yolov6_ms": {**OF_YOLOV6, "yolov6_box_loss": "giou"},
+    "yolov8": {**OF_YOLOV8, "scale": 0.5, "mixup": 0},
+    "yolov8_m": {**OF_YOLOV8, "scale": 0.9, "mixup": 0.1},
+    "yolov8_l": {**OF_YOLOV8, "scale": 0.9, "mixup": 0.15},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_OF_YOLOMS)
+def test_recipes_of_yoloms_yolov6_and_yolov8_have_the_published_values(name: str) -> None:
+    found, wanted = load_recipe(name), PUBLISHED_OF_YOLOMS[name]
+    assert {key: found[key] for key in wanted} == wanted
+    # A floor is an absolute rate, and so is the rate at which biases begin.
+    floor = 0.05 * 0.004 if name.startswith("yoloms") else 0.01 * 0.01
+    assert found["lr0"] * found["lrf"] == pytest.approx(floor)
+    if name.startswith("yoloms"):
+        assert found["warmup_bias_lr"] == pytest.approx(found["lr0"] * found["warmup_start"])
+    assert found["ema_copy_first"] is True and found["ema_tau"] == 2000
+
+
+def test_every_model_names_a_recipe_that_loads_and_is_of_its_family() -> None:
+    configs = RECIPE_FOLDER.parents[1] / "models" / "configs"
+    named = {path.stem: load_spec(path).values.get("recipe") for path in configs.rglob("*.yaml")}
+    for name, recipe_name in named.items():
+        family = name.split("_")[0]
+        if family in ("yoloms", "yolov6", "yolov8"):
+            assert recipe_name.split("_")[0] == family, name
+        if recipe_name is not None:
+            load_recipe(recipe_name)

@@ -15,6 +15,13 @@ from utils.errors import ExportError
 from utils.export.exported_graph import ExportedGraph
 from utils.export.metadata import INPUT_NAME
 
+LEAST_MAGNITUDE = 0.01
+"""Differences are told relative to an output's largest value, but at least to this one.
+
+Smaller are only probabilities where nothing is to be seen, such as those of an untrained YOLOv8, and the sigmoid of
+ONNX Runtime is good to 1e-7 of one, however small its value.
+"""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -23,7 +30,7 @@ class Difference:
     Attributes:
         shape: of the output.
         absolute: largest difference of any value; infinite if a value of either is not finite.
-        relative: ``absolute`` over the largest magnitude in the model's output.
+        relative: ``absolute`` over the largest magnitude in the model's output, or over ``LEAST_MAGNITUDE``.
         image: what the network saw.
     """
 
@@ -68,7 +75,7 @@ def difference(expected: np.ndarray, found: np.ndarray, image: str) -> Differenc
         return Difference(expected.shape, math.inf, math.inf, image)
     absolute = float(np.abs(expected.astype(np.float64) - found).max(initial=0))
     magnitude = float(np.abs(expected).max(initial=0))
-    return Difference(expected.shape, absolute, absolute / magnitude if magnitude else absolute, image)
+    return Difference(expected.shape, absolute, absolute / max(magnitude, LEAST_MAGNITUDE), image)
 
 
 def compare_onnx(path: Path, module: ExportedGraph, images: Mapping[str, np.ndarray]) -> dict[str, Difference]:

@@ -55,5 +55,6 @@ def describe(
         "image_size": json.dumps(shape[1:]),
         "dynamic": json.dumps(dynamic),
         "opset": json.dumps(opset),
+        "deployed": json.dumps(graph.is_deployed),
         "graph": graph.spec.text,
     }

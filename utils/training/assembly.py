@@ -149,7 +149,7 @@ def make_update(
     decay = hyp["weight_decay"] * options.batch_size * rates.full_accumulation / hyp["nominal_batch"]
     factors = parameter_factors(graph, head_values(graph, hyp["lr_factors"], "lr_factors"))
     optimizer = build_optimizer(graph, hyp, decay, factors)
-    ema = ModelEma(graph, hyp["ema_decay"], hyp["ema_tau"])
+    ema = ModelEma(graph, hyp["ema_decay"], hyp["ema_tau"], hyp["ema_copy_first"])
     if options.sync_bn:
         # Behind the copy for the average, which keeps plain norms.
         synchronise_norms(graph, world)
@@ -220,6 +220,14 @@ def introduce(run: Run, parts: Parts) -> None:
     if (scale := parts.stepper.multi_scale) is not None:
         often = "step" if scale.interval == 1 else f"{scale.interval} steps"
         LOGGER.info("multi-scale: %d to %d px, another size every %s", scale.smallest, scale.largest, often)
+    rates, wanted = parts.rates, int(run.hyp["warmup_steps"])
+    if wanted and rates.warmup < rates.wanted_warmup:
+        LOGGER.info(
+            "the recipe warms up for %d steps or more; in this run it is %g, a quarter of all; "
+            "yoloms_small is a recipe for short runs",
+            wanted,
+            rates.warmup / rates.full_accumulation,
+        )
     images = run.options.batch_size // parts.world.size
     if images < SMALL_BATCH and not (parts.graph.norms_frozen or parts.world.synchronises_norms):
         LOGGER.warning(

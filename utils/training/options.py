@@ -172,7 +172,12 @@ def _add_length(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--patience", type=int, default=100, help="stop after so many epochs without a better result; 0 never"
     )
-    run.add_argument("--val-interval", type=int, default=1, help="validate every so many epochs (default %(default)s)")
+    run.add_argument(
+        "--val-interval",
+        type=int,
+        default=1,
+        help="validate every so many epochs (default %(default)s), and after each of the last ones without mosaic",
+    )
     run.add_argument("--label-smoothing", type=float, help="class label smoothing in place of the recipe's")
     run.add_argument("--linear-lr", action="store_true", help="learning rate falls in a line instead of a cosine")
     run.add_argument("--optimizer", choices=("SGD", "Adam", "AdamW"), help="optimizer in place of the recipe's")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from utils.schedules import (
     accumulation,
     cosine_factor,
     cosine_with_plateaus,
+    flat_then_cosine,
     linear_factor,
     warmup_accumulation,
     warmup_value,
@@ -34,6 +36,7 @@ class Rates:
 
     Attributes:
         warmup: rounds of warm-up.
+        wanted_warmup: rounds of warm-up that the recipe asks for; a quarter of the run is the most that it gets.
         full_accumulation: rounds per optimizer step after it.
         factor_of_run: by which all learning rates are multiplied; below 1 after a run went back to a good state.
     """
@@ -42,32 +45,47 @@ class Rates:
         self, hyp: Mapping[str, Any], rounds: int, length: RunLength, batch_size: int, planned_epochs: int
     ) -> None:
         self.hyp, self.rounds, self.length, self.batch_size = hyp, rounds, length, batch_size
-        wanted = max(round(hyp["warmup_epochs"] * rounds), hyp["warmup_min"]) if hyp["warmup_epochs"] > 0 else 0
-        # A short run would otherwise end inside its warm-up.
-        self.warmup = min(wanted, rounds * planned_epochs // 4)
         self.full_accumulation = accumulation(batch_size, int(hyp["nominal_batch"]))
+        wanted = max(round(hyp["warmup_epochs"] * rounds), hyp["warmup_min"]) if hyp["warmup_epochs"] > 0 else 0
+        self.wanted_warmup = max(wanted, int(hyp["warmup_steps"]) * self.full_accumulation)
+        # A short run would otherwise end inside its warm-up.
+        self.warmup = min(self.wanted_warmup, rounds * planned_epochs // 4)
         self.factor_of_run = 1.0
         self.power = WARMUP_POWERS[hyp["warmup"]]
+        # Published warm-ups in steps are those of full steps; and the square of time begins low enough for them.
+        self.steps_grow = self.power == 1 and not hyp["warmup_steps"]
         self.plateaus = self.warmup / (rounds * planned_epochs), min(hyp["close_mosaic"] / planned_epochs, 1.0)
 
     def factor(self, share: float) -> float:
         """Return the share of ``lr0`` that is left, but for the warm-up, when a share of the run (0..1) is done."""
-        if self.hyp["schedule"] == "yolox":
-            return cosine_with_plateaus(share, *self.plateaus, self.hyp["lrf"])
-        return (cosine_factor if self.hyp["schedule"] == "cosine" else linear_factor)(share, 1, self.hyp["lrf"])
+        kind, lrf = self.hyp["schedule"], self.hyp["lrf"]
+        if kind == "yolox":
+            return cosine_with_plateaus(share, *self.plateaus, lrf)
+        if kind == "flat_cosine":
+            return flat_then_cosine(share, self.hyp["flat_share"], lrf)
+        return (cosine_factor if kind == "cosine" else linear_factor)(share, 1, lrf)
 
     def accumulate(self, position: int) -> int:
         """Return how many rounds make one optimizer step from ``position`` on.
 
-        Under a linear warm-up steps grow from one round; a quadratic one, which begins lower, has full steps.
+        Under a linear warm-up steps grow from one round; a quadratic one, and one of ``warmup_steps``, has full steps.
         """
-        if self.power > 1:
+        if not self.steps_grow:
             return self.full_accumulation
         return warmup_accumulation(position, self.warmup, self.batch_size, int(self.hyp["nominal_batch"]))
 
-    def rate(self, position: int, start: float = 0.0) -> float:
-        """Return the learning rate of the step that begins at ``position``; the warm-up begins at ``start``."""
-        rate = self.hyp["lr0"] * self.factor(self.length.share_at(position / self.rounds))
+    def rate(self, position: int, start: float | None = None) -> float:
+        """Return the learning rate of the step that begins at ``position``.
+
+        Args:
+            position: rounds of the run before it.
+            start: rate at which the warm-up begins; None is that of weights, ``warmup_start`` times ``lr0``.
+        """
+        start = self.hyp["lr0"] * self.hyp["warmup_start"] if start is None else start
+        epochs = position / self.rounds
+        if self.hyp["schedule_every"] == "epoch":
+            epochs = math.floor(epochs)
+        rate = self.hyp["lr0"] * self.factor(self.length.share_at(epochs))
         return warmup_value(position, self.warmup, start, rate, self.power) * self.factor_of_run
 
     def last_rate(self, epoch: int) -> float:
@@ -78,7 +96,7 @@ class Rates:
         """Set learning rates and momentum for the step that begins at ``position``."""
         momentum = warmup_value(position, self.warmup, self.hyp["warmup_momentum"], self.hyp["momentum"], self.power)
         for group in optimizer.param_groups:
-            start = self.hyp["warmup_bias_lr"] if group["name"] == "bias" else 0.0
+            start = self.hyp["warmup_bias_lr"] if group["name"] == "bias" else None
             group["lr"] = self.rate(position, start) * group.get("factor", 1.0)
             if "momentum" in group:
                 group["momentum"] = momentum

@@ -127,8 +127,10 @@ class Run:
         return length
 
     def validates_after(self, epoch: int) -> bool:
-        """Whether an epoch ends with a validation."""
-        return epoch == self.progress.epochs or (not self.options.noval and epoch % self.options.val_interval == 0)
+        """Whether an epoch ends with a validation; every one of the last, without mosaic, does."""
+        if self.options.noval or epoch == self.progress.epochs:
+            return epoch == self.progress.epochs
+        return epoch % self.options.val_interval == 0 or epoch > self.options.epochs - self.hyp["close_mosaic"]
 
     def note_save(self) -> None:
         """Begin to count the time to the next save."""

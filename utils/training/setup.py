@@ -136,12 +136,12 @@ def build_graph(run: Run, data: DataConfig) -> tuple[Graph, dict[str, TaskDatase
     options = run.options
     if run.checkpoint is not None:
         graph = build_model(run.checkpoint, run.folder)
-        datasets = open_datasets(graph, data, "train", options.cache)
+        datasets = open_datasets(graph, data, "train", options.cache, run.hyp)
         _require_same_labels(graph, datasets, options.data)
         return graph, datasets
     start = load_weights(options.weights) if options.weights else None
     graph = load_graph(options.cfg) if options.cfg else graph_for_data(start, {})
-    datasets = open_datasets(graph, data, "train", options.cache)
+    datasets = open_datasets(graph, data, "train", options.cache, run.hyp)
     graph = _with_counts_of_data(graph, datasets)
     if not options.noautoanchor:
         graph = _with_fitted_heads(graph, datasets, run.hyp, options)

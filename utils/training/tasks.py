@@ -16,11 +16,13 @@ import torch
 from data.class_weights import class_weights, image_weights
 from data.config import DataConfig
 from data.dataset import TaskDataset
-from data.device_loader import build_device_loader, device_bytes, why_not_on_device
+from data.device_loader import build_device_loader, device_bytes, why_not_in_batches, why_not_on_device
 from data.loader import TrainLoader, build_train_loader
 from data.samples import Batch
+from data.training_part import LeftOut
 from data.transforms.detection import DetectionTrainTransform
 from data.transforms.recipe import recipe_flip_pairs
+from data.transforms.rtmdet import RTMDetTrainTransform
 from data.transforms.segmentation import SegmentationTrainTransform
 from data.transforms.yolox import YOLOXTrainTransform
 from models.graph import Graph
@@ -31,7 +33,7 @@ from utils.image_size import round_up_to_stride
 from utils.training.turns import Turns
 
 LOGGER = logging.getLogger("yolograph")
-TrainTransform = DetectionTrainTransform | YOLOXTrainTransform | SegmentationTrainTransform
+TrainTransform = DetectionTrainTransform | YOLOXTrainTransform | RTMDetTrainTransform | SegmentationTrainTransform
 
 
 @dataclass
@@ -46,7 +48,8 @@ class TrainTask:
         criterion: its loss.
         gain: factor of its loss in the sum over tasks.
         images_of_mean: over how many images the losses of a step are meant: 1 sums them over the images of the step,
-            as published learning rates of YOLOv5 expect; the nominal batch gives their mean where the step has it.
+            as published learning rates of YOLOv5 expect; the nominal batch gives their mean where the step has it;
+            the batch of one of several processes sums such means over the processes, as YOLOv6's expect.
         plain_loader: the same batches once more, for the statistics of BatchNorm, without disturbing ``loader``.
     """
 
@@ -95,7 +98,13 @@ class TrainTask:
         return itertools.islice(self.plain_loader.batches(number), count)
 
 
-def open_datasets(graph: Graph, data: DataConfig, split: str, cache: str | None = None) -> dict[str, TaskDataset]:
+def open_datasets(
+    graph: Graph,
+    data: DataConfig,
+    split: str,
+    cache: str | None = None,
+    hyp: Mapping[str, Any] | None = None,
+) -> dict[str, TaskDataset]:
     """Open one split of the data of every head.
 
     Args:
@@ -103,10 +112,11 @@ def open_datasets(graph: Graph, data: DataConfig, split: str, cache: str | None 
         data: of the run.
         split: train, val or test.
         cache: None, ``ram`` or ``disk``; ``device`` is main memory for whatever finds no room on the device.
+        hyp: the recipe, which may leave images out of the training split (``drop_empty``, ``drop_smaller``).
     """
-    kind = "ram" if cache == "device" else cache
+    kind, left_out = "ram" if cache == "device" else cache, LeftOut.of(hyp or {})
     return {
-        name: TaskDataset(data.for_head(name, head.task), split, cache_images=kind, for_training=split == "train")
+        name: TaskDataset(data.for_head(name, head.task), split, kind, split == "train", left_out)
         for name, head in graph.heads.items()
     }
 
@@ -137,7 +147,7 @@ def build_tasks(
         name: train_transform(head, datasets[name], hyp, size, options.base_size or size, graph)
         for name, head in graph.heads.items()
     }
-    images_of_mean = int(hyp["nominal_batch"]) if hyp["loss_reduction"] == "mean" else 1
+    images_of_mean = int(hyp["loss_images"] or hyp["nominal_batch"]) if hyp["loss_reduction"] == "mean" else 1
     on_device = options.cache == "device" and _fits_on_device(datasets, transforms, world)
     tasks = []
     for name, head in graph.heads.items():
@@ -190,6 +200,8 @@ def train_transform(
         pairs = dataset.data.keypoint_spec.flip_pairs
     if hyp["augment"] == "yolox":
         return YOLOXTrainTransform(hyp, size, graph.letterbox, pairs)
+    if hyp["augment"] == "rtmdet":
+        return RTMDetTrainTransform(hyp, size, pairs)
     return DetectionTrainTransform({**hyp, "flip_pairs": pairs}, size)
 
 
@@ -197,10 +209,9 @@ def _fits_on_device(
     datasets: Mapping[str, TaskDataset], transforms: Mapping[str, TrainTransform], world: World
 ) -> bool:
     """Return whether all pictures can be kept on the device, and say so where they cannot."""
-    if any(isinstance(transform, YOLOXTrainTransform) for transform in transforms.values()):
-        LOGGER.warning(
-            "--cache device: augments as YOLOv5 does, but the recipe says augment: yolox, so main memory is used (ram)"
-        )
+    unlike = [reason for transform in transforms.values() if (reason := why_not_in_batches(transform))]
+    if unlike:
+        LOGGER.warning("--cache device: augments as YOLOv5 does, but %s, so main memory is used (ram)", unlike[0])
         return False
     needed = sum(device_bytes(dataset, transforms[name]) for name, dataset in datasets.items())
     reasons = [reason for reason in world.gather_objects(why_not_on_device(needed, world.device)) if reason]

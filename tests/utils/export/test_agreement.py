@@ -20,6 +20,12 @@ def test_equal_zeros_do_not_differ() -> None:
     assert difference(np.zeros(3), np.zeros(3), "noise").relative == 0
 
 
+def test_where_all_is_near_zero_the_difference_is_not_blown_up() -> None:
+    found = difference(np.array([1e-5, 2e-6]), np.array([1.01e-5, 2e-6]), "noise")
+    assert math.isclose(found.relative, 1e-7 / 0.01)
+    assert difference(np.array([0.02, 0.0]), np.array([0.02, 0.01]), "noise").relative == 0.5
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_values_that_are_not_finite_never_pass(bad: float) -> None:
     for pair in (([1.0, bad], [1.0, bad]), ([1.0, bad], [1.0, 2.0]), ([1.0, 2.0], [1.0, bad])):

@@ -1,7 +1,8 @@
-"""YOLOX and YOLOX-Pose as ONNX files: equal to the model, at one size and at any."""
+"""Models without anchors as ONNX files: equal to the model, at one size and at any."""
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import torch
 from torch import nn
 
 from data.keypoints import KeypointSpec
-from models.fusing import fuse_graph
+from models.fusing import deploy_graph, fuse_graph
 from models.graph import Graph, with_keypoints
 from models.spec import load_spec
+from tests.lively import lively
 from utils.export.agreement import compare_onnx, judge
 from utils.export.exported_graph import ExportedGraph
 from utils.export.onnx_model import build_onnx
@@ -60,3 +62,25 @@ def test_a_file_answers_as_the_model(name: str, dynamic: bool, tmp_path: Path) -
     else:
         assert "pose_keypoints" in told["heads"]["pose"]["outputs"]
         assert KeypointSpec.from_plain(told["keypoints"]["pose"]) == TWO_POINTS
+
+
+@pytest.mark.parametrize(("name", "dynamic"), [("yolov6_t", False), ("yolov8_n_ms", True), ("yoloms_xs_se", False)])
+def test_a_deployed_file_answers_as_the_model(name: str, dynamic: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    spec = load_spec(name).with_values(width_multiple=0.125, depth_multiple=0.1)
+    graph = lively(Graph(spec)).eval()
+    with torch.no_grad():
+        for conv in (module for name, module in graph.named_modules() if "cls_preds" in name):
+            if isinstance(conv, nn.Conv2d) and conv.bias is not None:
+                conv.bias.zero_()  # scores of a fresh head lie too near to 0 to show anything
+    module = ExportedGraph(graph, graph.heads)
+    model = build_onnx(ExportedGraph(deploy_graph(copy.deepcopy(graph)), graph.heads), (2, 64, 96), dynamic)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    for shape in ((2, 64, 96), (1, 128, 32)) if dynamic else ((2, 64, 96),):
+        judge(compare_onnx(path, module, images(*shape)), 1e-4)
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(told["deployed"]) is True
+    assert json.loads(told["heads"])["detect"]["outputs"] == ["detect_boxes", "detect_scores"]
+    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+    assert norms == []

@@ -11,8 +11,7 @@ import torch
 import train
 from data.samples import Batch
 from models.checkpoint import load_checkpoint
-from tests.test_train import SMALL, losses_of, results_of, run_train
-from tests.test_train_options import stop_at_draw
+from tests.train_runs import SMALL, losses_of, results_of, run_train, stop_at_draw
 
 EVERY_BATCH = "{nominal_batch: 2, warmup_epochs: 0}"
 

@@ -25,6 +25,12 @@ from utils.training.tasks import build_tasks, open_datasets, plan_turns
 from utils.training.update import Update
 
 META = torch.device("meta")
+OTHER_HEADS = {
+    "rtmdet": "  - [2, 1, Conv, [128, 1, 1]]\n  - [[5, 3], 1, RTMDetHead, [nc]]\n",
+    "yolov8": "  - [[2, 3], 1, YOLOv8Head, [nc, 8]]\n",
+    "yolov6": "  - [[2, 3], 1, YOLOv6Head, [nc]]\n",
+}
+"""Further rows behind those of SEGMENT."""
 
 
 @pytest.mark.parametrize(
@@ -55,6 +61,23 @@ def test_nor_does_one_of_yolox(
     data = write_pose_set(tmp_path / "figures") if "Pose" in rows else tiny_data
     classes = "nc: 1\nnkpt: 3\n" if "Pose" in rows else "nc: 3\n"
     step_on_meta(tmp_path, classes + INPUT + BACKBONE + rows, data, hyp, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("head", "changes"),
+    [
+        ("rtmdet", {}),
+        ("rtmdet", {"rtmdet_box_loss": "giou", "rtmdet_assigner": "task_aligned"}),
+        ("yolov8", {}),
+        ("yolov6", {}),
+        ("yolov6", {"yolov6_box_loss": "giou", "yolov6_atss_epochs": 10}),
+    ],
+)
+def test_nor_does_one_of_other_heads(
+    head: str, changes: dict, tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hyp = {**HYP, **changes, "close_mosaic": 1}
+    step_on_meta(tmp_path, "nc: 3\n" + BACKBONE + SEGMENT + OTHER_HEADS[head], tiny_data, hyp, monkeypatch)
 
 
 def step_on_meta(folder: Path, text: str, data: Path, hyp: dict, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from utils.optimizer import build_optimizer
-from utils.recipe import DEFAULTS
+from utils.recipe import DEFAULTS, load_recipe
 from utils.training.deadline import RunLength
 from utils.training.rates import Rates
 from utils.training.results import ResultsTable
@@ -123,3 +124,102 @@ def test_results_forget_epochs_that_were_lost(tmp_path) -> None:
     again.add({"epoch": 3, "loss": 0.5, "new": 7})
     lines = (tmp_path / "results.csv").read_text().splitlines()
     assert lines == ["epoch,loss,new", "1,1,", "2,0.5,", "3,0.5,7"]
+
+
+def group_rates(rates: Rates, hyp: dict, position: int) -> dict[str, float]:
+    """Return the rates, and the momentum, that a step gets."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    optimizer = build_optimizer(model, hyp, 0.0)
+    rates.apply(optimizer, position)
+    found = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    return found | {"momentum": optimizer.param_groups[0].get("momentum", 0.0)}
+
+
+@pytest.mark.parametrize("name", ["yoloms_xs", "yoloms"])
+def test_the_rate_of_yoloms_follows_its_formulas_step_by_step(name: str) -> None:
+    """1000 steps from 1e-5 of the peak, the last at the peak; flat to epoch 150; a cosine per step to 2e-4 at 300."""
+    hyp, per_epoch, peak, floor = load_recipe(name), 20, 0.001, 0.0002
+    rates = Rates(hyp, per_epoch, RunLength(300), batch_size=64, planned_epochs=300)
+    assert rates.wanted_warmup == rates.warmup == 999
+    for step in range(0, 300 * per_epoch + 1, 7):
+        if step < 1000:
+            wanted = peak * (1e-5 + (1 - 1e-5) * step / 999)
+        elif step <= 150 * per_epoch:
+            wanted = peak
+        else:
+            done = (step - 150 * per_epoch) / (150 * per_epoch)
+            wanted = floor + (peak - floor) * (1 + math.cos(math.pi * done)) / 2
+        found = group_rates(rates, hyp, step)
+        assert found["decay"] == pytest.approx(wanted, rel=1e-9), step
+        assert found["decay"] == found["no_decay"] == pytest.approx(found["bias"], rel=1e-9)
+    assert rates.rate(300 * per_epoch) == pytest.approx(floor)
+    assert rates.rate(0) == pytest.approx(1e-8) and rates.rate(998) < rates.rate(999) == peak
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "per_epoch"), [("yolov6", 400, 30), ("yolov6_ms", 400, 460), ("yolov8", 500, 30)]
+)
+def test_the_rates_of_yolov6_and_yolov8_follow_their_formulas(name: str, epochs: int, per_epoch: int) -> None:
+    """Three epochs or 1000 steps towards the rate of the epoch, which changes when an epoch begins."""
+    hyp = load_recipe(name)
+    rates = Rates(hyp, per_epoch, RunLength(epochs), int(hyp["nominal_batch"]), epochs)
+    length = max(3 * per_epoch, 1000)
+    assert rates.warmup == length
+
+    def target(epoch: int) -> float:
+        if name == "yolov8":
+            return 0.01 * ((1 - epoch / epochs) * 0.99 + 0.01)
+        return 0.01 * (0.01 + 0.99 * (1 + math.cos(math.pi * epoch / epochs)) / 2)
+
+    steps = [0, 1, 29, 30, 31, length // 2, length - 1, length, length + 1, *range(0, epochs * per_epoch, 997)]
+    for step in steps:
+        risen = min(step / length, 1)
+        wanted = target(step // per_epoch)
+        found = group_rates(rates, hyp, step)
+        assert found["decay"] == found["no_decay"] == pytest.approx(wanted * risen)
+        assert found["bias"] == pytest.approx(0.1 + (wanted - 0.1) * risen)
+        assert found["momentum"] == pytest.approx(0.8 + (0.937 - 0.8) * risen)
+    assert rates.rate(epochs * per_epoch) == pytest.approx(0.0001)
+    last = [rates.rate(position) for position in range(390 * per_epoch, 391 * per_epoch)]
+    assert len(set(last)) == 1 and rates.rate(391 * per_epoch) != last[0]
+
+
+def test_a_warm_up_in_steps_has_full_steps_and_goes_by_them() -> None:
+    hyp = {**DEFAULTS, "warmup_epochs": 0.0, "warmup_steps": 10, "warmup_start": 0.25, "nominal_batch": 64}
+    rates = Rates(hyp, rounds=80, length=RunLength(20), batch_size=16, planned_epochs=20)
+    assert rates.warmup == 40
+    assert {rates.accumulate(position) for position in (0, 4, 39, 40, 1000)} == {4}
+    flat = {**hyp, "lrf": 1.0}
+    rates = Rates(flat, rounds=80, length=RunLength(20), batch_size=16, planned_epochs=20)
+    assert [rates.rate(position) for position in (0, 20, 40)] == pytest.approx([0.0025, 0.00625, 0.01])
+
+
+def test_a_short_run_gets_a_quarter_of_itself_as_warm_up() -> None:
+    rates = Rates(load_recipe("yoloms_xs"), rounds=8, length=RunLength(5), batch_size=16, planned_epochs=5)
+    assert (rates.wanted_warmup, rates.warmup) == (3996, 10)
+
+
+@given(st.floats(0, 0.95), st.floats(0, 1), st.floats(0, 1))
+def test_a_flat_start_then_falls_all_the_way(flat: float, share: float, lrf: float) -> None:
+    rates = Rates(
+        {**DEFAULTS, "schedule": "flat_cosine", "flat_share": flat, "lrf": lrf, "warmup_epochs": 0.0},
+        rounds=1,
+        length=RunLength(1),
+        batch_size=64,
+        planned_epochs=1,
+    )
+    assert rates.factor(flat) == 1.0 and rates.factor(1.0) == pytest.approx(lrf)
+    assert lrf - 1e-12 <= rates.factor(share) <= 1
+    assert rates.factor(share) == 1.0 or share > flat
+
+
+@pytest.mark.parametrize("every", ["round", "epoch"])
+def test_a_deadline_moves_flat_cosine_along_without_a_jump(every: str) -> None:
+    hyp = {**DEFAULTS, "schedule": "flat_cosine", "schedule_every": every, "lrf": 0.2, "warmup_epochs": 0.0}
+    rates = Rates(hyp, 8, RunLength(100), batch_size=64, planned_epochs=100)
+    before = rates.rate(60 * 8)
+    length = RunLength(100)
+    length.begun, length.share, length.epochs = 60.0, 0.6, 70
+    rates.length = length
+    assert rates.rate(60 * 8) == pytest.approx(before)
+    assert rates.rate(70 * 8) == pytest.approx(0.002)

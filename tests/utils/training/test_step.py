@@ -86,7 +86,9 @@ def test_mean_losses_are_summed_ones_by_the_nominal_batch(
 ) -> None:
     """So a learning rate per image that is multiplied by the images of a step is the same thing."""
     moved, learned = [], []
-    for hyp in ({"lr0": 0.01 / 32}, {"lr0": 0.01, "nominal_batch": 32, "loss_reduction": "mean"}):
+    mean = {"nominal_batch": 32, "loss_reduction": "mean"}
+    # With a mean over 8 images, a step of 32 has four of them.
+    for hyp in ({"lr0": 0.01 / 32}, {"lr0": 0.01, **mean}, {"lr0": 0.01 / 4, **mean, "loss_images": 8}):
         stepper, tasks = make_stepper(
             tiny_model, tiny_data, 4, {**hyp, "momentum": momentum, "weight_decay": 0.0, "balance": method}
         )
@@ -97,9 +99,10 @@ def test_mean_losses_are_summed_ones_by_the_nominal_batch(
         moved.append({n: p.detach() - before[n] for n, p in stepper.graph.named_parameters()})
         learned.append(stepper.balance.weights())
     assert any(change.abs().max() > 0 for change in moved[0].values())
-    for name, change in moved[0].items():
-        assert torch.allclose(change, moved[1][name], rtol=1e-3, atol=1e-9), name
-    assert torch.allclose(learned[0], learned[1], rtol=1e-4)
+    for others, weights in zip(moved[1:], learned[1:], strict=True):
+        for name, change in moved[0].items():
+            assert torch.allclose(change, others[name], rtol=1e-3, atol=1e-9), name
+        assert torch.allclose(learned[0], weights, rtol=1e-4)
 
 
 def test_a_head_may_be_absent_from_a_step(tiny_model: Path, tiny_data: Path) -> None:

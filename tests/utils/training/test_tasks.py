@@ -11,6 +11,11 @@ import torch
 
 from data.config import load_data_config
 from data.dataset import TaskDataset
+from data.sample_key import SampleKey
+from data.transforms.detection import DetectionTrainTransform
+from data.transforms.rtmdet import RTMDetTrainTransform
+from data.transforms.segmentation import SegmentationTrainTransform
+from data.transforms.yolox import YOLOXTrainTransform
 from models.graph import Graph, load_graph
 from tests.conftest import write_tiny_set
 from utils.distributed import World
@@ -25,6 +30,7 @@ from utils.training.tasks import (
     object_sizes,
     open_datasets,
     plan_turns,
+    train_transform,
 )
 
 
@@ -116,3 +122,37 @@ def test_anchors_that_do_not_fit_are_replaced(tasks: list[TrainTask], tiny_model
     assert fitted.shape == (2, 4)
     assert (fitted > 5).all() and (fitted < 40).all()
     assert graph.spec.with_argument(row, 1, changes[row][1]).rows[row].args[1] == changes[row][1]
+
+
+@pytest.mark.parametrize(
+    ("augment", "kind"),
+    [("yolov5", DetectionTrainTransform), ("yolox", YOLOXTrainTransform), ("rtmdet", RTMDetTrainTransform)],
+)
+def test_the_recipe_chooses_the_pipeline_of_boxes_and_leaves_that_of_masks(
+    augment: str, kind: type, tasks: list[TrainTask], tiny_model: Path
+) -> None:
+    graph, hyp = load_graph(tiny_model), {**DEFAULTS, "augment": augment, "mixup": 1.0}
+    made = {task.name: train_transform(graph.heads[task.name], task.dataset, hyp, 96, 96, graph) for task in tasks}
+    assert type(made["detect"]) is kind and type(made["segment"]) is SegmentationTrainTransform
+    sample = made["detect"](tasks[1].dataset, SampleKey(0, 2), np.random.default_rng(0))
+    assert sample.image.shape == (96, 96, 3)
+
+
+def test_a_recipe_leaves_pictures_out_of_training_alone(tiny_model: Path, tmp_path: Path) -> None:
+    write_tiny_set(tmp_path / "set", images=6)
+    emptied = sorted((tmp_path / "set/labels/train").iterdir())[:2]
+    for label in emptied:
+        label.write_text("")
+    data = tmp_path / "data.yaml"
+    names = "[red, green, blue]"
+    data.write_text(
+        f"detect: {{train: set/images/train, val: set/images/train, names: {names}}}\n"
+        "segment: {train: set/images/train, val: set/images/val, names: [ground, red, green, blue]}\n"
+    )
+    graph, config = load_graph(tiny_model), load_data_config(data)
+    counts = {
+        split: {name: len(found) for name, found in open_datasets(graph, config, split, None, hyp).items()}
+        for split, hyp in (("train", DEFAULTS | {"drop_empty": True}), ("val", DEFAULTS | {"drop_empty": True}))
+    }
+    assert counts["train"] == {"segment": 6, "detect": 4} and counts["val"]["detect"] == 6
+    assert len(open_datasets(graph, config, "train", None, DEFAULTS)["detect"]) == 6
