@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.images import read_image
-from models.fusing import fuse_graph
+from models.fusing import deploy_graph, fuse_graph
 from models.graph import Graph
 from models.weights import load_model
 from utils.errors import UsageError, did_you_mean, run_command
@@ -83,6 +83,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--opset", type=int, help="version of the ONNX operator set (default: the exporter's own)")
     parser.add_argument("--heads", nargs="+", metavar="HEAD", help="only these heads (default: all)")
+    parser.add_argument(
+        "--deploy", action="store_true", help="re-parameterise blocks that can be, such as those of YOLOv6: less to run"
+    )
     parser.add_argument("--source", help="picture for the check (default: a generated street scene)")
     parser.add_argument(
         "--tolerance",
@@ -171,13 +174,15 @@ def show_differences(differences: Mapping[str, Difference], tolerance: float) ->
 def export_onnx(graph: Graph, picture: np.ndarray, path: Path, options: argparse.Namespace) -> None:
     """Write a model as ONNX; the file appears only when ONNX Runtime computes from it what the model computes.
 
-    The file has the BatchNorms folded, and is held against the model as it is, so that the check is about both.
+    The file has the BatchNorms folded, and with ``--deploy`` fewer branches. It is held against the model as it is, so
+    that the check is about that too.
 
     Raises:
         ExportError: the model cannot be translated, or the file computes something else.
     """
     module = ExportedGraph(graph, chosen_heads(graph, options.heads))
-    fused = ExportedGraph(fuse_graph(copy.deepcopy(graph)), module.heads)
+    prepare = deploy_graph if options.deploy else fuse_graph
+    fused = ExportedGraph(prepare(copy.deepcopy(graph)), module.heads)
     shape = input_shape(options, graph.stride)
     LOGGER.info("translating %s with the heads %s", options.weights, ", ".join(module.heads))
     model = build_onnx(fused, shape, options.dynamic, options.opset)

@@ -1,4 +1,7 @@
-"""Folding BatchNorm into the convolution before it: the same numbers in inference, one pass over memory less."""
+"""Forms of a model for running: BatchNorms folded into convolutions, and blocks of several branches as one convolution.
+
+Both give the numbers of the trained form in inference, to float rounding, in less time and memory.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,34 @@ from torch import Tensor, nn
 from models.graph import Graph
 from models.layers.activations import FReLU
 from models.layers.conv import Conv
+from models.layers.folding import scale_and_shift
 from models.layers.per_head import PerHead
+from models.layers.reparam import reparameterise
+from models.layers.shared_conv import SharedConv
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 BLOCKS = (Conv, FReLU)
 """Blocks that compute ``bn(conv(x))`` with children of these names."""
+
+
+def deploy_graph(graph: Graph) -> Graph:
+    """Bring a graph into the form for deployment, in place: fewer branches (``reparameterise``), then norms folded.
+
+    There is no way back but loading the model again. A deployed graph is for running, not for saving.
+
+    Args:
+        graph: in eval mode, on any device; also the meta device.
+
+    Returns:
+        The graph itself.
+
+    Raises:
+        ValueError: the graph is in training mode, where BatchNorm follows the batch and cannot be a constant.
+    """
+    _require_eval(graph)
+    reparameterise(graph.model)
+    graph.is_deployed = True
+    return fuse_graph(graph)
 
 
 def fuse_graph(graph: Graph) -> Graph:
@@ -25,8 +51,9 @@ def fuse_graph(graph: Graph) -> Graph:
     ``nn.Sequential``. ``nn.Identity`` takes its place. All others stay, such as those after a concatenation, those
     before a convolution and rows of their own. Folding again changes nothing.
 
-    Where every head has a norm of its own (``bn: per-task``), every head gets a folded copy of the convolution: more
-    memory for weights, and as fast as any other folded model.
+    Where every head has a norm of its own (``bn: per-task``), every head gets a folded copy of the convolution, and so
+    does every level where levels share a convolution and not its norm: more memory for weights, and as fast as any
+    other folded model.
 
     The state dict of a fused graph has other names than that of a trained one, so it is for running, not for saving.
 
@@ -39,15 +66,21 @@ def fuse_graph(graph: Graph) -> Graph:
     Raises:
         ValueError: the graph is in training mode, where BatchNorm follows the batch and cannot be a constant.
     """
-    if graph.training:
-        raise ValueError("BatchNorm can be folded in eval mode only; call graph.eval() first")
+    _require_eval(graph)
     for module in list(graph.modules()):
         if isinstance(module, BLOCKS) and _foldable(module.conv, module.bn):
             module.conv = _folded(module.conv, module.bn)
             module.bn = nn.Identity()
+        elif isinstance(module, SharedConv) and all(_foldable(module.conv, norm) for norm in module.bn):
+            module.fold_norms(_folded)
         elif isinstance(module, nn.Sequential):
             _fold_neighbours(module)
     return graph
+
+
+def _require_eval(graph: Graph) -> None:
+    if graph.training:
+        raise ValueError("BatchNorm can be folded in eval mode only; call graph.eval() first")
 
 
 def _fold_neighbours(stack: nn.Sequential) -> None:
@@ -90,12 +123,9 @@ def fold(conv: Convolution, norm: nn.BatchNorm2d) -> None:
         conv: changed in place; it gets a bias if it has none.
         norm: BatchNorm of its output channels, with running statistics; not changed.
     """
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    shift = -norm.running_mean.double() * scale
+    scale, shift = scale_and_shift(norm)
     if conv.bias is not None:
         shift += conv.bias.double() * scale
-    if norm.affine:
-        scale, shift = scale * norm.weight.double(), shift * norm.weight.double() + norm.bias.double()
     conv.weight.copy_(conv.weight.double() * _per_weight(scale, conv))
     if conv.bias is None:
         conv.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=conv.weight.requires_grad)

@@ -27,8 +27,6 @@ from models.spec import PER_TASK, ModelSpec, RowSpec, load_spec
 from models.trace import RowTrace, trace_rows
 from utils.errors import ModelError, did_you_mean
 
-BATCHNORM_EPS = 1e-3
-BATCHNORM_MOMENTUM = 0.03
 SYMBOLS = ("nc", "n_segcls", "nkpt", "anchors")
 
 
@@ -55,10 +53,11 @@ def build_rows(spec: ModelSpec) -> list[Built]:
                 if source >= 0 and isinstance(built[source].module, Head):
                     raise ValueError(f"it reads row {source}, which is a head; a head's output is not a feature map")
             inputs = [channels[source] for source in row.sources]
-            with using_activation(spec.values.get("activation")):
+            with using_activation(row.options.activation):
                 made = block.from_row(inputs, spec.scale.repeats(row.number), row.args, spec.scale)
         except (ValueError, TypeError, ArithmeticError) as error:
             raise ModelError(f"{spec.where(row)}: {error}{_symbol_hint(spec, row, str(error))}") from None
+        row.options.norm.apply(made.module)
         channels[row.index] = made.out_channels
         built.append(made)
     if spec.values.get("bn") == PER_TASK:
@@ -118,6 +117,7 @@ class Graph(nn.Module):
         stride: largest stride of any row; network inputs are multiples of it.
         selection: the head being run, where rows have a norm for every head; None where all norms are shared.
         norms_frozen: whether BatchNorms stay as they are in training, see ``freeze_norms``.
+        is_deployed: whether blocks have been re-parameterised, see ``models.fusing.deploy_graph``.
         recompute: whether rows keep less for the backward pass and run again in it, see ``models.recompute``.
 
     Raises:
@@ -136,6 +136,7 @@ class Graph(nn.Module):
         self.names = {name: [str(i) for i in range(head.num_classes)] for name, head in self.heads.items()}
         self.selection = selection_of(self.model)
         self.norms_frozen = False
+        self.is_deployed = False
         self.recompute = False
         self._plans: dict[tuple[str, ...], list[Step]] = {}
         for name in ("mean", "std"):
@@ -144,9 +145,6 @@ class Graph(nn.Module):
             self.register_buffer(f"input_{name}", values, persistent=False)
         for index in self.head_rows.values():
             self.model[index].set_strides([self.trace[source].stride for source in spec.rows[index].sources])
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eps, module.momentum = BATCHNORM_EPS, BATCHNORM_MOMENTUM
 
     def _allocate(self) -> nn.ModuleList:
         """Return every row's module with memory."""
@@ -286,7 +284,13 @@ class Graph(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Graph:
-        """Set training mode, of BatchNorms only while they are not frozen."""
+        """Set training mode, of BatchNorms only while they are not frozen.
+
+        Raises:
+            ValueError: the graph is deployed and can only run.
+        """
+        if mode and self.is_deployed:
+            raise ValueError("a deployed model is for running, not for training or saving; load the model again")
         super().train(mode)
         if self.norms_frozen:
             for module in self._batch_norms():

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.transforms.letterbox import LetterboxRule
+from data.transforms.letterbox import SHRINKS, LetterboxRule
 from utils.errors import ModelError, did_you_mean
+from utils.yaml_text import is_number
 
 RGB, BGR = "RGB", "BGR"
 CENTER, TOP_LEFT = "center", "top-left"
-WORDS = {"channels": (RGB, BGR), "letterbox": (CENTER, TOP_LEFT)}
+WORDS = {"channels": (RGB, BGR), "letterbox": (CENTER, TOP_LEFT), "shrink": SHRINKS}
 """Keys whose value is one of a few words."""
-KEYS = ("channels", "scale", "mean", "std", "letterbox", "square", "pad")
+KEYS = ("channels", "scale", "mean", "std", "letterbox", "square", "pad", "shrink", "margin", "group")
+MOST_MARGIN = 8
+MOST_GROUP = 1000
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,36 @@ def read_input_rule(given: Any, channels: int, source: str) -> InputRule:
             raise _wrong(source, key, " or ".join(words), f"{given[key]!r}.{near}")
     if given.get("channels", RGB) != RGB and channels != 3:
         raise ModelError(f"{source}: 'input' has channels {given['channels']}, but 'ch' says {channels}; leave one out")
-    scale, square, pad = given.get("scale", 255.0), given.get("square", False), given.get("pad", LetterboxRule().pad)
+    scale = given.get("scale", 255.0)
     if not is_number(scale) or not scale > 0:
         raise _wrong(source, "scale", "a number above 0", repr(scale))
+    mean, std = (_per_channel(given.get(key), key, channels, source) for key in ("mean", "std"))
+    return InputRule(given.get("channels", RGB), float(scale), mean, std, _letterbox(given, source))
+
+
+def _letterbox(given: Mapping[str, Any], source: str) -> LetterboxRule:
+    """Return how pictures are placed; words are checked already."""
+    usual = LetterboxRule()
+    square, margin = given.get("square", usual.square), given.get("margin", usual.margin)
     if not isinstance(square, bool):
         raise _wrong(source, "square", "true or false", repr(square))
-    if isinstance(pad, bool) or not isinstance(pad, int) or not 0 <= pad <= 255:
-        raise _wrong(source, "pad", "a whole number from 0 to 255", repr(pad))
-    mean, std = (_per_channel(given.get(key), key, channels, source) for key in ("mean", "std"))
-    letterbox = LetterboxRule(anchor=given.get("letterbox", CENTER), square=square, pad=pad)
-    return InputRule(given.get("channels", RGB), float(scale), mean, std, letterbox)
+    if not is_number(margin) or not 0 <= margin <= MOST_MARGIN:
+        raise _wrong(source, "margin", f"a number from 0 to {MOST_MARGIN}, in strides", repr(margin))
+    return LetterboxRule(
+        anchor=given.get("letterbox", CENTER),
+        square=square,
+        pad=_whole(given, "pad", usual.pad, 0, 255, source),
+        shrink=given.get("shrink", usual.shrink),
+        margin=float(margin),
+        group=_whole(given, "group", usual.group, 1, MOST_GROUP, source),
+    )
 
 
-def is_number(value: Any) -> bool:
-    """Return whether a value of a YAML is a finite number."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return whole or (isinstance(value, float) and math.isfinite(value))
+def _whole(given: Mapping[str, Any], key: str, default: int, least: int, most: int, source: str) -> int:
+    value = given.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise _wrong(source, key, f"a whole number from {least} to {most}", repr(value))
+    return value
 
 
 def _per_channel(numbers: Any, key: str, channels: int, source: str) -> tuple[float, ...] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from pathlib import Path
 
 import models.zoo_modules  # noqa: F401 - fills the registry
@@ -56,7 +57,7 @@ def _with_code_blocks(text: str) -> str:
     paragraphs = re.split(r"\n\n", text)
     for previous, paragraph in zip(["", *paragraphs], paragraphs, strict=False):
         if previous.rstrip().endswith("::"):
-            out.append(f"```text\n{inspect.cleandoc(paragraph)}\n```")
+            out.append(f"```text\n{textwrap.dedent(paragraph).strip()}\n```")
         else:
             out.append(_as_markdown(re.sub(r"::\s*$", ":", paragraph)))
     return "\n\n".join(out)

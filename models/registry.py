@@ -29,15 +29,17 @@ class Scale:
     Attributes:
         depth: multiplier of the repeats of a row.
         width: multiplier of channels.
-        divisor: scaled channels are rounded up to a multiple of this.
+        divisor: scaled channels are rounded up to a multiple of this; None cuts them to whole channels.
     """
 
     depth: float = 1.0
     width: float = 1.0
-    divisor: int = 8
+    divisor: int | None = 8
 
     def channels(self, count: int) -> int:
-        """Return ``count`` channels, scaled and rounded up to a multiple of the divisor."""
+        """Return ``count`` channels, scaled and made a whole number by the model's rule."""
+        if self.divisor is None:
+            return int(count * self.width)
         return math.ceil(count * self.width / self.divisor) * self.divisor
 
     def repeats(self, number: int) -> int:

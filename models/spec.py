@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from models.input_rule import InputRule, is_number, read_input_rule
-from models.layers.activations import make_activation
+from models.input_rule import InputRule, read_input_rule
 from models.registry import Scale
+from models.row_options import ROW_OPTIONS, RowOptions, read_row_options
 from utils.errors import ModelError, did_you_mean
-from utils.yaml_text import read_yaml
+from utils.yaml_text import is_number, read_yaml
 
 SECTIONS = ("backbone", "neck", "head")
 KNOWN_KEYS = (
@@ -25,6 +25,7 @@ KNOWN_KEYS = (
     "depth_multiple",
     "width_multiple",
     "channel_multiple",
+    "channel_rule",
     "anchors",
     "ch",
     "activation",
@@ -32,12 +33,16 @@ KNOWN_KEYS = (
     "recipe",
     "inplace",
     "bn",
+    "norm",
     *SECTIONS,
 )
 LITERALS = {"None": None, "none": None, "True": True, "False": False}
 SHARED, PER_TASK = "shared", "per-task"
 NORM_KINDS = (SHARED, PER_TASK)
 """What the key ``bn`` may say: rows that several heads use have one BatchNorm for all of them, or one for each."""
+CEIL, TRUNCATE = "ceil", "truncate"
+CHANNEL_RULES = (CEIL, TRUNCATE)
+"""What the key ``channel_rule`` may say: scaled channels are rounded up to a multiple, or cut to whole ones."""
 MOST_ROWS = 1_000
 MOST_REPEATS = 1_000
 MOST_REPEATS_TOGETHER = 5_000
@@ -60,6 +65,7 @@ class RowSpec:
         args: arguments with symbols replaced.
         name: the row's own name or None.
         written: ``from`` as written, for messages.
+        options: what holds for this row, said by the row itself or else by the model.
     """
 
     index: int
@@ -70,6 +76,7 @@ class RowSpec:
     args: list[Any]
     name: str | None
     written: Any
+    options: RowOptions = field(default_factory=RowOptions)
 
 
 @dataclass(frozen=True)
@@ -185,12 +192,13 @@ def parse_spec(values: Any, source: str) -> ModelSpec:
     scale = Scale(
         depth=_number(values, "depth_multiple", 1.0, source),
         width=_number(values, "width_multiple", 1.0, source),
-        divisor=_whole_number(values, "channel_multiple", 8, source),
+        divisor=_divisor(values, source),
     )
+    options = _model_options(values, source)
     rows: list[RowSpec] = []
     names: dict[str, int] = {}
     for index, row in enumerate(written_rows):
-        parsed = _parse_row(index, row, names, len(written_rows), values, source)
+        parsed = _parse_row(index, row, names, len(written_rows), values, options, source)
         if parsed.name is not None:
             names[parsed.name] = index
         rows.append(parsed)
@@ -234,21 +242,45 @@ def _check_keys(values: Mapping[str, Any], rows: list[Any], source: str) -> None
             f"{source}: 'bn' must be {' or '.join(NORM_KINDS)}, but it is {values['bn']!r}."
             f"{did_you_mean(str(values['bn']), NORM_KINDS)}"
         )
-    if values.get("activation") is not None:
-        try:
-            make_activation(values["activation"])
-        except ValueError as error:
-            raise ModelError(f"{source}: 'activation': {error}") from None
+    rule = values.get("channel_rule")
+    if rule is not None and rule not in CHANNEL_RULES:
+        raise ModelError(
+            f"{source}: 'channel_rule' must be {' or '.join(CHANNEL_RULES)}, but it is {rule!r}."
+            f"{did_you_mean(str(rule), CHANNEL_RULES)}"
+        )
+
+
+def _divisor(values: Mapping[str, Any], source: str) -> int | None:
+    """Return what scaled channels are a multiple of; None where they are cut to whole ones."""
+    if values.get("channel_rule") != TRUNCATE:
+        return _whole_number(values, "channel_multiple", 8, source)
+    if "channel_multiple" in values:
+        raise ModelError(
+            f"{source}: 'channel_multiple' has no meaning where 'channel_rule' is {TRUNCATE}; leave one of the two out"
+        )
+    return None
+
+
+def _model_options(values: Mapping[str, Any], source: str) -> RowOptions:
+    """Return what holds for every row that says nothing else."""
+    if fault := _oversize(values.get("norm")):
+        raise ModelError(f"{source}: 'norm' {fault}")
+    try:
+        return read_row_options({key: values[key] for key in ROW_OPTIONS if key in values}, RowOptions())
+    except ValueError as error:
+        raise ModelError(f"{source}: {error}") from None
 
 
 def _input_rule(given: Any, channels: int, source: str) -> InputRule:
-    if isinstance(given, Mapping) and (fault := _oversize(list(given.values()))):
+    if fault := _oversize(given):
         raise ModelError(f"{source}: 'input' {fault}")
     return read_input_rule(given, channels, source)
 
 
 def _oversize(value: Any) -> str:
     """Return what is too large in a value; empty where nothing is."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
     if isinstance(value, list):
         if len(value) > MOST_IN_A_LIST:
             return f"has a list of {len(value):,} entries, where {MOST_IN_A_LIST} is the most"
@@ -266,6 +298,8 @@ def _shown(number: float) -> str:
 
 
 def _strings(args: Any) -> list[str]:
+    if isinstance(args, Mapping):
+        args = list(args.values())
     if isinstance(args, list):
         return [text for arg in args for text in _strings(arg)]
     return [args] if isinstance(args, str) else []
@@ -288,7 +322,13 @@ def _whole_number(values: Mapping[str, Any], key: str, default: int, source: str
 
 
 def _parse_row(
-    index: int, row: Any, names: Mapping[str, int], count: int, values: Mapping[str, Any], source: str
+    index: int,
+    row: Any,
+    names: Mapping[str, int],
+    count: int,
+    values: Mapping[str, Any],
+    options: RowOptions,
+    source: str,
 ) -> RowSpec:
     where = f"{source}, row {index}"
     if not isinstance(row, list) or len(row) not in (4, 5):
@@ -313,10 +353,24 @@ def _parse_row(
     if listed and not written:
         raise ModelError(f"{where}: 'from' is an empty list; name at least one row, -1 being the one before")
     sources = tuple(_resolve_source(s, index, names, count, where) for s in (written if listed else [written]))
+    if args and isinstance(args[-1], Mapping):
+        options = _row_options(args[-1], values, options, where)
+        args = args[:-1]
     resolved = [_resolve(arg, values) for arg in args]
     if fault := _oversize(resolved):
         raise ModelError(f"{where}: it {fault}")
-    return RowSpec(index, sources, listed, number, module, resolved, name, written)
+    return RowSpec(index, sources, listed, number, module, resolved, name, written, options)
+
+
+def _row_options(given: Mapping[Any, Any], values: Mapping[str, Any], options: RowOptions, where: str) -> RowOptions:
+    """Return what a row says for itself alone, in a mapping behind its arguments."""
+    resolved = {key: _resolve(value, values) for key, value in given.items()}
+    if fault := _oversize(resolved):
+        raise ModelError(f"{where}: it {fault}")
+    try:
+        return read_row_options(resolved, options)
+    except ValueError as error:
+        raise ModelError(f"{where}: {error}") from None
 
 
 def _resolve_source(source: Any, index: int, names: Mapping[str, int], count: int, where: str) -> int:

@@ -14,6 +14,7 @@ from models.convert.official import read_official
 from models.graph import Graph, build_rows, with_classes, with_keypoints
 from models.heads.base import Head
 from models.layers.per_head import PREFIX
+from models.layers.reparam import MERGED
 from models.row_use import users_of_rows
 from models.spec import ModelSpec, parse_spec
 from utils.errors import ModelError
@@ -104,6 +105,11 @@ def _require_weights(spec: ModelSpec, checkpoint: Checkpoint, path: str | Path) 
     theirs = {name: value.shape for name, value in checkpoint.weights.items()}
     names = [*ours, *(name for name in theirs if name not in ours)]
     wrong = next((name for name in names if ours.get(name) != theirs.get(name)), None)
+    if wrong is not None and any(f".{MERGED}." in name for name in theirs):
+        raise ModelError(
+            f"{path}: holds a deployed model, which is for running and not for saving; take the checkpoint that it was "
+            "made from, and give --deploy where it runs"
+        )
     if wrong is not None:
         here, there = (_sides(shapes[wrong]) if wrong in shapes else "nothing" for shapes in (ours, theirs))
         raise ModelError(

@@ -1,6 +1,6 @@
 """Imports every module of the house, so that the registry knows their names. A new layer or head is added here."""
 
-from models.heads import detect, segment, yolox, yolox_pose
+from models.heads import detect, rtmdet, segment, yolov6, yolov8, yolox, yolox_pose
 from models.layers import (
     activations,
     channel_attention,
@@ -11,7 +11,9 @@ from models.layers import (
     ghost,
     joining,
     mixconv,
+    ms_block,
     pooling,
+    reparam,
     segmentation,
     space_depth,
     torch_modules,
@@ -29,12 +31,17 @@ __all__ = [
     "ghost",
     "joining",
     "mixconv",
+    "ms_block",
     "pooling",
+    "reparam",
+    "rtmdet",
     "segment",
     "segmentation",
     "space_depth",
     "torch_modules",
     "transformer",
+    "yolov6",
+    "yolov8",
     "yolox",
     "yolox_pose",
 ]

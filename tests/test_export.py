@@ -19,11 +19,12 @@ from torch import nn
 from data.transforms.letterbox import LetterboxRule
 from export import export, main, parse_options
 from models.checkpoint import Checkpoint, save_checkpoint
-from models.fusing import fuse_graph
+from models.fusing import deploy_graph, fuse_graph
 from models.graph import Graph
 from models.spec import parse_spec
 from models.weights import load_model
 from tests.conftest import REPO
+from tests.lively import lively
 from utils.errors import ExportError, UsageError, run_command
 from utils.export.agreement import check_images, compare_onnx, judge
 from utils.export.exported_graph import ExportedGraph
@@ -150,7 +151,9 @@ def test_the_file_describes_itself(exported: tuple[Path, str]) -> None:
     assert values["heads"]["lab"] == {"task": "segment", "outputs": ["lab_logits"]}
     normalised = {"channels": "RGB", "scale": 255.0, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
     assert values["input"]["normalised_inside_by"] == normalised
-    assert values["input"]["letterbox"] == {"anchor": "center", "square": False, "pad": 114}
+    usual = {"shrink": "linear", "margin": 0.0, "group": 1}
+    assert values["input"]["letterbox"] == {"anchor": "center", "square": False, "pad": 114, **usual}
+    assert values["deployed"] is False
     assert (values["input"]["colour"], values["input"]["dtype"], values["input"]["multiple_of"]) == ("RGB", "uint8", 32)
     assert [entry.name for entry in model.graph.input] == ["images"]
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -249,6 +252,40 @@ def test_a_fault_in_folding_is_noticed(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_deployed_file_is_held_against_the_trained_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnx
+
+    torch.manual_seed(0)
+    rows = [[-1, 1, "RepVGG", [8, 2]], [-1, 3, "RepVGG", [8]], [-1, 1, "Conv", [16, 3, 4]]]
+    values = {"nc": 3, "backbone": rows, "head": [[[-1], 1, "YOLOv6Head", ["nc"]]]}
+    graph = lively(Graph(parse_spec(values, "tiny.yaml"))).eval()
+    weights = tmp_path / "best.safetensors"
+    save_checkpoint(weights, Checkpoint("tiny.yaml", graph.spec.text, graph.names, {"model": graph.state_dict()}))
+    arguments = ["--weights", str(weights), "--img-size", "64"]
+    counts, told = [], []
+    for extra in ([], ["--deploy"]):
+        main([*arguments, *extra])
+        model = onnx.load(weights.with_suffix(".onnx"))
+        counts.append(sum(node.op_type == "Conv" for node in model.graph.node))
+        told += [json.loads(entry.value) for entry in model.metadata_props if entry.key == "deployed"]
+    # Four blocks of two convolutions each become four convolutions; Conv and head have six more.
+    assert counts == [14, 10] and told == [False, True]
+
+    def deploy_wrongly(graph: Graph) -> Graph:
+        graph = deploy_graph(graph)
+        with torch.no_grad():
+            graph.model[0].rbr_reparam.bias.add_(0.1)
+        return graph
+
+    weights.with_suffix(".onnx").unlink()
+    monkeypatch.setattr("export.deploy_graph", deploy_wrongly)
+    code, said = failure(capsys, *arguments, "--deploy")
+    assert code == 5 and "differs from the model" in said
+    assert list(tmp_path.iterdir()) == [weights]
+
+
 def test_an_opset_that_cannot_be_written_is_refused(weights: Path) -> None:
     module = ExportedGraph(load_model(weights), ["street"])
     with pytest.raises(ExportError, match="--opset 99: the exporter cannot write this model as that opset"):
@@ -312,7 +349,7 @@ def test_the_check_letterboxes_as_the_model_wants() -> None:
 def test_a_model_of_another_input_rule_is_exported_with_it(tmp_path: Path, picture: Path) -> None:
     import onnx
 
-    rule = "input: {channels: BGR, scale: 1, letterbox: top-left, square: true, pad: 100}"
+    rule = "input: {channels: BGR, scale: 1, letterbox: top-left, square: true, pad: 100, shrink: area}"
     text = re.sub("input: .*", rule, MODEL)
     graph = Graph(parse_spec(yaml.safe_load(text), "model.yaml"))
     saved = tmp_path / "corner.safetensors"
@@ -322,6 +359,7 @@ def test_a_model_of_another_input_rule_is_exported_with_it(tmp_path: Path, pictu
     )
     told = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     described = json.loads(told["input"])
-    assert described["letterbox"] == {"anchor": "top-left", "square": True, "pad": 100}
+    corner = {"anchor": "top-left", "square": True, "pad": 100, "shrink": "area", "margin": 0.0, "group": 1}
+    assert described["letterbox"] == corner
     assert described["padding"] == 100 and described["resize"].endswith("at the top left")
     assert described["normalised_inside_by"]["channels"] == "BGR" and described["colour"] == "RGB"

@@ -86,6 +86,8 @@ class Head(RowBlock):
     Attributes:
         num_classes: number of classes.
         keypoints: what its keypoints are; None for heads without any.
+        counted_decoding: operations of decoding a cell's prediction that tables of MMDetection's family count, see
+            ``models.operations``.
     """
 
     task: ClassVar[str]
@@ -97,6 +99,7 @@ class Head(RowBlock):
     keypoints_argument: ClassVar[int | None] = None
     num_classes: int
     keypoints: KeypointSpec | None = None
+    counted_decoding: int = 0
 
     def set_strides(self, strides: list[int]) -> None:
         """Take the strides of the source rows in input pixels; the graph calls it once, after shape inference."""

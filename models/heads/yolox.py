@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from data.samples import Placement
-from models.anchor_points import AnchorPoints, anchor_points, decode_boxes, flatten_levels
-from models.heads.base import Head
-from models.heads.levels import levels_without
+from models.anchor_points import AnchorPoints, decode_boxes
+from models.heads.anchor_free import AnchorFreeHead, start_from_prior
 from models.layers.conv import Conv
 from models.layers.depthwise import DWConvPair
 from models.losses.yolox import YOLOX_RECIPE, YOLOXCriterion
-from models.predictions import DetectionResult, Detections, PostprocessOptions
+from models.predictions import Detections
 from models.registry import Built, Scale, construct, register, usage
-from models.views import Level
 from utils.boxes import xywh_to_xyxy
-from utils.detection_results import detection_results
-from utils.precision import full_precision
-
-PRIOR_PROBABILITY = 0.01
-"""What a fresh head says of every cell: that there is an object, that it is of a class."""
-
-
-def start_from_prior(conv: nn.Conv2d) -> nn.Conv2d:
-    """Set the biases of a convolution to logits so that its outputs begin near the prior probability."""
-    nn.init.constant_(conv.bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
-    return conv
 
 
 def tower(hidden: int, depth: int, depthwise: bool) -> nn.Sequential:
@@ -40,7 +25,7 @@ def tower(hidden: int, depth: int, depthwise: bool) -> nn.Sequential:
 
 
 @register
-class YOLOXDetect(Head):
+class YOLOXDetect(AnchorFreeHead):
     """Per level one tower of convolutions for classes and one for boxes, on a reduced map; a cell is one prediction::
 
         P -> Conv 1x1 -> | -> 2 Conv 3x3 -> 1x1 -> C classes
@@ -57,18 +42,13 @@ class YOLOXDetect(Head):
         depthwise: build the towers of ``DWConvPair``, as in YOLOX-nano.
     """
 
-    task = "detect"
-    targets = ("boxes", "classes")
-    evaluator = "boxes"
     loss_names = ("box", "obj", "cls", "l1")
     recipe = YOLOX_RECIPE
 
     def __init__(self, in_channels: list[int], num_classes: int, hidden: int, depthwise: bool = False) -> None:
-        super().__init__()
         if num_classes < 1 or hidden < 1:
             raise ValueError(f"classes and hidden channels are above 0, but they are {num_classes} and {hidden}")
-        self.num_classes = num_classes
-        self.strides: list[int] = []
+        super().__init__(num_classes)
         levels = range(len(in_channels))
         self.stems = nn.ModuleList(Conv(channels, hidden, 1) for channels in in_channels)
         self.cls_convs = nn.ModuleList(tower(hidden, 2, depthwise) for _ in levels)
@@ -91,10 +71,6 @@ class YOLOXDetect(Head):
             hidden = scale.channels(hidden)
         return Built(construct(cls, in_channels, classes, hidden, *others), 0)
 
-    def set_strides(self, strides: list[int]) -> None:
-        """Take the strides of the levels."""
-        self.strides = list(strides)
-
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Return per level (B, 4 + 1 + C, rows, columns) before any sigmoid."""
         return [torch.cat(self._level(level, x), 1) for level, x in enumerate(features)]
@@ -111,28 +87,7 @@ class YOLOXDetect(Head):
         """Return the YOLOX loss; its published gains hold for every size, class count and number of levels."""
         return YOLOXCriterion(self.strides, self.num_classes, hyp)
 
-    def predict(self, raw: list[Tensor], image_size: tuple[int, int]) -> Detections:
-        """Decode to boxes in pixels of the network input; levels in order, then row, column."""
-        return self._decode(raw, range(len(raw)))
-
-    def predict_without(self, level: Level, raw: list[Tensor], image_size: tuple[int, int]) -> Detections:
-        """Decode all levels but the one with the largest (``coarsest``) or the smallest stride (``finest``)."""
-        return self._decode(raw, levels_without(level, self.strides))
-
-    def _decode(self, raw: list[Tensor], levels: Iterable[int]) -> Detections:
-        chosen = list(levels)
-        maps = [raw[level] for level in chosen]
-        shapes = [(x.shape[-2], x.shape[-1]) for x in maps]
-        points = anchor_points(shapes, [self.strides[level] for level in chosen], maps[0].device)
-        return self._decode_flat(full_precision(flatten_levels(maps)), points)
-
-    def _decode_flat(self, values: Tensor, points: AnchorPoints) -> Detections:
+    def decode(self, values: Tensor, points: AnchorPoints) -> Detections:
         """Decode (B, A, channels) float32 of all cells."""
         boxes, rest = values[..., :4], values[..., 4 : 5 + self.num_classes].sigmoid()
         return Detections(xywh_to_xyxy(decode_boxes(boxes, points)), rest[..., 1:], rest[..., 0])
-
-    def postprocess(
-        self, predictions: Detections, options: PostprocessOptions, placements: list[Placement]
-    ) -> list[DetectionResult]:
-        """Suppress overlapping boxes and map the rest to native pixels."""
-        return detection_results(predictions, options, placements)

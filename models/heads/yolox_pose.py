@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from data.keypoints import KeypointSpec, default_keypoints
 from data.samples import Placement
 from models.anchor_points import AnchorPoints, decode_keypoints
-from models.heads.yolox import YOLOXDetect, start_from_prior, tower
+from models.heads.anchor_free import start_from_prior
+from models.heads.yolox import YOLOXDetect, tower
 from models.losses.yolox_pose import YOLOX_POSE_RECIPE, YOLOXPoseCriterion
 from models.predictions import PoseResult, Poses, PostprocessOptions
 from models.registry import register
@@ -68,9 +69,9 @@ class YOLOXPose(YOLOXDetect):
         """Return the YOLOX-Pose loss; its published gains hold for every size and number of levels."""
         return YOLOXPoseCriterion(self.strides, self.num_classes, self.keypoints, hyp)
 
-    def _decode_flat(self, values: Tensor, points: AnchorPoints) -> Poses:
+    def decode(self, values: Tensor, points: AnchorPoints) -> Poses:
         """Decode (B, A, channels) float32 of all cells."""
-        found = super()._decode_flat(values, points)
+        found = super().decode(values, points)
         first = 5 + self.num_classes
         offsets, visibility = values[..., first:].split((2 * len(self.keypoints), len(self.keypoints)), -1)
         places = decode_keypoints(offsets, points)

@@ -1,4 +1,4 @@
-"""Channels weighed by what the whole map holds: Attention, ARM."""
+"""Channels weighed by what the whole map holds: Attention, SE, ARM."""
 
 from __future__ import annotations
 
@@ -32,6 +32,30 @@ class Attention(ChannelKeepingBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.W(x)
+
+
+@register
+class SE(ChannelKeepingBlock):
+    """Squeeze and excitation (Hu et al., SENet, arXiv:1709.01507) by two layers without biases and norms::
+
+        x * sigmoid(Linear(ReLU(Linear(global average pool of x))))
+
+    Args:
+        c_in: channels.
+        reduction: divisor of the inner channels.
+    """
+
+    def __init__(self, c_in: int, reduction: int = 16) -> None:
+        super().__init__()
+        if reduction < 1 or c_in // reduction < 1:
+            raise ValueError(f"the reduction is from 1 to the {c_in} channels, but it is {reduction}")
+        hidden = c_in // reduction
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        squeeze, excite = nn.Linear(c_in, hidden, bias=False), nn.Linear(hidden, c_in, bias=False)
+        self.fc = nn.Sequential(squeeze, nn.ReLU(inplace=True), excite, nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.fc(self.pool(x).flatten(1))[:, :, None, None]
 
 
 @register

@@ -1,4 +1,4 @@
-"""Cross-stage-partial blocks of YOLOv5: Bottleneck, BottleneckCSP, C3 (Wang et al., CSPNet, arXiv:1911.11929)."""
+"""Cross-stage-partial blocks: Bottleneck, C3, BottleneckCSP, C2f (Wang et al., CSPNet, arXiv:1911.11929)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,21 @@ class Bottleneck(RowBlock):
         shortcut: add the input where the channels agree.
         groups: groups of the 3x3 convolution.
         expansion: hidden channels as a share of ``c_out``.
+        kernel: kernel size of the first convolution; the diagram has the usual 1.
     """
 
-    def __init__(self, c_in: int, c_out: int, shortcut: bool = True, groups: int = 1, expansion: float = 0.5) -> None:
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        shortcut: bool = True,
+        groups: int = 1,
+        expansion: float = 0.5,
+        kernel: int = 1,
+    ) -> None:
         super().__init__()
         hidden = int(c_out * expansion)
-        self.cv1 = Conv(c_in, hidden, 1)
+        self.cv1 = Conv(c_in, hidden, kernel)
         self.cv2 = Conv(hidden, c_out, 3, groups=groups)
         self.add = shortcut and c_in == c_out
 
@@ -114,3 +123,42 @@ class BottleneckCSP(RowBlock):
     def forward(self, x: Tensor) -> Tensor:
         y = torch.cat((self.cv3(self.m(self.cv1(x))), self.cv2(x)), 1)
         return self.cv4(self.act(self.bn(y)))
+
+
+@register
+class C2f(RowBlock):
+    """CSP block that keeps what every Bottleneck gives (YOLOv8)::
+
+        x -> cv1 -> halves h0, h1;  h(i+2) = Bottleneck 3x3, 3x3 of h(i+1);  cat(h0, h1, ... h(n+1)) -> cv2 -> y
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        number: how many Bottlenecks.
+        shortcut: whether they add their input.
+        groups: groups of their second convolution.
+        expansion: channels of a half as a share of ``c_out``.
+    """
+
+    repeats_inside = True
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        number: int = 1,
+        shortcut: bool = False,
+        groups: int = 1,
+        expansion: float = 0.5,
+    ) -> None:
+        super().__init__()
+        hidden = int(c_out * expansion)
+        self.cv1 = Conv(c_in, 2 * hidden, 1)
+        self.cv2 = Conv((2 + number) * hidden, c_out, 1)
+        self.m = nn.ModuleList(Bottleneck(hidden, hidden, shortcut, groups, 1.0, 3) for _ in range(number))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [*self.cv1(x).chunk(2, 1)]
+        for bottleneck in self.m:
+            maps.append(bottleneck(maps[-1]))
+        return self.cv2(torch.cat(maps, 1))

@@ -101,6 +101,8 @@ class PyramidPooling(RowBlock):
         super().__init__()
         if len(sizes) != 4:
             raise ValueError(f"PyramidPooling takes four pool sizes, but got {list(sizes)}")
+        if c_in % 4:
+            raise ValueError(f"pyramid pooling divides its channels among four pools, but has {c_in} channels")
         self.sizes = tuple(sizes)
         self.conv1, self.conv2, self.conv3, self.conv4 = (Conv(c_in, c_in // 4, 1) for _ in range(4))
 

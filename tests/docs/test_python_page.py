@@ -66,7 +66,7 @@ def test_every_setting_has_its_default():
     assert [name for name, _, _ in SETTINGS] == [field.name for field in fields]
     for field, (_, default, _) in zip(fields, SETTINGS, strict=True):
         assert str(field.default) == default and arguments[field.name].default == field.default
-    assert set(arguments) == {"weights", "device", *(field.name for field in fields)}
+    assert set(arguments) == {"weights", "device", "deploy", *(field.name for field in fields)}
 
 
 @pytest.mark.parametrize("kind", [Model, Results, ImageResult])

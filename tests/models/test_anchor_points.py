@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from models.anchor_points import (
     anchor_points,
+    boxes_from_distances,
     decode_boxes,
     decode_keypoints,
+    distances_of_boxes,
     encode_boxes_at,
     flatten_levels,
     rows_at,
@@ -59,6 +61,27 @@ def test_half_precision_is_raised_and_sizes_stay_finite() -> None:
     decoded = decode_boxes(torch.full((1, 1, 4), 60000.0, dtype=torch.float16), points)
     assert decoded.dtype == torch.float32 and torch.isfinite(decoded).all()
     assert torch.isfinite(decoded[..., 2] * decoded[..., 3]).all()
+
+
+def test_boxes_from_distances_by_their_formula() -> None:
+    """Distances in strides, from the corner or the centre of a cell; below 0 they lie on the other side."""
+    points = anchor_points([(2, 2)], [16])
+    distances = torch.tensor([0.5, -0.25, 2.0, 1.0]).expand(1, 4, 4)
+    assert boxes_from_distances(distances, points.corners, points.strides)[0, 3].tolist() == [8, 20, 48, 32]
+    assert boxes_from_distances(distances, points.centres, points.strides)[0, 3].tolist() == [16, 28, 56, 40]
+    assert boxes_from_distances(distances.half(), points.corners, points.strides).dtype == torch.float32
+    turned = boxes_from_distances(torch.full((1, 4, 4), -1.0), points.corners, points.strides)
+    assert turned[0, 0].tolist() == [16, 16, -16, -16]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-300, 300), min_size=4, max_size=4), st.booleans())
+def test_distances_are_the_inverse_of_boxes(box: list[float], centres: bool) -> None:
+    points = anchor_points(SHAPES, STRIDES)
+    places = points.centres if centres else points.corners
+    boxes = torch.tensor(box, dtype=torch.float64).expand(2, len(points), 4)
+    found = boxes_from_distances(distances_of_boxes(boxes, places, points.strides), places, points.strides)
+    assert torch.allclose(found, boxes, atol=1e-10)
 
 
 def test_rows_of_each_image() -> None:

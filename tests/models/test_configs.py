@@ -36,6 +36,9 @@ STRIDES = {
     "yolox_nano": [8, 16, 32],
     "yolox_darknet53": [8, 16, 32],
     "yolox_pose_tiny": [8, 16, 32],
+    "yoloms_xs": [8, 16, 32],
+    "yolov6_t_ms": [8, 16, 32],
+    "yolov8_n": [8, 16, 32],
 }
 SMALL_WIDTH, SMALL_DEPTH = 0.25, 0.33
 RECIPE = fill_recipe({}, "defaults")
@@ -51,8 +54,12 @@ def test_the_zoo_is_complete() -> None:
     heads = {f"yolov5{size}_city_seg_{head}" for size in "sm" for head in ("base", "bise", "lab", "psp")}
     yolox = {f"yolox_{size}" for size in ("nano", "tiny", "s", "m", "l", "x", "darknet53", "s_base", "s_psp")}
     pose = {f"yolox_pose_{size}" for size in ("tiny", "s", "m", "l", "s_base")}
+    v6 = {f"yolov6_{size}" for size in ("n", "t", "s", "t_ms")}
+    v8 = {f"yolov8_{size}" for size in (*"nsmlx", "n_ms")}
     found = plain | larger | shapes | older | changed | version3 | heads | yolox | pose | {"yolov5n_multitask"}
-    assert found <= set(CONFIGS)
+    ms = {"yoloms_xs", "yoloms_s", "yoloms", "yoloms_xs_psp", "yolov5n-ms", "yolox_tiny_ms"}
+    ms |= {f"yoloms{size}_se" for size in ("_xs", "_s", "")}
+    assert found | v6 | v8 | ms <= set(CONFIGS)
 
 
 def test_every_name_is_there_once() -> None:
@@ -77,12 +84,27 @@ def test_sizes_of_a_layout_differ_in_their_multiples_only() -> None:
         ("yolov5{}6_v5", "smlx"),
         ("yolox_{}", ("tiny", *"smlx")),
         ("yolox_pose_{}", ("tiny", *"sml")),
+        ("yolov6_{}", "nts"),
+        ("yolov8_{}", "ns"),
+        ("yolov8_{}", "lx"),
     ):
         files = [yaml.safe_load(CONFIGS[pattern.format(size)].read_text()) for size in sizes]
         assert all(isinstance(values.pop("recipe", ""), str) for values in files)
         scales = [(values.pop("depth_multiple"), values.pop("width_multiple")) for values in files]
         assert all(values == files[0] for values in files)
         assert scales == sorted(scales) and len(set(scales)) == len(sizes)
+
+
+def test_sizes_of_yolov8_differ_in_their_last_stage_too() -> None:
+    """The last number of channels is that of rows 7, 8, 9 and 21, and nothing else differs."""
+    large = load_spec("yolov8_n").rows
+    for size, channels in (("m", 768), ("l", 512)):
+        differing = {}
+        for row, other in zip(load_spec(f"yolov8_{size}").rows, large, strict=True):
+            if row != other:
+                assert [channels, *row.args[1:]] == row.args and other.args[1:] == row.args[1:]
+                differing[row.index] = other.args[0]
+        assert differing == dict.fromkeys((7, 8, 9, 21), 1024)
 
 
 def test_models_that_are_others_with_a_change() -> None:
@@ -135,8 +157,8 @@ def test_built_at_its_own_size(name: str) -> None:
     side = max(graph.stride, 64)
     rows = tabulate_model(spec, (side, 2 * side))
     lines = format_table(rows, (side, 2 * side)).splitlines()
-    assert len(lines) == len(spec.rows) + 2
-    assert f"{sum(p.numel() for p in graph.parameters() if p.requires_grad):,} parameters" in lines[-1]
+    count = sum(p.numel() for p in graph.parameters() if p.requires_grad)
+    assert lines[len(spec.rows) + 1].startswith(f"{len(spec.rows)} rows, {count:,} parameters")
     assert {row.name for row in rows} >= set(graph.heads)
 
 

@@ -16,13 +16,16 @@ from models.graph import Graph
 from models.layers.conv import Conv
 from models.layers.csp import BottleneckCSP
 from models.spec import CONFIG_ROOT, load_spec, parse_spec
+from tests.lively import lively
 
-# The sizes m, l and x have the rows of s, and depth and width are set below.
+# The other sizes have the rows of one that is here, and depth and width are set below.
 CONFIGS = sorted(
     path.stem
     for path in CONFIG_ROOT.rglob("*.yaml")
     if path.stem[:7] not in ("yolov5m", "yolov5l", "yolov5x")
     and path.stem not in {f"yolox{kind}_{size}" for kind in ("", "_pose") for size in "mlx"}
+    and path.stem not in {"yoloms_s", "yoloms_s_se", "yoloms", "yoloms_se"}
+    and path.stem not in {"yolov6_n", "yolov6_s", *(f"yolov8_{size}" for size in "smlx")}
 )
 PUBLISHED = {
     "yolov5s_v5": 7_266_973,
@@ -36,20 +39,10 @@ PUBLISHED = {
     "yolov5s-transformer_v5": 7_267_741,
     "yolov3": 61_922_845,
     "yolov3-tiny": 8_849_182,
+    # The published count has the numbers of the 16 bins among the parameters.
+    "yolov8_n": 3_151_904 - 16,
 }
 SMALL = {"depth_multiple": 0.33, "width_multiple": 0.125}
-
-
-def used(module: nn.Module) -> nn.Module:
-    """Give every BatchNorm the look of a trained one: statistics, scale and shift of its own."""
-    generator = torch.Generator().manual_seed(1)
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.running_mean.normal_(0, 0.2, generator=generator)
-            norm.running_var.uniform_(0.05, 1.5, generator=generator)
-            nn.init.uniform_(norm.weight, 0.5, 1.5, generator=generator)
-            nn.init.normal_(norm.bias, 0, 0.2, generator=generator)
-    return module
 
 
 def graph_of(rows: str) -> Graph:
@@ -57,7 +50,7 @@ def graph_of(rows: str) -> Graph:
     count = len(yaml.safe_load(rows))
     text = f"nc: 2\nanchors: [[8, 8]]\nbackbone: {rows}\nhead: [[[{count - 1}], 1, Detect, [nc, anchors]]]"
     torch.manual_seed(0)
-    return used(Graph(parse_spec(yaml.safe_load(text), "rows.yaml"))).eval()
+    return lively(Graph(parse_spec(yaml.safe_load(text), "rows.yaml"))).eval()
 
 
 def raw_outputs(graph: Graph, size: int = 64) -> list[Tensor]:
@@ -74,16 +67,21 @@ def norms(module: nn.Module) -> list[str]:
     return [name for name, child in module.named_modules() if isinstance(child, nn.BatchNorm2d)]
 
 
+def behind_convolutions(names: list[str]) -> list[str]:
+    """Leave out the norms that are a branch of their own, of which ``deploy_graph`` makes convolutions."""
+    return [name for name in names if not name.endswith("rbr_identity")]
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_answers_as_before(name: str) -> None:
     torch.manual_seed(0)
-    graph = used(Graph(load_spec(name).with_values(**SMALL))).eval()
+    graph = lively(Graph(load_spec(name).with_values(**SMALL))).eval()
     size = 2 * graph.stride
     before = raw_outputs(graph, size)
     assert all(output.std() > 0 for output in before)
-    count = len(norms(graph))
+    count = len(behind_convolutions(norms(graph)))
     assert fuse_graph(graph) is graph
-    assert len(norms(graph)) < 0.2 * count
+    assert len(behind_convolutions(norms(graph))) < 0.2 * count
     for expected, found in zip(before, raw_outputs(graph, size), strict=True):
         assert relative(expected, found) < 1e-4
 
@@ -97,7 +95,7 @@ def test_the_count_is_the_published_one(name: str) -> None:
 
 
 def test_bare_pairs_in_the_branches_of_a_head_are_folded() -> None:
-    lab = fuse_graph(used(Graph(load_spec("yolov5s_city_seg_lab").with_values(**SMALL))).eval())
+    lab = fuse_graph(lively(Graph(load_spec("yolov5s_city_seg_lab").with_values(**SMALL))).eval())
     assert norms(lab) == []
 
 
@@ -135,7 +133,7 @@ def test_only_direct_neighbours_are_folded() -> None:
     pre_activated = nn.Sequential(nn.BatchNorm2d(16), nn.SiLU(), nn.Conv2d(16, 16, 1))
     activated = nn.Sequential(nn.Conv2d(16, 16, 1), nn.SiLU(), nn.BatchNorm2d(16))
     pairs = nn.Sequential(nn.Conv2d(16, 8, 1), nn.BatchNorm2d(8), nn.ConvTranspose2d(8, 16, 2), nn.BatchNorm2d(16))
-    graph.model.append(used(nn.Sequential(pre_activated, activated, pairs).eval()))
+    graph.model.append(lively(nn.Sequential(pre_activated, activated, pairs).eval()))
     x = torch.randn(1, 16, 6, 6)
     before = graph.model[-1](x)
     assert norms(fuse_graph(graph)) == ["model.2.0.0", "model.2.1.2"]

@@ -86,6 +86,13 @@ def test_every_yolox_of_the_zoo_has_the_same_rule() -> None:
         assert parse_spec(spec.values, "again").input == spec.input
 
 
+def test_the_letterbox_of_yolo_ms() -> None:
+    rule = load_spec("yoloms_xs").input
+    assert (rule.channels, rule.scale, rule.letterbox.pad, rule.letterbox.square) == ("BGR", 1.0, 114, False)
+    assert (rule.mean, rule.std) == ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395))
+    assert (rule.letterbox.shrink, rule.letterbox.margin, rule.letterbox.group) == ("area", 0.5, 32)
+
+
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
@@ -99,6 +106,11 @@ def test_every_yolox_of_the_zoo_has_the_same_rule() -> None:
         ({"pad": 256}, ["for pad a whole number from 0 to 255, but has 256"]),
         ({"pad": 1.5}, ["for pad a whole number from 0 to 255, but has 1.5"]),
         ({"pad": False}, ["for pad a whole number from 0 to 255, but has False"]),
+        ({"shrink": "aera"}, ["for shrink linear or area, but has 'aera'", "Did you mean 'area'?"]),
+        ({"margin": -0.5}, ["for margin a number from 0 to 8, in strides, but has -0.5"]),
+        ({"margin": True}, ["for margin a number from 0 to 8"]),
+        ({"group": 0}, ["for group a whole number from 1 to 1000, but has 0"]),
+        ({"group": 1.5}, ["for group a whole number"]),
         ({"scale": 0}, ["for scale a number above 0, but has 0"]),
         ({"scale": "big"}, ["for scale a number above 0, but has 'big'"]),
         ({"scale": float("nan")}, ["for scale a number above 0, but has nan"]),

@@ -155,6 +155,78 @@ MISTAKES: dict[str, tuple[Callable[[Values], Any], list[str]]] = {
     "multiplier 0": (put(width_multiple=0), ["'width_multiple' must be a number above 0, but it is 0"]),
     "multiplier in words": (put(depth_multiple="deep"), ["'depth_multiple' must be a number", "'deep'"]),
     "half a channel": (put(ch=3.5), ["'ch' must be a whole number, but it is 3.5"]),
+    "unknown channel rule": (put(channel_rule="cut"), ["'channel_rule' must be ceil or truncate, but it is 'cut'"]),
+    "misspelt channel rule": (put(channel_rule="truncat"), ["Did you mean 'truncate'?"]),
+    "multiple of cut channels": (
+        put(channel_rule="truncate", channel_multiple=8),
+        ["'channel_multiple' has no meaning where 'channel_rule' is truncate; leave one"],
+    ),
+    "no channels after the cut": (
+        put(channel_rule="truncate", width_multiple=0.01),
+        ["row 0 (Conv", "0 output channels"],
+    ),
+    "norm without keys": (put(norm=1.0e-5), ["'norm' is written like {eps: 1.0e-5, momentum: 0.1}, but it is 1e-05"]),
+    "misspelt norm": (put(norm={"epsilon": 1e-5}), ["'norm' takes eps and momentum, but has 'epsilon'", "Did you"]),
+    "eps as YAML reads it": (put(norm={"eps": "1e-5"}), ["for eps a number above 0", "but has '1e-5'; write 1.0e-5"]),
+    "eps 0": (put(norm={"eps": 0}), ["'norm' needs for eps a number above 0 and below 1, but has 0"]),
+    "momentum above 1": (put(norm={"momentum": 3}), ["for momentum a number above 0 and up to 1, but has 3"]),
+    "eps without end": (put(norm={"eps": 10**900}), ["'norm' has the number of more than 64 bits"]),
+    "eps of a row without end": (
+        row(9, -1, 1, "SPPF", [1024, 5, {"norm": {"eps": 10**900}}]),
+        ["row 9 (SPPF", "it has the number of more than 64 bits"],
+    ),
+    "norm of a row": (
+        row(9, -1, 1, "SPPF", [1024, 5, {"norm": {"eps": -1}}]),
+        ["row 9 (SPPF from -1): 'norm' needs for eps", "but has -1"],
+    ),
+    "unknown option of a row": (
+        row(9, -1, 1, "SPPF", [1024, 5, {"eps": 1.0e-3}]),
+        ["row 9", "the mapping behind its arguments takes activation and norm, but has 'eps'"],
+    ),
+    "activation of a row": (
+        row(1, -1, 1, "Conv", [128, 3, 2, {"activation": "nn.Relu()"}]),
+        ["row 1 (Conv", "'activation': there is no activation 'Relu'", "Did you mean 'ReLU'?"],
+    ),
+    "mapping among the arguments": (
+        row(1, -1, 1, "Conv", [128, {"norm": {}}, 3]),
+        ["row 1 (Conv", "'kernel' should be"],
+    ),
+    "channels that make no branches": (
+        row(2, -1, 1, "MSBlock", [128, [1, 3], 1, 3, 2, 5]),
+        ["row 2 (MSBlock", "its 19 hidden channels (32 x 3 / 5) do not divide into 2 branches; change expand, down"],
+    ),
+    "channels that make no pools": (
+        lambda v: (
+            row(24, [16, 19, 22], 1, "SegMaskPSP", ["n_segcls", 3, 255, False])(v),
+            put(channel_rule="truncate")(v),
+        ),
+        ["row 24 (SegMaskPSP", "pyramid pooling divides its channels among four pools, but has 63 channels"],
+    ),
+    "unknown attention": (
+        row(2, -1, 1, "MSBlock", [128, [1, 3, 3], 1, 3, 2, 1, "attention"]),
+        ["row 2 (MSBlock", "the attention is se or None, but it is 'attention'"],
+    ),
+    "branches without layers": (
+        row(2, -1, 1, "MSBlock", [128, [1, 3, 3], 0]),
+        ["row 2 (MSBlock", "kernels, layers and down are 1 or more, but they are 3 kernels, 0 and 1"],
+    ),
+    "kernels in words": (row(2, -1, 1, "MSBlock", [128, [1, "three"]]), ["row 2 (MSBlock", "'kernels' should be"]),
+    "even kernel": (
+        row(2, -1, 1, "MSBlock", [128, [1, 4, 3]]),
+        ["row 2 (MSBlock", "odd numbers above 0, so that the size stays, but one is 4"],
+    ),
+    "levels of different channels": (
+        row(25, [17, 20, 23], 1, "RTMDetHead", ["nc"]),
+        ["row 25 (RTMDetHead", "the rows it reads have equal channels, but these have 64, 128, 256; put a Conv row"],
+    ),
+    "towers without convolutions": (
+        row(25, [17], 1, "RTMDetHead", ["nc", 0]),
+        ["row 25", "the convolutions of a tower are 1 or more, but they are 0"],
+    ),
+    "activation of a head": (
+        row(25, [17], 1, "RTMDetHead", ["nc", 2, "leaky_relu"]),
+        ["row 25", "an activation is written like nn.LeakyReLU(0.1), but it is 'leaky_relu'"],
+    ),
     "unknown activation": (put(activation="nn.Relu()"), ["'activation'", "known are", "Did you mean 'ReLU'?"]),
     "python in place of an activation": (put(activation="print(1)"), ["'activation'", "no activation 'print'"]),
     "misspelt input": (put(input={"means": [0, 0, 0]}), ["'input' takes", "Did you mean 'mean'?"]),

@@ -1,4 +1,4 @@
-"""Whole YOLOX models: joint ones, and what every model of the program can do."""
+"""Whole models without anchors: joint ones, and what every model of the program can do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from models.graph import Graph
 from models.layers.conv import Conv
 from models.layers.depthwise import DWConvPair
 from models.layers.per_head import PerHead
+from models.predictions import named_outputs
 from models.spec import load_spec
+from tests.lively import lively
+
+NEWER = ["yolov6_t", "yolov8_n", "yolov8_n_ms", "yoloms_xs"]
 
 
 def narrow(name: str, **values: object) -> Graph:
@@ -56,7 +60,7 @@ def test_joint_models_can_have_norms_per_head() -> None:
     assert not torch.equal(flat({"p": before["pose"]}), flat({"p": after["pose"]}))
 
 
-@pytest.mark.parametrize("name", ["yolox_nano", "yolox_pose_tiny"])
+@pytest.mark.parametrize("name", ["yolox_nano", "yolox_pose_tiny", *NEWER])
 def test_rows_that_run_again_give_the_same_gradients(name: str) -> None:
     graph = narrow(name).train()
     gradients = []
@@ -71,7 +75,7 @@ def test_rows_that_run_again_give_the_same_gradients(name: str) -> None:
     torch.testing.assert_close(gradients[1], gradients[0])
 
 
-@pytest.mark.parametrize("name", ["yolox_nano", "yolox_pose_s_base"])
+@pytest.mark.parametrize("name", ["yolox_nano", "yolox_pose_s_base", "yolov8_n", "yoloms_xs"])
 def test_a_model_compiles_whole_with_its_decoding(name: str) -> None:
     graph = narrow(name).eval()
 
@@ -79,7 +83,7 @@ def test_a_model_compiles_whole_with_its_decoding(name: str) -> None:
         size = pixels.shape[-2], pixels.shape[-1]
         raw = graph(pixels)
         found = [head.predict(raw[key], size) for key, head in graph.heads.items() if key != "segment"]
-        return [each.boxes for each in found] + [each.scores * each.objectness[..., None] for each in found]
+        return [tensor for each in found for tensor in named_outputs(each).values()]
 
     torch._dynamo.reset()
     compiled = torch.compile(answer, backend="aot_eager", fullgraph=True)
@@ -88,8 +92,9 @@ def test_a_model_compiles_whole_with_its_decoding(name: str) -> None:
             torch.testing.assert_close(found, expected)
 
 
-def test_channels_last_and_half_precision() -> None:
-    graph = narrow("yolox_tiny").eval()
+@pytest.mark.parametrize("name", ["yolox_tiny", *NEWER])
+def test_channels_last_and_half_precision(name: str) -> None:
+    graph = lively(narrow(name)).eval()
     with torch.no_grad():
         expected = graph(images())["detect"]
         graph = graph.to(memory_format=torch.channels_last)
