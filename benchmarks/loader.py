@@ -11,6 +11,9 @@ rate by the clock stands beside it. Figures are medians of the rounds, and ratio
 - ``ram``, ``disk``: ``--cache``, filled before the first round.
 - ``plain``: the plain pipeline; ``plain, decoded``: the same with all pictures decoded before, in a list.
 
+The recipe chooses our pipeline (``augment``): ``--hyp yoloms_xs`` measures that of RTMDet, with two mosaics per sample.
+The plain one stays what it is.
+
 The set is copied to a temporary folder, so no earlier cache helps and none is left. A small set fits into the ring as a
 whole: ``--repeat-set 8`` copies it eight times under other names.
 """
@@ -28,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +45,19 @@ from data.formats.yolo_txt import label_path
 from data.image_list import list_images
 from data.loader import build_train_loader
 from data.transforms.detection import DetectionTrainTransform
+from data.transforms.letterbox import LetterboxRule
+from data.transforms.rtmdet import RTMDetTrainTransform
+from data.transforms.yolox import YOLOXTrainTransform
 from utils.errors import UsageError, run_command
 from utils.files import atomic_write
 from utils.recipe import load_recipe
 
 BATCH = 16
+TRANSFORMS = {
+    "yolov5": DetectionTrainTransform,
+    "yolox": partial(YOLOXTrainTransform, letterbox=LetterboxRule("top-left", square=True)),
+    "rtmdet": RTMDetTrainTransform,
+}
 CACHES = {"none": None, "window": None, "ram": "ram", "disk": "disk"}
 
 
@@ -89,7 +101,8 @@ def our_batches(task: TaskData, hyp: Mapping[str, Any], size: int, kind: str) ->
         dataset.reserve_memory(size)
         for index in range(len(dataset)):
             dataset.load(index, size)
-    loader = build_train_loader(dataset, DetectionTrainTransform(hyp, size), BATCH, 0, 0)
+    transform = TRANSFORMS[hyp["augment"]](hyp, size)
+    loader = build_train_loader(dataset, transform, BATCH, 0, 0)
     return (batch.images.numpy() for batch in loader.stream())
 
 

@@ -21,7 +21,7 @@ from data.samples import Sample
 from data.scan import ignored_values
 from data.split_index import open_split
 from data.task_data import TaskData
-from data.training_part import training_part
+from data.training_part import NOTHING_LEFT_OUT, LeftOut, training_part
 from utils.errors import DataError, UsageError
 
 __all__ = ["DataReport", "TaskDataset"]
@@ -38,6 +38,7 @@ class TaskDataset(Dataset):
         cache_images: ``ram`` keeps decoded pictures and masks in memory that all processes of the machine share,
             ``disk`` in a file beside the labels; None keeps none. See ``reserve_memory``.
         for_training: leave out what is not trained on, see ``training_part``; testing needs all of it.
+        left_out: images that the recipe leaves out of training.
 
     Attributes:
         names: class names.
@@ -58,7 +59,14 @@ class TaskDataset(Dataset):
         DataError: the split is missing or empty, nothing in it can be used, or a label or a mask is wrong.
     """
 
-    def __init__(self, data: TaskData, split: str, cache_images: str | None = None, for_training: bool = False):
+    def __init__(
+        self,
+        data: TaskData,
+        split: str,
+        cache_images: str | None = None,
+        for_training: bool = False,
+        left_out: LeftOut = NOTHING_LEFT_OUT,
+    ):
         if cache_images not in _CACHES:
             raise UsageError(f"images cannot be cached in '{cache_images}'; choose ram or disk")
         if split not in data.splits:
@@ -67,7 +75,7 @@ class TaskDataset(Dataset):
         self.keypoint_spec = data.keypoint_spec
         opened = open_split(data, split)
         self._folder = opened.folder
-        index = training_part(data, opened.index) if for_training else opened.index
+        index = training_part(data, opened.index, left_out) if for_training else opened.index
         self.report = index.report
         self.report.searched = str(opened.searched)
         self.report.require_usable()

@@ -19,6 +19,7 @@ from data.transforms.batched import BatchTransform
 from data.transforms.batched_detection import DetectionBatches
 from data.transforms.batched_segmentation import SegmentationBatches
 from data.transforms.detection import DetectionTrainTransform
+from data.transforms.effects import EFFECTS
 from data.transforms.segmentation import SegmentationTrainTransform
 from utils.errors import DataError
 
@@ -214,6 +215,15 @@ class DeviceBatches:
                 # Its memory belongs to the other stream, which must not take it back while this one reads it.
                 tensor.record_stream(user)
         return batch
+
+
+def why_not_in_batches(transform: object) -> str:
+    """Return why the samples of a transform cannot be augmented on a device, as words after "but"; "" if they can."""
+    if not isinstance(transform, SampleTransform):
+        return f"the recipe says augment: {getattr(transform, 'name', 'another one')}"
+    if isinstance(transform, DetectionTrainTransform) and any(transform.effects):
+        return f"the recipe has effects ({', '.join(EFFECTS)})"
+    return ""
 
 
 def _kept_at(transform: SampleTransform) -> tuple[int, bool]:

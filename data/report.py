@@ -33,6 +33,7 @@ class DataReport:
         untrained_objects: objects without a labelled keypoint that training leaves out.
         untrained_crowds: crowds that training leaves out.
         untrained_images: images without any object that training leaves out.
+        untrained_small: images that training leaves out because a side is shorter than the recipe wants.
         searched: where the first label file or mask was looked for.
     """
 
@@ -55,6 +56,7 @@ class DataReport:
     untrained_objects: int = 0
     untrained_crowds: int = 0
     untrained_images: int = 0
+    untrained_small: int = 0
     searched: str = ""
 
     @property
@@ -97,11 +99,13 @@ class DataReport:
         ]
 
     def _untrained(self) -> list[tuple[int, str]]:
-        objects, crowds, images = self.untrained_objects, self.untrained_crowds, self.untrained_images
+        objects, crowds = self.untrained_objects, self.untrained_crowds
+        images, small = self.untrained_images, self.untrained_small
         return [
             (objects, f"{_counted(objects, 'object')} without labelled keypoints"),
             (crowds, _counted(crowds, "crowd")),
             (images, f"{_counted(images, 'image')} without an object"),
+            (small, f"{_counted(small, 'image')} smaller than the recipe's drop_smaller"),
         ]
 
     def require_usable(self) -> None:
@@ -116,7 +120,12 @@ class DataReport:
         if self.untrained_images:
             raise DataError(
                 f"{self.name}: none of the {self.listed} images has an object to train on (looked for {self.searched})"
-                "; label some, or write `background: true` to train on images without an object"
+                "; label some, or write `background: true` (poses) or the recipe's `drop_empty: false` to train on "
+                "images without an object"
+            )
+        if self.untrained_small:
+            raise DataError(
+                f"{self.name}: all of the {self.listed} images are smaller than the recipe's drop_smaller; lower it"
             )
         if self.missing_images and not self.corrupt:
             raise DataError(

@@ -171,18 +171,36 @@ def aspect_batches(
         stride: sides of an input are multiples of it, pixels.
         pad: strides that are added to both sides before rounding up.
     """
+    order, shapes = _shapes_of_groups(sizes, batch_size, img_size, stride, pad)
+    return [
+        (order[first : first + batch_size].tolist(), tuple(shapes[order[first]].tolist()))
+        for first in range(0, len(order), batch_size)
+    ]
+
+
+def _shapes_of_groups(
+    sizes: np.ndarray, group: int, img_size: int, stride: int, margin: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images in the order of their aspects, cut into groups, and (n, 2) the input that suits each group.
+
+    Args:
+        sizes: (n, 2) int, native height and width.
+        group: images per group; the last one, of the tallest images, may hold fewer.
+        img_size: longer side of a picture within the input, pixels.
+        stride: sides of an input are multiples of it, pixels.
+        margin: strides that are added to both sides before rounding up.
+    """
     sizes = np.asarray(sizes, np.float64)
     aspects = sizes[:, 0] / sizes[:, 1]
     order = np.argsort(aspects, kind="stable")
-    batches: list[ShapedBatch] = []
-    for first in range(0, len(order), batch_size):
-        members = order[first : first + batch_size]
-        least, most = aspects[members].min(), aspects[members].max()
-        sides = (most, 1.0) if most < 1 else (1.0, 1 / least) if least > 1 else (1.0, 1.0)
-        # Rounded first: 1 / (4 / 3) is a hair above 3/4 and would cost a whole stride.
-        height, width = (math.ceil(round(side * img_size / stride + pad, 6)) * stride for side in sides)
-        batches.append((members.tolist(), (height, width)))
-    return batches
+    starts = np.arange(0, len(order), group)
+    least, most = np.minimum.reduceat(aspects[order], starts), np.maximum.reduceat(aspects[order], starts)
+    sides = np.column_stack([np.minimum(most, 1), np.minimum(1 / least, 1)])
+    # Rounded first: 1 / (4 / 3) is a hair above 3/4 and would cost a whole stride.
+    strides = np.ceil((sides * img_size / stride + margin).round(6)).astype(np.int64)
+    shapes = np.empty((len(order), 2), np.int64)
+    shapes[order] = np.repeat(strides * stride, group, axis=0)[: len(order)]
+    return order, shapes
 
 
 def square_batches(count: int, batch_size: int, img_size: int, stride: int) -> list[ShapedBatch]:
@@ -206,10 +224,11 @@ def rectangular_batches(
     pad: float = 0.0,
     letterbox: LetterboxRule = CENTERED,
 ) -> list[ShapedBatch]:
-    """Cut a data set into batches of images that need the same input, so that no image is padded for another's sake.
+    """Cut a data set into batches of images that need the same input, so that no image is padded for a batch's sake.
 
     What a network is shown of an image does not depend on the batch size then, and without ``pad`` it is what the image
-    alone would be shown as.
+    alone would be shown as; unless the model's letterbox wants rectangles that are shared by groups, see
+    ``LetterboxRule.group``.
 
     Args:
         sizes: (n, 2) int, native height and width.
@@ -217,19 +236,29 @@ def rectangular_batches(
         img_size: longer side of a picture within the input, pixels, rounded up to the stride.
         stride: sides of an input are multiples of it, pixels.
         pad: strides that are added to both sides before rounding up.
-        letterbox: of the model; one in the corner cuts sides to whole pixels, one in the middle rounds them.
+        letterbox: of the model; one in the corner cuts sides to whole pixels, one in the middle rounds them. Its margin
+            is added to ``pad``.
 
     Returns:
         Batches from the widest to the tallest inputs, the images of a shape in their own order.
     """
-    sizes = np.asarray(sizes, np.float64)
     side = round_up_to_stride(img_size, stride)
-    whole = np.rint if letterbox.anchor == "center" else np.trunc
-    resized = np.maximum(whole(sizes * (side / sizes.max(1, keepdims=True))), 1)
-    shapes, group = np.unique(np.ceil(resized / stride + pad).astype(np.int64) * stride, axis=0, return_inverse=True)
+    if letterbox.margin or letterbox.group > 1:
+        _, wanted = _shapes_of_groups(sizes, letterbox.group, side, stride, pad + letterbox.margin)
+    else:
+        wanted = _smallest_shapes(sizes, side, stride, pad, letterbox)
+    shapes, group = np.unique(wanted, axis=0, return_inverse=True)
     batches: list[ShapedBatch] = []
     for number in np.argsort(shapes[:, 0] / shapes[:, 1], kind="stable"):
         members = np.flatnonzero(group.reshape(-1) == number).tolist()
         shape = (int(shapes[number, 0]), int(shapes[number, 1]))
         batches += [(members[first : first + batch_size], shape) for first in range(0, len(members), batch_size)]
     return batches
+
+
+def _smallest_shapes(sizes: np.ndarray, side: int, stride: int, pad: float, letterbox: LetterboxRule) -> np.ndarray:
+    """Return (n, 2) the whole strides that the whole pixels of each picture need, ``side`` pixels long, and ``pad``."""
+    sizes = np.asarray(sizes, np.float64)
+    whole = np.rint if letterbox.anchor == "center" else np.trunc
+    resized = np.maximum(whole(sizes * (side / sizes.max(1, keepdims=True))), 1)
+    return np.ceil(resized / stride + pad).astype(np.int64) * stride

@@ -5,7 +5,7 @@ Shape suffixes: N images, M objects (padded), K keypoints, H rows, W columns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -70,6 +70,16 @@ class Sample:
     placement: Placement | None = None
     areas: np.ndarray | None = None
     crowd: np.ndarray | None = None
+
+    def only(self, keep: np.ndarray) -> Sample:
+        """Return the sample with the objects alone for which ``keep``, (n,) bool, is true; pixels are shared.
+
+        Areas and crowd marks are for testing, where no object is left out: they are gone.
+        """
+        keypoints = None if self.keypoints is None else self.keypoints[keep]
+        return replace(
+            self, boxes=self.boxes[keep], classes=self.classes[keep], keypoints=keypoints, areas=None, crowd=None
+        )
 
 
 @dataclass

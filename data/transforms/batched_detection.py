@@ -203,7 +203,8 @@ class DetectionBatches:
         view, corners = view[tile], views.corners[used][tile]
         shift_onto_canvas(objects, corners, views.canvas[view], cut=views.is_four[view])
         size = (self.side, self.side)
-        objects = move_objects(objects, views.matrices[view], size, views.zooms[view])
+        zooms, most = views.zooms[view], self.transform.max_aspect
+        objects = move_objects(objects, views.matrices[view], size, zooms, most)
         across, down = flips[objects.image].T
         flip_objects(objects, across, down, size, self.transform.flip_pairs)
         return pad_objects(objects, len(flips))

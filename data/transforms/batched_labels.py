@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.device_pictures import DevicePictures
-from data.transforms.geometry import boxes_to_keep, clip_boxes
+from data.transforms.geometry import MAX_ASPECT, boxes_to_keep, clip_boxes
 from utils.errors import DataError
 
 
@@ -92,7 +92,13 @@ def shift_onto_canvas(objects: Objects, left_top: np.ndarray, canvas: np.ndarray
         objects.keypoints = _only_inside(points, visibility, low[:, None], high[:, None])
 
 
-def move_objects(objects: Objects, matrices: np.ndarray, size: tuple[int, int], zooms: np.ndarray) -> Objects:
+def move_objects(
+    objects: Objects,
+    matrices: np.ndarray,
+    size: tuple[int, int],
+    zooms: np.ndarray,
+    max_aspect: float = MAX_ASPECT,
+) -> Objects:
     """Move every object by its own matrix and drop those that are no longer worth learning.
 
     Args:
@@ -100,10 +106,11 @@ def move_objects(objects: Objects, matrices: np.ndarray, size: tuple[int, int], 
         matrices: (m, 3, 3) float64.
         size: (height, width) of the output.
         zooms: (m,) within the matrices, for the comparison of areas.
+        max_aspect: see ``boxes_to_keep``.
     """
     corners = _move_points(objects.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2), matrices)
     boxes = clip_boxes(np.concatenate([corners.min(1), corners.max(1)], 1), size).astype(np.float32)
-    keep = boxes_to_keep(objects.boxes, boxes, zooms.astype(np.float32)[:, None])
+    keep = boxes_to_keep(objects.boxes, boxes, zooms.astype(np.float32)[:, None], max_aspect=max_aspect)
     keypoints = objects.keypoints
     if keypoints is not None:
         points = _move_points(keypoints[..., :2], matrices)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from data.sample_key import SampleKey
 from data.sample_source import SampleSource
 from data.samples import Sample
 from data.transforms.colour import draw_hsv_gains, scale_hsv
+from data.transforms.effects import EFFECTS, apply_effects, draw_effects, effect_chances
 from data.transforms.geometry import (
+    MAX_ASPECT,
     affine_matrix,
     draw_affine,
     flip_left_right,
@@ -22,6 +27,8 @@ from data.transforms.upright import show_sample
 
 MIXUP_BETA = 32.0
 """Both parameters of the Beta distribution of mixup's share: nearly always between 0.35 and 0.65."""
+DETECTION_AUGMENTATION: Mapping[str, Any] = {"max_aspect": MAX_ASPECT, **EFFECTS}
+"""Recipe keys that only this pipeline has and YOLOv5's own files have not, with their defaults."""
 
 
 class DetectionTrainTransform:
@@ -29,7 +36,9 @@ class DetectionTrainTransform:
 
     Args:
         hyp: recipe with ``mosaic``, ``mixup``, ``flipud``, ``fliplr`` (probabilities 0..1), the ranges of
-            ``draw_affine`` and of ``draw_hsv_gains``, and ``flip_pairs`` for keypoints; absent keys are 0.
+            ``draw_affine`` and of ``draw_hsv_gains``, and ``flip_pairs`` for keypoints; absent keys are 0. Then
+            ``max_aspect`` (above 1): an object is dropped whose longer side has become so many times its shorter one,
+            and the probabilities of ``effect_chances``.
         img_size: side of the result, pixels.
 
     Raises:
@@ -44,6 +53,8 @@ class DetectionTrainTransform:
         self.flip_up_down = recipe_number(hyp, "flipud", 0, 0, 1)
         self.flip_left_right = recipe_number(hyp, "fliplr", 0, 0, 1)
         self.flip_pairs = recipe_flip_pairs(hyp)
+        self.max_aspect = recipe_number(hyp, "max_aspect", MAX_ASPECT, 1, 1e6)
+        self.effects = effect_chances(hyp)
         # A dry draw, so that a recipe out of range stops the command at its start and not inside a worker.
         draw_affine(hyp, np.random.default_rng(0))
         draw_hsv_gains(hyp, np.random.default_rng(0))
@@ -64,11 +75,16 @@ class DetectionTrainTransform:
         else:
             sample = self._single(dataset, key.index, key.shape or (self.img_size, self.img_size), rng)
         # Its pixels were made for it, so they may be changed in place.
-        sample.image = scale_hsv(sample.image, draw_hsv_gains(self.hyp, rng), out=sample.image)
+        gains = draw_hsv_gains(self.hyp, rng)
+        up_down, left_right = rng.random() < self.flip_up_down, rng.random() < self.flip_left_right
+        if any(self.effects):
+            # Drawn last, so that a recipe without them draws what it did before they were there.
+            sample.image = apply_effects(sample.image, draw_effects(self.effects, rng))
+        sample.image = scale_hsv(sample.image, gains, out=sample.image)
         sample.placement = None
-        if rng.random() < self.flip_up_down:
+        if up_down:
             sample = flip_up_down(sample)
-        if rng.random() < self.flip_left_right:
+        if left_right:
             sample = flip_left_right(sample, self.flip_pairs)
         return sample
 
@@ -87,6 +103,7 @@ class DetectionTrainTransform:
             side,
             affine_matrix(draw, (2 * side, 2 * side), (side, side)),
             draw.scale,
+            self.max_aspect,
         )
         sample.id = first.id
         return sample
@@ -97,7 +114,7 @@ class DetectionTrainTransform:
         spot = plan_for_batch(sample.image.shape[:2], self.img_size, shape).placement
         draw = draw_affine(self.hyp, rng)
         matrix = affine_matrix(draw, shape, shape) @ similarity_matrix(spot.scale_x, spot.scale_y, spot.left, spot.top)
-        return show_sample(sample, matrix, shape, draw.scale * spot.scale_x)
+        return show_sample(sample, matrix, shape, draw.scale * spot.scale_x, self.max_aspect)
 
 
 def _draw_partners(dataset: SampleSource, key: SampleKey, count: int, rng: np.random.Generator) -> list[int]:

@@ -233,12 +233,15 @@ def warp_sample(
     return replace(moved, image=warp_image(sample.image, matrix, size), mask=mask)
 
 
-def flip_left_right(sample: Sample, flip_pairs: Sequence[tuple[int, int]] = ()) -> Sample:
+def flip_left_right(
+    sample: Sample, flip_pairs: Sequence[tuple[int, int]] = (), out: np.ndarray | None = None
+) -> Sample:
     """Mirror a sample; keypoints of a pair (left eye, right eye) trade places.
 
     Args:
         sample: what to mirror.
         flip_pairs: pairs of keypoint indices.
+        out: where the pixels go, which may be the sample's own image; None leaves that as it is.
 
     Raises:
         DataError: a pair names a keypoint that the data set does not have.
@@ -259,7 +262,7 @@ def flip_left_right(sample: Sample, flip_pairs: Sequence[tuple[int, int]] = ()) 
         keypoints = keypoints[:, order]
         keypoints[..., 0] = np.where(keypoints[..., 2] > 0, width - keypoints[..., 0], 0)
     mask = None if sample.mask is None else cv2.flip(sample.mask, 1)
-    return replace(sample, image=cv2.flip(sample.image, 1), boxes=boxes, keypoints=keypoints, mask=mask)
+    return replace(sample, image=cv2.flip(sample.image, 1, dst=out), boxes=boxes, keypoints=keypoints, mask=mask)
 
 
 def flip_up_down(sample: Sample) -> Sample:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from data.transforms.recipe import Recipe, recipe_numbers
+from data.transforms.scratch import scratch
 
 SHIFTS = (5, 30, 30)
 """Published ranges of hue, saturation and value, in OpenCV's 8-bit units (hue: degrees / 2)."""
@@ -30,27 +31,25 @@ def draw_hsv_shift(hyp: Recipe, rng: np.random.Generator) -> tuple[int, int, int
     return hue, saturation, value
 
 
-def shift_hsv(image: np.ndarray, shifts: tuple[int, int, int]) -> np.ndarray:
+def shift_hsv(image: np.ndarray, shifts: tuple[int, int, int], out: np.ndarray | None = None) -> np.ndarray:
     """Add to hue (around the circle), saturation and value (0..255) of an (H, W, 3) uint8 RGB image.
 
     Args:
-        image: what to change; it stays as it is.
+        image: what to change.
         shifts: of hue, saturation and value.
+        out: where the result goes, which may be the image itself; None leaves the image as it is.
 
     Returns:
-        The changed image; the image itself where nothing is added.
+        The result; the image itself where nothing is added.
     """
     hue, saturation, value = shifts
     if shifts == (0, 0, 0):
         return image
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    if 0 <= hue <= _LEVELS[-1] - _HUES:
-        # A matrix is faster than a table. The way back to RGB goes around the circle by itself.
-        cv2.transform(hsv, np.array([[1, 0, 0, hue], [0, 1, 0, saturation], [0, 0, 1, value]], np.float64), dst=hsv)
-    else:
-        table = np.empty((1, 256, 3), np.uint8)
-        table[0, :, 0] = (_LEVELS + hue) % _HUES
-        table[0, :, 1] = (_LEVELS + saturation).clip(0, 255)
-        table[0, :, 2] = (_LEVELS + value).clip(0, 255)
-        cv2.LUT(hsv, table, dst=hsv)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=hsv)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV, dst=scratch("hsv", image.shape))
+    if not 0 <= hue <= _LEVELS[-1] - _HUES:
+        turned = cv2.LUT(cv2.extractChannel(hsv, 0), ((_LEVELS + hue) % _HUES).astype(np.uint8))
+        cv2.insertChannel(turned, hsv, 0)
+        hue = 0
+    # A matrix is faster than a table. The way back to RGB goes around the circle by itself.
+    cv2.transform(hsv, np.array([[1, 0, 0, hue], [0, 1, 0, saturation], [0, 0, 1, value]], np.float64), dst=hsv)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=out)

@@ -6,6 +6,7 @@ wants its pictures, and here pixels move.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,7 +18,9 @@ from utils.boxes import LetterboxPlan, plan_letterbox, plan_top_left
 from utils.image_size import round_up_to_stride
 
 Anchor = Literal["center", "top-left"]
+Shrink = Literal["linear", "area"]
 ANCHORS: tuple[Anchor, ...] = ("center", "top-left")
+SHRINKS: tuple[Shrink, ...] = ("linear", "area")
 
 
 @dataclass(frozen=True)
@@ -29,24 +32,44 @@ class LetterboxRule:
             puts it into the corner, its sides cut to whole pixels (YOLOX).
         square: whether every input is a square, whatever the picture; otherwise only as large as the picture needs.
         pad: grey level of what the picture does not cover, 0..255.
+        shrink: how a picture that is too large is made smaller: ``linear`` interpolates (YOLOv5, YOLOX), ``area`` takes
+            the mean of the pixels that become one (YOLO-MS, YOLOv6, YOLOv8). Enlarged ones are interpolated linearly.
+        margin: strides that are added to each side of what a picture needs, before that is rounded up to whole strides;
+            0.5 gives a square picture of 640 pixels an input of 672 (YOLO-MS, YOLOv6). Squares have none.
+        group: in testing, so many pictures of neighbouring aspects have the one smallest rectangle that suits all of
+            them; 1 gives every picture its own. It is no batch size: results are the same for any. Squares are
+            the same for all pictures anyway.
 
     Raises:
-        ValueError: there is no such anchor, or no such grey level.
+        ValueError: there is no such anchor, shrinking, grey level, margin or group.
     """
 
     anchor: Anchor = "center"
     square: bool = False
     pad: int = BORDER_GREY
+    shrink: Shrink = "linear"
+    margin: float = 0.0
+    group: int = 1
 
     def __post_init__(self) -> None:
         if self.anchor not in ANCHORS:
             raise ValueError(f"a letterbox is anchored at {' or '.join(ANCHORS)}, not at {self.anchor!r}")
+        if self.shrink not in SHRINKS:
+            raise ValueError(f"a letterbox is shrunk by {' or '.join(SHRINKS)}, not by {self.shrink!r}")
+        if isinstance(self.margin, bool) or not isinstance(self.margin, int | float) or not 0 <= self.margin <= 8:
+            raise ValueError(f"a letterbox is given a margin of 0 to 8 strides, not of {self.margin!r}")
+        if isinstance(self.group, bool) or not isinstance(self.group, int) or self.group < 1:
+            raise ValueError(f"a letterbox is shared by a group of 1 picture or more, not of {self.group!r}")
         if isinstance(self.pad, bool) or not isinstance(self.pad, int) or not 0 <= self.pad <= 255:
             raise ValueError(f"a letterbox is padded with a grey level from 0 to 255, not {self.pad!r}")
 
     def __str__(self) -> str:
         """Words for people: ``top-left, square, padded with 114``."""
-        return f"{self.anchor}, {'square' if self.square else 'as small as the picture allows'}, padded with {self.pad}"
+        words = [self.anchor, "square" if self.square else "as small as the picture allows", f"padded with {self.pad}"]
+        words += ["shrunk by area"] if self.shrink == "area" else []
+        words += [f"a margin of {self.margin:g} strides"] if self.margin else []
+        words += [f"shared by {self.group} pictures of similar aspect"] if self.group > 1 else []
+        return ", ".join(words)
 
     def plan(self, native: tuple[int, int], new: tuple[int, int], stride: int | None = None) -> LetterboxPlan:
         """Fit a picture into a shape.
@@ -54,10 +77,22 @@ class LetterboxRule:
         Args:
             native: size of the picture.
             new: size to fit into.
-            stride: pad only up to the next multiple of this instead of up to ``new``; square inputs are padded whole.
+            stride: pad only up to the next multiple of this instead of up to ``new``, with the margin, which may reach
+                beyond ``new``; square inputs are padded whole.
         """
         fit = plan_letterbox if self.anchor == "center" else plan_top_left
-        return replace(fit(native, new, None if self.square else stride), pad=self.pad)
+        if self.square or stride is None or not self.margin:
+            return replace(fit(native, new, None if self.square else stride), pad=self.pad, shrink=self.shrink)
+        ratio = min(new[0] / native[0], new[1] / native[1])
+        height, width = (strides_for(side * ratio, stride, self.margin) for side in native)
+        return self.within(replace(fit(native, new), pad=self.pad, shrink=self.shrink), (height, width))
+
+    def within(self, plan: LetterboxPlan, shape: tuple[int, int]) -> LetterboxPlan:
+        """Return a plan with its picture, as large as it is there, in a larger (height, width)."""
+        if self.anchor == "top-left":
+            return replace(plan, out=shape)
+        around = plan_letterbox(plan.resized, shape, scale_up=False)
+        return replace(plan, out=shape, top=around.top, left=around.left)
 
 
 CENTERED = LetterboxRule()
@@ -72,7 +107,7 @@ def plan_for_stride(size: tuple[int, int], img_size: int, stride: int, rule: Let
         size: native size.
         img_size: longer side of the picture in the input; rounded up to the stride.
         stride: of the network, pixels.
-        rule: of the model.
+        rule: of the model; its margin comes in addition.
     """
     side = round_up_to_stride(img_size, stride)
     return rule.plan(size, (side, side), stride)
@@ -89,11 +124,13 @@ def plan_for_batch(
         shape: of the whole batch; padding may make it larger than ``img_size``.
         rule: of the model.
     """
-    inner = rule.plan(size, (min(shape[0], img_size), min(shape[1], img_size)))
-    if rule.anchor == "top-left":
-        return replace(inner, out=shape)
-    around = plan_letterbox(inner.resized, shape, scale_up=False)
-    return replace(around, native=inner.native, pad=rule.pad)
+    return rule.within(rule.plan(size, (min(shape[0], img_size), min(shape[1], img_size))), shape)
+
+
+def strides_for(length: float, stride: int, margin: float) -> int:
+    """Return the pixels of the whole strides that hold a length and a margin of strides beside it."""
+    # Rounded first: 1 / (4 / 3) is a hair above 3/4 and would cost a whole stride.
+    return math.ceil(round(length / stride + margin, 6)) * stride
 
 
 def apply_plan(image: np.ndarray, plan: LetterboxPlan) -> np.ndarray:
@@ -106,7 +143,7 @@ def apply_plan(image: np.ndarray, plan: LetterboxPlan) -> np.ndarray:
     Returns:
         (*plan.out, 3) uint8, padded with the plan's grey; the image itself where nothing is to be done.
     """
-    resized = resize_image(image, plan.resized)
+    resized = resize_image(image, plan.resized, plan.shrink)
     if plan.resized == plan.out:
         return resized
     padded = np.full((*plan.out, 3), plan.pad, np.uint8)

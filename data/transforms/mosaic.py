@@ -12,6 +12,7 @@ from data.samples import Sample
 from data.transforms.geometry import (
     BORDER_GREY,
     IGNORED,
+    MAX_ASPECT,
     clip_boxes,
     move_labels,
     similarity_matrix,
@@ -46,6 +47,7 @@ def mosaic(
     side: int,
     matrix: np.ndarray,
     scale: float,
+    max_aspect: float = MAX_ASPECT,
 ) -> Sample:
     """Lay four samples around a centre on a square canvas of ``2 * side`` pixels and show it at ``side`` pixels.
 
@@ -61,6 +63,7 @@ def mosaic(
         side: of the result, pixels.
         matrix: (3, 3), from the canvas to the result.
         scale: zoom of the matrix, for ``boxes_to_keep``.
+        max_aspect: likewise.
 
     Returns:
         What is seen of the canvas: uncovered pixels grey 114 and mask 255, boxes of what is left of an object after the
@@ -69,31 +72,46 @@ def mosaic(
     """
     move = zoom_and_shift(matrix)
     if move is None:
-        return _warped_mosaic(load, indices, centre, side, matrix, scale)
-    return _resized_mosaic(load, indices, centre, side, move, scale)
+        return _warped_mosaic(load, indices, centre, side, matrix, scale, max_aspect)
+    size = side, side
+    tiles, corners, crops = crop_tiles(load, indices, centre, side, move, size)
+    joined, counts = join_labels(tiles), [len(tile.boxes) for tile in tiles]
+    before = _boxes_on_canvas(joined.boxes, counts, corners, (2 * side, 2 * side))
+    moved = move_labels_by_crops(joined, counts, crops, before, size, scale, max_aspect)
+    return with_pixels(moved, tiles, crops, size)
 
 
-def _resized_mosaic(
+def crop_tiles(
     load: Callable[[int], Sample],
     indices: Sequence[int],
     centre: tuple[int, int],
     side: int,
     move: ZoomShift,
-    scale: float,
-) -> Sample:
-    canvas, size = (2 * side, 2 * side), (side, side)
+    size: tuple[int, int],
+) -> tuple[list[Sample], list[tuple[int, int]], list[Crop]]:
+    """Load the tiles of a canvas of ``2 * side`` that can be seen, and say what is shown of each.
+
+    Args:
+        load: see ``mosaic``.
+        indices: see ``mosaic``.
+        centre: see ``mosaic``.
+        side: of a tile, pixels.
+        move: from the canvas to the output.
+        size: (height, width) of the output.
+
+    Returns:
+        The tiles, where each has its upper left corner on the canvas, and what is shown of each. One is taken even
+        where a large shift shows none, so that the result has the kinds of labels that all others have.
+    """
+    canvas = 2 * side, 2 * side
 
     def crop(corner: tuple[int, int], shape: tuple[int, ...]) -> Crop:
         return plan_crop(move, corner, _on_canvas(corner, shape, canvas), size)
 
-    # One is taken even where a large shift shows none, so that the result has the kinds of labels that all others have.
-    seen = [i for i in range(4) if crop(_upper_left(i, centre, size), size).shows] or [0]
+    seen = [i for i in range(4) if crop(_upper_left(i, centre, (side, side)), (side, side)).shows] or [0]
     tiles = [load(indices[i]) for i in seen]
     corners = [_upper_left(i, centre, tile.image.shape) for i, tile in zip(seen, tiles, strict=True)]
-    crops = [crop(corner, tile.image.shape) for corner, tile in zip(corners, tiles, strict=True)]
-    joined, counts = _join_labels(tiles), [len(tile.boxes) for tile in tiles]
-    before = _boxes_on_canvas(joined.boxes, counts, corners, canvas)
-    return with_pixels(move_labels_by_crops(joined, counts, crops, before, size, scale), tiles, crops, size)
+    return tiles, corners, [crop(corner, tile.image.shape) for corner, tile in zip(corners, tiles, strict=True)]
 
 
 def _warped_mosaic(
@@ -103,35 +121,37 @@ def _warped_mosaic(
     side: int,
     matrix: np.ndarray,
     scale: float,
+    max_aspect: float,
 ) -> Sample:
     canvas, size = (2 * side, 2 * side), (side, side)
     window = visible_window(matrix, canvas, size)
     seen = [i for i in range(4) if _may_overlap(i, centre, side, window)] or [0]
     tiles = [load(indices[i]) for i in seen]
     corners = [_upper_left(i, centre, tile.image.shape) for i, tile in zip(seen, tiles, strict=True)]
-    moved = move_labels(_labels_on_canvas(tiles, corners, canvas), matrix, size, scale)
+    moved = move_labels(_labels_on_canvas(tiles, corners, canvas), matrix, size, scale, max_aspect)
     to_result = matrix @ similarity_matrix(1, 1, window[0], window[1])
     pixels, classes = _paste(tiles, corners, window)
     mask = None if classes is None else warp_mask(classes, to_result, size)
     return replace(moved, image=warp_image(pixels, to_result, size), mask=mask)
 
 
-def mixup(first: Sample, second: Sample, share: float) -> Sample:
+def mixup(first: Sample, second: Sample, share: float, out: np.ndarray | None = None) -> Sample:
     """Blend two samples of equal size and keep the objects of both.
 
     Args:
         first: weighs ``share``.
         second: weighs ``1 - share``.
         share: 0..1.
+        out: where the pixels go, which may be the image of either; None leaves both as they are.
 
     Returns:
         The blend. Where the two masks disagree a pixel has no one class, so it is ignored (255).
     """
-    image = cv2.addWeighted(first.image, share, second.image, 1 - share, 0)
+    image = cv2.addWeighted(first.image, share, second.image, 1 - share, 0, dst=out)
     mask = None
     if first.mask is not None and second.mask is not None:
         mask = np.where(first.mask == second.mask, first.mask, np.uint8(IGNORED))
-    return replace(_join_labels([first, second]), image=image, mask=mask, id=first.id)
+    return replace(join_labels([first, second]), image=image, mask=mask, id=first.id)
 
 
 def _may_overlap(position: int, centre: tuple[int, int], side: int, window: tuple[int, int, int, int]) -> bool:
@@ -185,7 +205,7 @@ def _overlap(origin: tuple[int, int], size: tuple[int, int], canvas: tuple[int, 
 
 def _labels_on_canvas(tiles: Sequence[Sample], corners: Sequence[tuple[int, int]], canvas: tuple[int, int]) -> Sample:
     """Return the objects of all tiles where they lie on the canvas, cut off at its borders."""
-    joined = _join_labels(tiles)
+    joined = join_labels(tiles)
     counts = [len(tile.boxes) for tile in tiles]
     boxes = _boxes_on_canvas(joined.boxes, counts, corners, canvas)
     keypoints = joined.keypoints
@@ -203,7 +223,7 @@ def _boxes_on_canvas(
     return clip_boxes(boxes + shifts, canvas)
 
 
-def _join_labels(samples: Sequence[Sample]) -> Sample:
+def join_labels(samples: Sequence[Sample]) -> Sample:
     """Return a sample with nothing but the objects of all; where some have keypoints, others get unlabelled ones."""
     if not samples:
         return Sample(image=_NO_PIXELS)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from data.samples import Sample
-from data.transforms.geometry import BORDER_GREY, IGNORED, boxes_to_keep, warp_sample
+from data.transforms.geometry import BORDER_GREY, IGNORED, MAX_ASPECT, boxes_to_keep, warp_sample
 
 Rectangle = tuple[int, int, int, int]
 """x1 y1 x2 y2 in whole pixels, the last two exclusive."""
@@ -97,6 +97,35 @@ def _round_ends(zoom: float, shift: float, low: int, high: int, length: int) -> 
     return low, high, start, end
 
 
+def cut_labels_by_crops(labels: Sample, counts: Sequence[int], crops: Sequence[Crop], size: tuple[int, int]) -> Sample:
+    """Move boxes and keypoints as the pixels of their pictures move.
+
+    Args:
+        labels: the objects of all pictures, one picture after the other, in pixels of their pictures.
+        counts: objects of each picture.
+        crops: of each picture.
+        size: (height, width) of the output.
+
+    Returns:
+        A sample of all the labels, in the output, each cut off at the rectangle in which its picture is shown, also
+        where nothing is left of it; a keypoint beyond it is unlabelled. The image is still that of ``labels``.
+    """
+    table = np.array([(*crop.zoom_and_shift(), *crop.target) for crop in crops])
+    rows = np.repeat(table, counts, axis=0) if len(crops) > 1 else table
+    scales, shifts, low, high = rows[:, 0:2], rows[:, 2:4], rows[:, 4:6], rows[:, 6:8]
+    moved = labels.boxes.reshape(-1, 2, 2) * scales[:, None] + shifts[:, None]
+    boxes = np.minimum(np.maximum(moved, low[:, None]), high[:, None]).reshape(-1, 4).astype(np.float32)
+    keypoints = labels.keypoints
+    if keypoints is not None:
+        points = keypoints[..., :2] * scales[:, None] + shifts[:, None]
+        # The output's own border is no part of it, while a border between two pictures belongs to both.
+        inside = (points >= low[:, None]) & (points <= high[:, None]) & (points < (size[1], size[0]))
+        seen = inside.all(-1) & (keypoints[..., 2] > 0)
+        points = np.where(seen[..., None], np.concatenate([points, keypoints[..., 2:]], -1), 0)
+        keypoints = points.astype(np.float32)
+    return Sample(image=labels.image, boxes=boxes, classes=labels.classes, keypoints=keypoints)
+
+
 def move_labels_by_crops(
     labels: Sample,
     counts: Sequence[int],
@@ -104,8 +133,9 @@ def move_labels_by_crops(
     before: np.ndarray,
     size: tuple[int, int],
     scale: float,
+    max_aspect: float = MAX_ASPECT,
 ) -> Sample:
-    """Move boxes and keypoints as the pixels of their pictures move; drop objects that are no longer worth learning.
+    """Do what ``cut_labels_by_crops`` does, and drop objects that are no longer worth learning.
 
     Args:
         labels: the objects of all pictures, one picture after the other, in pixels of their pictures.
@@ -114,29 +144,15 @@ def move_labels_by_crops(
         before: (n, 4) the boxes that areas are compared with, see ``boxes_to_keep``.
         size: (height, width) of the output.
         scale: zoom that was drawn.
-
-    Returns:
-        A sample of the labels alone, in the output, each cut off at the rectangle in which its picture is shown; a
-        keypoint beyond it is unlabelled. The image is still that of ``labels``.
+        max_aspect: see ``boxes_to_keep``.
     """
-    table = np.array([(*crop.zoom_and_shift(), *crop.target) for crop in crops])
-    rows = np.repeat(table, counts, axis=0) if len(crops) > 1 else table
-    scales, shifts, low, high = rows[:, 0:2], rows[:, 2:4], rows[:, 4:6], rows[:, 6:8]
-    moved = labels.boxes.reshape(-1, 2, 2) * scales[:, None] + shifts[:, None]
-    boxes = np.minimum(np.maximum(moved, low[:, None]), high[:, None]).reshape(-1, 4).astype(np.float32)
-    keep = boxes_to_keep(before, boxes, scale)
-    keypoints = labels.keypoints
-    if keypoints is not None:
-        points = keypoints[..., :2] * scales[:, None] + shifts[:, None]
-        # The output's own border is no part of it, while a border between two pictures belongs to both.
-        inside = (points >= low[:, None]) & (points <= high[:, None]) & (points < (size[1], size[0]))
-        seen = inside.all(-1) & (keypoints[..., 2] > 0)
-        points = np.where(seen[..., None], np.concatenate([points, keypoints[..., 2:]], -1), 0)
-        keypoints = points[keep].astype(np.float32)
-    return Sample(image=labels.image, boxes=boxes[keep], classes=labels.classes[keep], keypoints=keypoints)
+    moved = cut_labels_by_crops(labels, counts, crops, size)
+    return moved.only(boxes_to_keep(before, moved.boxes, scale, max_aspect=max_aspect))
 
 
-def show_sample(sample: Sample, matrix: np.ndarray, size: tuple[int, int], scale: float) -> Sample:
+def show_sample(
+    sample: Sample, matrix: np.ndarray, size: tuple[int, int], scale: float, max_aspect: float = MAX_ASPECT
+) -> Sample:
     """Move a whole sample, pixels and labels, by one matrix, which is rounded where it zooms and shifts only.
 
     Args:
@@ -144,28 +160,37 @@ def show_sample(sample: Sample, matrix: np.ndarray, size: tuple[int, int], scale
         matrix: (3, 3), from its pixels to the result.
         size: (height, width) of the result.
         scale: zoom within the matrix, for the comparison of areas.
+        max_aspect: see ``boxes_to_keep``.
     """
     move = zoom_and_shift(matrix)
     if move is None:
-        return warp_sample(sample, matrix, size, scale)
+        return warp_sample(sample, matrix, size, scale, max_aspect)
     height, width = sample.image.shape[:2]
     crops = [plan_crop(move, (0, 0), (0, 0, width, height), size)]
-    moved = move_labels_by_crops(sample, [len(sample.boxes)], crops, sample.boxes, size, scale)
+    moved = move_labels_by_crops(sample, [len(sample.boxes)], crops, sample.boxes, size, scale, max_aspect)
     moved.id = sample.id
     return with_pixels(moved, [sample], crops, size)
 
 
-def with_pixels(labels: Sample, tiles: Sequence[Sample], crops: Sequence[Crop], size: tuple[int, int]) -> Sample:
-    """Give a sample the pixels of its tiles; it has a mask if any tile has."""
-    labels.image = show_images([tile.image for tile in tiles], crops, size)
+def with_pixels(
+    labels: Sample,
+    tiles: Sequence[Sample],
+    crops: Sequence[Crop],
+    size: tuple[int, int],
+    out: np.ndarray | None = None,
+) -> Sample:
+    """Give a sample the pixels of its tiles, ``out`` or a new image; it has a mask if any tile has."""
+    labels.image = show_images([tile.image for tile in tiles], crops, size, out)
     if any(tile.mask is not None for tile in tiles):
         labels.mask = show_masks([tile.mask for tile in tiles], crops, size)
     return labels
 
 
-def show_images(images: Sequence[np.ndarray], crops: Sequence[Crop], size: tuple[int, int]) -> np.ndarray:
-    """Show (H, W, 3) uint8 pictures, interpolated linearly, on grey 114, as a new (*size, 3) image."""
-    shown = np.empty((*size, 3), np.uint8)
+def show_images(
+    images: Sequence[np.ndarray], crops: Sequence[Crop], size: tuple[int, int], out: np.ndarray | None = None
+) -> np.ndarray:
+    """Show (H, W, 3) uint8 pictures, interpolated linearly, on grey 114, in ``out`` or a new image, (*size, 3)."""
+    shown = np.empty((*size, 3), np.uint8) if out is None else out
     if sum(map(_pixels, crops)) < size[0] * size[1]:
         shown.fill(BORDER_GREY)
     for image, crop in zip(images, crops, strict=True):

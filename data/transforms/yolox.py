@@ -50,6 +50,8 @@ class YOLOXTrainTransform:
         ModelError: a key of the recipe is out of its range.
     """
 
+    name = "yolox"
+
     def __init__(
         self, hyp: Recipe, img_size: int, letterbox: LetterboxRule, flip_pairs: Sequence[tuple[int, int]] = ()
     ) -> None:
@@ -134,11 +136,7 @@ def drop_lost(sample: Sample) -> Sample:
     keep = (sample.boxes[:, 2:] - sample.boxes[:, :2] > MIN_SIDE).all(1)
     if sample.keypoints is not None:
         keep &= (sample.keypoints[..., 2] > 0).any(1)
-    keypoints = None if sample.keypoints is None else sample.keypoints[keep]
-    # Areas and crowds are for testing alone.
-    return replace(
-        sample, boxes=sample.boxes[keep], classes=sample.classes[keep], keypoints=keypoints, areas=None, crowd=None
-    )
+    return sample.only(keep)
 
 
 def _draw_others(dataset: SampleSource, key: SampleKey, count: int, rng: np.random.Generator) -> list[int]:

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from data.device_loader import DeviceBatches, build_device_loader, device_bytes, why_not_on_device
+from data.device_loader import DeviceBatches, build_device_loader, device_bytes, why_not_in_batches, why_not_on_device
 from data.loader import TrainLoader, build_train_loader
 from data.samples import Batch
 from data.transforms import batched_geometry
 from data.transforms.detection import DetectionTrainTransform
+from data.transforms.letterbox import CENTERED
+from data.transforms.rtmdet import RTMDetTrainTransform
 from data.transforms.segmentation import SegmentationTrainTransform
+from data.transforms.yolox import YOLOXTrainTransform
 from tests.data.smooth_dataset import SmoothDataset
 from utils.errors import DataError
 
@@ -28,6 +31,7 @@ RECIPES = {
     "mixup": MOVED | {"mosaic": 0.8, "mixup": 0.6},
     "hsv": HSV,
     "wide hue": {"mosaic": 0.5, "hsv_h": 1.0, "hsv_s": 0.3, "hsv_v": 0.2},
+    "no long ones": MOVED | {"mosaic": 0.7, "max_aspect": 1.6},
     "turned": MOVED | {"mosaic": 0.5, "degrees": 30, "shear": 8},
     "perspective": MOVED | {"mosaic": 0.5, "degrees": 5, "perspective": 0.0008},
     "all": MOVED
@@ -332,3 +336,11 @@ def test_on_a_gpu_batches_equal_those_of_the_cpu(task):
             assert batch.images.device == gpu and levels_apart(expected, batch).mean() < 0.5
     assert contents(whole.batches(1)) == contents(whole.batches(1))
     whole.close()
+
+
+def test_pipelines_that_a_device_does_not_have_are_named():
+    assert why_not_in_batches(detection("all")) == "" == why_not_in_batches(segmentation())
+    assert why_not_in_batches(YOLOXTrainTransform({}, SIDE, CENTERED)) == "the recipe says augment: yolox"
+    assert why_not_in_batches(RTMDetTrainTransform({}, SIDE)) == "the recipe says augment: rtmdet"
+    reason = why_not_in_batches(DetectionTrainTransform({"clahe": 0.01}, SIDE))
+    assert reason == "the recipe has effects (blur, median_blur, grey, clahe)"

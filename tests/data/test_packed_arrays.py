@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+from torch import Tensor
 
-from data.packed_arrays import arrays_to_device
+from data.packed_arrays import arrays_to_device, tensors_to_device
 
 
 def test_arrays_arrive_as_they_were():
@@ -26,3 +29,23 @@ def test_arrays_arrive_as_they_were():
 
 def test_nothing_is_also_moved():
     assert arrays_to_device({}, torch.device("cpu")) == {}
+
+
+@dataclass
+class Record:
+    numbers: Tensor
+    flags: Tensor
+    word: str
+    further: Tensor | None = None
+
+
+def test_records_keep_what_is_no_tensor():
+    record = Record(torch.arange(6).view(2, 3), torch.tensor([True, False]), "as it is")
+    assert tensors_to_device(record, torch.device("cpu")) is record
+    moved = tensors_to_device(record, torch.device("meta"))
+    assert moved.word == "as it is" and moved.further is None and record.numbers.device.type == "cpu"
+    assert moved.numbers.device.type == moved.flags.device.type == "meta"
+    assert moved.numbers.shape == (2, 3) and moved.flags.dtype == torch.bool
+    # Parts on several devices move one by one.
+    mixed = Record(record.numbers, record.flags.to("meta"), "mixed")
+    assert tensors_to_device(mixed, torch.device("meta")).numbers.device.type == "meta"

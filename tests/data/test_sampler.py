@@ -226,6 +226,40 @@ def test_rectangles_are_whole_strides_without_a_spurious_one():
         assert shape == (height, 640)
 
 
+def published_shapes(sizes: list[tuple[int, int]], group: int, img_size: int, stride: int) -> list[tuple[int, int]]:
+    """Return the input of every image as the page of facts has it: ceil(ratio * size / stride + 0.5) * stride."""
+    order = sorted(range(len(sizes)), key=lambda i: sizes[i][0] / sizes[i][1])
+    found = {}
+    for first in range(0, len(order), group):
+        members = order[first : first + group]
+        ratios = [sizes[i][0] / sizes[i][1] for i in members]
+        sides = (max(ratios), 1) if max(ratios) < 1 else (1, 1 / min(ratios)) if min(ratios) > 1 else (1, 1)
+        shape = tuple(int(np.ceil(round(side * img_size / stride + 0.5, 6))) * stride for side in sides)
+        found.update(dict.fromkeys(members, shape))
+    return [found[i] for i in range(len(sizes))]
+
+
+@given(st.lists(st.tuples(st.integers(20, 900), st.integers(20, 900)), min_size=1, max_size=30), st.data())
+def test_groups_of_similar_aspect_share_a_rectangle_whatever_the_batch_size(sizes, data):
+    group, batch_size = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 9))
+    rule = LetterboxRule(margin=0.5, group=group)
+    batches = rectangular_batches(np.array(sizes), batch_size, 320, 32, letterbox=rule)
+    shown = {index: shape for members, shape in batches for index in members}
+    assert [shown[i] for i in range(len(sizes))] == published_shapes(sizes, group, 320, 32)
+    assert sum(len(members) for members, _ in batches) == len(sizes)
+    assert all(1 <= len(members) <= batch_size for members, _ in batches)
+    if group == 1:
+        assert [shown[i] for i in range(len(sizes))] == [plan_for_stride(size, 320, 32, rule).out for size in sizes]
+
+
+def test_a_square_picture_is_tested_at_672_and_a_margin_adds_to_the_options():
+    square = np.array([(500, 500)] * 3)
+    rule = LetterboxRule(margin=0.5, group=32)
+    assert rectangular_batches(square, 2, 640, 32, letterbox=rule) == [([0, 1], (672, 672)), ([2], (672, 672))]
+    assert rectangular_batches(square, 3, 640, 32, 1.0, rule) == [([0, 1, 2], (704, 704))]
+    assert rectangular_batches(square, 3, 640, 32, letterbox=LetterboxRule(group=2))[0][1] == (640, 640)
+
+
 def test_batches_hold_every_image_once():
     rng = np.random.default_rng(0)
     batches = rectangular_batches(rng.integers(50, 200, (23, 2)), 5, 320, 32, 0.5)

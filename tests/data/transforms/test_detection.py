@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data.sample_key import SampleKey
+from data.samples import Sample
 from data.transforms.detection import DetectionTrainTransform
 from utils.errors import ModelError
 
@@ -158,3 +159,33 @@ def test_mosaic_and_mixup_find_their_other_pictures_among_the_partners(painted):
     for seed in range(40):
         transform(dataset, SampleKey(0, 0), np.random.default_rng(seed))
     assert set(loaded) == set(range(9))
+
+
+def test_objects_that_are_too_long_are_dropped():
+    """YOLOv6 drops what is 20 times as long as it is wide, YOLOv5 and YOLOv8 what is 100 times."""
+    boxes = np.array([[10, 10, 90, 14.5], [10, 30, 90, 33], [10, 50, 14, 90]], np.float32)
+
+    class Long:
+        def __len__(self) -> int:
+            return 1
+
+        def load(self, index: int, long_side: int | None = None) -> Sample:
+            return Sample(np.zeros((96, 96, 3), np.uint8), boxes.copy(), np.arange(3))
+
+    def sample(seed: int, **hyp: float) -> Sample:
+        return DetectionTrainTransform(hyp, 96)(Long(), SampleKey(0, 0), np.random.default_rng(seed))
+
+    for most, kept in ((20.0, [0, 2]), (100.0, [0, 1, 2]), (15.0, [2])):
+        assert sample(0, max_aspect=most).classes.tolist() == kept
+        assert sample(0, max_aspect=most, degrees=1e-9).classes.tolist() == kept, "by a warp"
+    assert sample(0).classes.tolist() == [0, 1, 2], "100 unless the recipe says it"
+    for degrees in (0.0, 1e-9):
+        counts = []
+        for most in (100.0, 8.0):
+            found = [sample(seed, max_aspect=most, mosaic=1.0, degrees=degrees).boxes for seed in range(8)]
+            sides = np.concatenate(found)[:, 2:] - np.concatenate(found)[:, :2]
+            assert (sides.max(1) / sides.min(1) < most).all()
+            counts.append(len(sides))
+        assert counts[0] > counts[1] > 0
+    with pytest.raises(ModelError, match="max_aspect"):
+        DetectionTrainTransform({"max_aspect": 0.5}, 96)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -84,6 +85,7 @@ def test_shrinking_averages_instead_of_aliasing(factor, expected):
 
 
 CORNER = LetterboxRule("top-left", square=True)
+YOLOMS = LetterboxRule(shrink="area", margin=0.5, group=32)
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))
 
 
@@ -139,7 +141,16 @@ def test_a_model_that_says_nothing_is_centred_on_114():
     assert CENTERED.plan((30, 50), (64, 64), 32) == plan_letterbox((30, 50), (64, 64), 32)
 
 
-@pytest.mark.parametrize("wrong", [{"anchor": "corner"}, {"pad": 256}, {"pad": -1}, {"pad": 1.5}, {"pad": True}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"anchor": "corner"},
+        *({"pad": pad} for pad in (256, -1, 1.5, True)),
+        {"shrink": "cubic"},
+        *({"margin": margin} for margin in (-0.5, 9, True, "0.5", float("nan"))),
+        *({"group": group} for group in (0, 1.0, True)),
+    ],
+)
 def test_a_rule_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match="a letterbox is"):
         LetterboxRule(**wrong)
@@ -148,3 +159,71 @@ def test_a_rule_that_cannot_be_is_refused(wrong):
 def test_a_rule_in_words():
     assert str(CORNER) == "top-left, square, padded with 114"
     assert str(CENTERED) == "center, as small as the picture allows, padded with 114"
+    assert str(YOLOMS) == (
+        "center, as small as the picture allows, padded with 114, shrunk by area, a margin of 0.5 strides, shared by "
+        "32 pictures of similar aspect"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "out"),
+    [((640, 640), (672, 672)), ((480, 640), (512, 672)), ((427, 640), (448, 672)), ((1280, 960), (672, 512))],
+)
+def test_a_margin_comes_before_the_rounding_to_strides(size, out):
+    plan = plan_for_stride(size, 640, 32, YOLOMS)
+    assert plan.out == out and max(plan.resized) == 640
+    assert plan.resized == plan_letterbox(size, (640, 640)).resized
+    # As the page of facts has it: half of the padding, cut to whole pixels, lies above.
+    assert (plan.top, plan.left) == tuple(
+        round((side - inner) // 2 - 0.1) for side, inner in zip(out, plan.resized, strict=True)
+    )
+
+
+@given(sizes, st.sampled_from([64, 320]), st.sampled_from(["center", "top-left"]), st.floats(0, 2))
+def test_a_picture_with_a_margin_lies_within_its_input_and_comes_back(size, img_size, anchor, margin):
+    rule = LetterboxRule(anchor, margin=margin)
+    plan = plan_for_stride(size, img_size, 32, rule)
+    spot = plan.placement
+    for out, inner, first in zip(plan.out, plan.resized, (plan.top, plan.left), strict=True):
+        assert out % 32 == 0 and first >= 0 and first + inner <= out
+        assert out - inner < 32 * (margin + 1) + 1
+    assert max(plan.resized) == img_size or anchor == "top-left"
+    assert (spot.height, spot.width) == size and plan.out[0] >= plan.resized[0]
+    if anchor == "center":
+        assert abs(2 * plan.top + plan.resized[0] - plan.out[0]) <= 1
+
+
+def test_squares_have_no_margin_and_exact_shapes_are_filled():
+    square = LetterboxRule(square=True, shrink="area", margin=0.5)
+    assert plan_for_stride((480, 640), 640, 32, square).out == (640, 640)
+    assert YOLOMS.plan((480, 640), (640, 640)).out == (640, 640)
+
+
+@given(st.integers(0, 2000))
+def test_padding_above_is_half_of_it_as_published(padding):
+    plan = plan_letterbox((10, 10), (10 + padding, 10), scale_up=False)
+    assert plan.top == round(padding // 2 - 0.1)
+
+
+@pytest.mark.parametrize("native", [(40, 30), (7, 64), (64, 64)])
+def test_small_pictures_are_enlarged_linearly_under_any_rule(native):
+    image = np.random.default_rng(0).integers(0, 256, (*native, 3), np.uint8)
+    for rule in (CENTERED, LetterboxRule(shrink="area")):
+        plan = rule.plan(native, (160, 160))
+        assert max(plan.resized) == 160
+        inner = apply_plan(image, plan)[plan.top : plan.top + plan.resized[0], plan.left : plan.left + plan.resized[1]]
+        np.testing.assert_array_equal(inner, cv2.resize(image, (plan.resized[1], plan.resized[0])))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_an_area_is_the_mean_of_the_pixels_that_become_one(factor):
+    image = np.random.default_rng(0).integers(0, 256, (32 * factor, 32 * factor, 3), np.uint8)
+    means = image.reshape(32, factor, 32, factor, 3).mean((1, 3))
+    by_area, linear = (
+        apply_plan(image, LetterboxRule(shrink=way).plan(image.shape[:2], (32, 32))) for way in ("area", "linear")
+    )
+    assert np.abs(by_area - means).max() <= 0.51
+    # Two by two pixels are the one case in which both ways are the same.
+    assert (np.abs(linear - means).max() > 20) == (factor > 2)
+    batch = plan_for_batch(image.shape[:2], 32, (32, 64), LetterboxRule(shrink="area"))
+    np.testing.assert_array_equal(apply_plan(image, batch)[:, 16:48], by_area)
