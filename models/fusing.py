@@ -36,7 +36,8 @@ def deploy_graph(graph: Graph) -> Graph:
         The graph itself.
 
     Raises:
-        ValueError: the graph is in training mode, where BatchNorm follows the batch and cannot be a constant.
+        ValueError: the graph is in training mode, where BatchNorm follows the batch and cannot be a constant, or blocks
+            of several branches have their norms folded already.
     """
     _require_eval(graph)
     reparameterise(graph.model)

@@ -14,8 +14,9 @@ import yaml
 from models.input_rule import InputRule, read_input_rule
 from models.registry import Scale
 from models.row_options import ROW_OPTIONS, RowOptions, read_row_options
+from models.yaml_numbers import oversize, positive_number, shown_number, whole_number
 from utils.errors import ModelError, did_you_mean
-from utils.yaml_text import is_number, read_yaml
+from utils.yaml_text import read_yaml
 
 SECTIONS = ("backbone", "neck", "head")
 KNOWN_KEYS = (
@@ -46,8 +47,6 @@ CHANNEL_RULES = (CEIL, TRUNCATE)
 MOST_ROWS = 1_000
 MOST_REPEATS = 1_000
 MOST_REPEATS_TOGETHER = 5_000
-MOST_IN_A_LIST = 100
-LARGEST_NUMBER = 100_000
 """Far beyond every network; a file from a stranger cannot keep the builder busy for hours with a few digits."""
 CONFIG_ROOT = Path(__file__).resolve().parent / "configs"
 
@@ -190,8 +189,8 @@ def parse_spec(values: Any, source: str) -> ModelSpec:
     if len(written_rows) > MOST_ROWS:
         raise ModelError(f"{source}: it has {len(written_rows):,} rows; {MOST_ROWS:,} is the most")
     scale = Scale(
-        depth=_number(values, "depth_multiple", 1.0, source),
-        width=_number(values, "width_multiple", 1.0, source),
+        depth=positive_number(values, "depth_multiple", 1.0, source),
+        width=positive_number(values, "width_multiple", 1.0, source),
         divisor=_divisor(values, source),
     )
     options = _model_options(values, source)
@@ -207,7 +206,7 @@ def parse_spec(values: Any, source: str) -> ModelSpec:
         raise ModelError(
             f"{source}: its rows repeat {together:,} times together; {MOST_REPEATS_TOGETHER:,} is the most"
         )
-    channels = _whole_number(values, "ch", 3, source)
+    channels = whole_number(values, "ch", 3, source)
     return ModelSpec(source, values, tuple(rows), scale, channels, _input_rule(values.get("input"), channels, source))
 
 
@@ -253,7 +252,7 @@ def _check_keys(values: Mapping[str, Any], rows: list[Any], source: str) -> None
 def _divisor(values: Mapping[str, Any], source: str) -> int | None:
     """Return what scaled channels are a multiple of; None where they are cut to whole ones."""
     if values.get("channel_rule") != TRUNCATE:
-        return _whole_number(values, "channel_multiple", 8, source)
+        return whole_number(values, "channel_multiple", 8, source)
     if "channel_multiple" in values:
         raise ModelError(
             f"{source}: 'channel_multiple' has no meaning where 'channel_rule' is {TRUNCATE}; leave one of the two out"
@@ -263,7 +262,7 @@ def _divisor(values: Mapping[str, Any], source: str) -> int | None:
 
 def _model_options(values: Mapping[str, Any], source: str) -> RowOptions:
     """Return what holds for every row that says nothing else."""
-    if fault := _oversize(values.get("norm")):
+    if fault := oversize(values.get("norm")):
         raise ModelError(f"{source}: 'norm' {fault}")
     try:
         return read_row_options({key: values[key] for key in ROW_OPTIONS if key in values}, RowOptions())
@@ -272,29 +271,9 @@ def _model_options(values: Mapping[str, Any], source: str) -> RowOptions:
 
 
 def _input_rule(given: Any, channels: int, source: str) -> InputRule:
-    if fault := _oversize(given):
+    if fault := oversize(given):
         raise ModelError(f"{source}: 'input' {fault}")
     return read_input_rule(given, channels, source)
-
-
-def _oversize(value: Any) -> str:
-    """Return what is too large in a value; empty where nothing is."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list):
-        if len(value) > MOST_IN_A_LIST:
-            return f"has a list of {len(value):,} entries, where {MOST_IN_A_LIST} is the most"
-        return next((fault for entry in value if (fault := _oversize(entry))), "")
-    if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
-        return f"has the number {_shown(value)}, where {LARGEST_NUMBER:,} is the largest"
-    return ""
-
-
-def _shown(number: float) -> str:
-    """Return a number for a message; Python refuses to write out integers of thousands of digits."""
-    if isinstance(number, float):
-        return f"{number:g}"
-    return f"{number:,}" if abs(number) < 2**63 else "of more than 64 bits"
 
 
 def _strings(args: Any) -> list[str]:
@@ -303,22 +282,6 @@ def _strings(args: Any) -> list[str]:
     if isinstance(args, list):
         return [text for arg in args for text in _strings(arg)]
     return [args] if isinstance(args, str) else []
-
-
-def _number(values: Mapping[str, Any], key: str, default: float, source: str) -> float:
-    value = values.get(key, default)
-    if not is_number(value) or not value > 0:
-        raise ModelError(f"{source}: '{key}' must be a number above 0, but it is {value!r}")
-    if fault := _oversize(value):
-        raise ModelError(f"{source}: '{key}' {fault}")
-    return value
-
-
-def _whole_number(values: Mapping[str, Any], key: str, default: int, source: str) -> int:
-    value = _number(values, key, default, source)
-    if value != int(value):
-        raise ModelError(f"{source}: '{key}' must be a whole number, but it is {value!r}")
-    return int(value)
 
 
 def _parse_row(
@@ -340,7 +303,7 @@ def _parse_row(
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ModelError(f"{where}: the second item is how often the module repeats, 1 or more, but it is {number!r}")
     if number > MOST_REPEATS:
-        raise ModelError(f"{where}: it repeats {_shown(number)} times; {MOST_REPEATS:,} is the most")
+        raise ModelError(f"{where}: it repeats {shown_number(number)} times; {MOST_REPEATS:,} is the most")
     if not isinstance(args, list):
         raise ModelError(f"{where}: the arguments must be a list, such as [64, 3, 2], but they are {args!r}")
     name = row[4] if len(row) == 5 else None
@@ -357,7 +320,7 @@ def _parse_row(
         options = _row_options(args[-1], values, options, where)
         args = args[:-1]
     resolved = [_resolve(arg, values) for arg in args]
-    if fault := _oversize(resolved):
+    if fault := oversize(resolved):
         raise ModelError(f"{where}: it {fault}")
     return RowSpec(index, sources, listed, number, module, resolved, name, written, options)
 
@@ -365,7 +328,7 @@ def _parse_row(
 def _row_options(given: Mapping[Any, Any], values: Mapping[str, Any], options: RowOptions, where: str) -> RowOptions:
     """Return what a row says for itself alone, in a mapping behind its arguments."""
     resolved = {key: _resolve(value, values) for key, value in given.items()}
-    if fault := _oversize(resolved):
+    if fault := oversize(resolved):
         raise ModelError(f"{where}: it {fault}")
     try:
         return read_row_options(resolved, options)

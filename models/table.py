@@ -18,6 +18,7 @@ from models.operations import count_mac_based
 from models.spec import ModelSpec, load_spec
 from models.trace import trace_rows
 from utils.errors import UsageError
+from utils.image_size import round_up_to_stride
 
 CONVENTIONS = (
     "GFLOPs are counted as in the tables of YOLOv5: a multiply-accumulate is two operations. Tables of MMDetection's "
@@ -128,6 +129,21 @@ def totals_of(rows: list[TableRow]) -> dict[str, int]:
     }
 
 
+def require_multiples(spec: ModelSpec, image_size: tuple[int, int]) -> None:
+    """Refuse a size at which the model's levels would not fit together.
+
+    Raises:
+        UsageError: height or width is no multiple of its largest stride.
+    """
+    with torch.device("meta"):
+        modules = [made.module for made in build_rows(spec)]
+    stride = max(32, *(row.stride for row in trace_rows(spec, modules)))
+    for side in image_size:
+        if side % stride:
+            fitting = round_up_to_stride(side, stride)
+            raise UsageError(f"--imgsz {side}: {spec.source} takes multiples of {stride} pixels, such as {fitting}")
+
+
 def main() -> None:
     """Print the table of the model that the command line names."""
     parser = argparse.ArgumentParser(
@@ -144,6 +160,7 @@ def main() -> None:
         raise UsageError("--imgsz takes one size or a height and a width, each 32 or more")
     size = (args.imgsz[0], args.imgsz[-1])
     spec = load_spec(args.cfg)
+    require_multiples(spec, size)
     rows = tabulate_model(spec, size, args.deploy)
     if args.json:
         found = {"model": spec.source, "image_size": size, "deploy": args.deploy, **totals_of(rows)}

@@ -122,6 +122,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if len(options.imgsz) > 2:
         raise UsageError("--imgsz takes one size, or a height and a width")
     require_possible_sizes("--imgsz", options.imgsz)
+    if options.json is not None and Path(options.json).is_dir():
+        raise UsageError(f"--json {options.json}: is a folder; name a file")
     if options.json is not None and not Path(options.json).resolve().parent.is_dir():
         raise UsageError(f"--json {options.json}: its folder does not exist; make it first")
     return options

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from models.checkpoint import Checkpoint
-from models.convert.by_names import Shapes, convert_by_names
+from models.convert.by_names import Shapes
 from models.convert.merged_blocks import MERGED_PARTS
 from models.convert.mmyolo_names import HEAD, YOLOMS, YOLOV6, YOLOV6_MS, YOLOV8, YOLOV8_MS
 from models.convert.name_table import NameTable
-from models.convert.records import StoredTensor
 from models.convert.shipped_sizes import SizeMarks, find_shipped
-from models.convert.torch_file import TorchFile
 from models.spec import ModelSpec
 from utils.errors import ModelError
 
@@ -95,25 +92,6 @@ def find_table(path: object, names: Iterable[str]) -> NameTable | None:
     if has(YOLOV8_MARK):
         return YOLOV8_MS if has_ms else YOLOV8
     return None
-
-
-def convert_state(
-    file: TorchFile, stored: Mapping[str, StoredTensor], table: NameTable, spec: ModelSpec | None = None
-) -> Checkpoint:
-    """Return the checkpoint of a stored network.
-
-    Args:
-        file: where the tensors lie.
-        stored: they by their published names.
-        table: of its family.
-        spec: the model they belong to; None finds it from the tensors.
-
-    Raises:
-        ModelError: no model here has this size, or a tensor is missing, too many, or of another shape.
-    """
-    if spec is None:
-        spec = find_spec(file.path, {name: tensor.shape for name, tensor in stored.items()}, table)
-    return convert_by_names(file, stored, table, spec)
 
 
 def find_spec(path: object, shapes: Shapes, table: NameTable) -> ModelSpec:

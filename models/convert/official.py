@@ -8,6 +8,7 @@ from typing import Any
 
 from models.checkpoint import Checkpoint
 from models.convert import mmyolo, ultralytics, yolov5, yolox
+from models.convert.by_names import convert_by_names
 from models.convert.mmengine_file import RAW_KEY, raw_weights
 from models.convert.module_tree import dotted, stored_tensors
 from models.convert.records import Inert, StoredTensor
@@ -54,7 +55,10 @@ def read_official(path: str | Path, cfg: str | Path | None = None, raw: bool = F
         for family in FAMILIES:
             table = family.find_table(path, tensors)
             if table is not None:
-                return family.convert_state(file, tensors, table, load_spec(cfg) if cfg is not None else None)
+                shapes = {name: tensor.shape for name, tensor in tensors.items()}
+                spec = load_spec(cfg) if cfg is not None else family.find_spec(path, shapes, table)
+                names = ultralytics.class_names(pickled) if family is ultralytics else None
+                return convert_by_names(file, tensors, table, spec, names)
         if pickled is not model:
             raise ModelError(
                 f"{path}: holds a network of the ultralytics package that is no YOLOv8; of its files only those are "

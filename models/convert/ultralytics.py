@@ -6,17 +6,15 @@ Its rows are those of our YAMLs, so only the head's towers have other names.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from models.checkpoint import Checkpoint
-from models.convert.by_names import Shapes, convert_by_names
+from models.convert.by_names import Shapes
 from models.convert.mmyolo import SIZES
 from models.convert.mmyolo_names import YOLOV8 as MMYOLO_YOLOV8
 from models.convert.name_table import NameTable
-from models.convert.records import MOST_NAME, Inert, StoredTensor
+from models.convert.records import MOST_NAME, Inert
 from models.convert.shipped_sizes import SizeMarks, find_shipped
-from models.convert.torch_file import TorchFile
 from models.spec import ModelSpec
 from utils.errors import ModelError
 
@@ -70,26 +68,6 @@ def find_table(path: object, names: Iterable[str]) -> NameTable | None:
     return YOLOV8 if MARK in names else None
 
 
-def convert_state(
-    file: TorchFile, stored: Mapping[str, StoredTensor], table: NameTable, spec: ModelSpec | None = None
-) -> Checkpoint:
-    """Return the checkpoint of a stored network.
-
-    Args:
-        file: where the tensors lie.
-        stored: they by their published names.
-        table: of the package.
-        spec: the model they belong to; None finds it from the tensors.
-
-    Raises:
-        ModelError: no model here has this size, or a tensor is missing, too many, or of another shape.
-    """
-    if spec is None:
-        spec = find_spec(file.path, {name: tensor.shape for name, tensor in stored.items()}, table)
-    model = find_model(file.path, file.root)
-    return convert_by_names(file, stored, table, spec, _class_names(model.state.get("names") if model else None))
-
-
 def find_spec(path: object, shapes: Shapes, table: NameTable) -> ModelSpec:
     """Return the one of ``models/configs`` that tensors of these shapes belong to, with the classes of the file.
 
@@ -99,8 +77,9 @@ def find_spec(path: object, shapes: Shapes, table: NameTable) -> ModelSpec:
     return find_shipped(path, shapes, table.family, MARKS)
 
 
-def _class_names(names: Any) -> list[str]:
-    """Return class names that are kept by number; empty where some are missing."""
+def class_names(model: Inert | None) -> list[str]:
+    """Return the class names of a pickled network, which it keeps by number; empty where some are missing."""
+    names = model.state.get("names") if model is not None else None
     if not isinstance(names, dict):
         return []
     listed = [names.get(i) for i in range(len(names))]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from models.checkpoint import Checkpoint
-from models.convert.by_names import Shapes, convert_by_names, outputs_of, told_of
+from models.convert.by_names import Shapes, outputs_of, told_of
 from models.convert.name_table import NameTable
-from models.convert.records import StoredTensor
-from models.convert.torch_file import TorchFile
 from models.convert.yolox_names import MMYOLO, OFFICIAL, OFFICIAL_DARKNET53
 from models.spec import ModelSpec, load_spec, parse_spec
 from utils.errors import ModelError
@@ -67,25 +64,6 @@ def find_table(path: object, names: Iterable[str]) -> NameTable | None:
                 "take the file of mmyolo or, for boxes, that of the official YOLOX"
             )
     return MMYOLO if any(has(mark) for mark in MMYOLO_MARKS) else None
-
-
-def convert_state(
-    file: TorchFile, stored: Mapping[str, StoredTensor], table: NameTable, spec: ModelSpec | None = None
-) -> Checkpoint:
-    """Return the checkpoint of a stored YOLOX.
-
-    Args:
-        file: where the tensors lie.
-        stored: they by their published names.
-        table: of the project that named them.
-        spec: the model they belong to; None finds it from the tensors.
-
-    Raises:
-        ModelError: a tensor is missing, too many, or of another shape; the sentence names it.
-    """
-    if spec is None:
-        spec = find_spec(file.path, {name: tensor.shape for name, tensor in stored.items()}, table)
-    return convert_by_names(file, stored, table, spec)
 
 
 def find_spec(path: object, shapes: Shapes, table: NameTable) -> ModelSpec:

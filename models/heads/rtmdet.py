@@ -17,6 +17,7 @@ from models.registry import Built, Scale, construct, register, usage
 
 SPREAD = 0.01
 """Standard deviation of the weights of every convolution of a fresh head."""
+MOST_STACKED = 100
 
 
 @register
@@ -44,8 +45,8 @@ class RTMDetHead(AnchorFreeHead):
         self, in_channels: list[int], num_classes: int, stacked: int = 2, activation: str = "nn.LeakyReLU(0.01)"
     ) -> None:
         super().__init__(num_classes)
-        if stacked < 1:
-            raise ValueError(f"the convolutions of a tower are 1 or more, but they are {stacked}")
+        if not 1 <= stacked <= MOST_STACKED:
+            raise ValueError(f"the convolutions of a tower are 1 to {MOST_STACKED}, but they are {stacked}")
         if len(set(in_channels)) != 1:
             listed = ", ".join(str(channels) for channels in in_channels)
             raise ValueError(

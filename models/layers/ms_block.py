@@ -11,6 +11,7 @@ from models.registry import RowBlock, register
 
 ATTENTIONS = {"se": SE}
 """What may weigh the channels of a block's output, by the word in the YAML."""
+MOST_LAYERS = 100
 
 
 def inverted_bottleneck(channels: int, hidden: int, kernel: int | list[int] | tuple[int, ...]) -> nn.Module:
@@ -64,6 +65,8 @@ class MSBlock(RowBlock):
             raise ValueError(
                 f"kernels, layers and down are 1 or more, but they are {len(kernels)} kernels, {layers} and {down}"
             )
+        if layers > MOST_LAYERS:
+            raise ValueError(f"the layers of a branch are {MOST_LAYERS} at most, but they are {layers}")
         sides = [side for kernel in kernels for side in ([kernel] if isinstance(kernel, int) else kernel)]
         even = [side for side in sides if side < 1 or side % 2 == 0]
         if even:

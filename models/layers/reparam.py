@@ -88,20 +88,27 @@ class RepVGG(RowBlock):
         super().__init__()
         self.rbr_dense = Conv(c_in, c_out, 3, stride, act=False)
         self.rbr_1x1 = Conv(c_in, c_out, 1, act=False)
-        keeps = c_in == c_out and self.rbr_dense.conv.stride == (1, 1)
+        self.stride = self.rbr_dense.conv.stride
+        keeps = c_in == c_out and self.stride == (1, 1)
         self.rbr_identity = nn.BatchNorm2d(c_in) if keeps else None
         self.act = make_activation()
 
     def forward(self, x: Tensor) -> Tensor:
         # The same as a stride of the 1x1 convolution, whose backward pass on CPUs (oneDNN, up to PyTorch 2.15) writes
         # beyond its memory where the input has few channels, as a picture has.
-        rows, columns = self.rbr_dense.conv.stride
+        rows, columns = self.stride
         y = self.rbr_dense(x) + self.rbr_1x1(x[:, :, ::rows, ::columns])
         return self.act(y if self.rbr_identity is None else y + self.rbr_identity(x))
 
     def deployed(self) -> RepVGGDeployed:
-        """Return the block as one convolution; as one for each head where the norms are per head."""
+        """Return the block as one convolution; as one for each head where the norms are per head.
+
+        Raises:
+            ValueError: the norms of the branches are folded already.
+        """
         norm = self.rbr_dense.bn
+        if isinstance(norm, nn.Identity):
+            raise ValueError("the BatchNorms of a RepVGG block are folded already; deploy the model as it was loaded")
         if isinstance(norm, PerHead):
             conv = PerHead({head: self._as_convolution(head) for head in norm.heads}, norm.selection)
         else:

@@ -24,9 +24,16 @@ from models.losses.varifocal import varifocal, varifocal_of_negatives
 from utils.precision import full_precision
 
 YOLOV6_RECIPE: Mapping[str, Any] = MappingProxyType(
-    {"yolov6_box": 2.5, "yolov6_cls": 1.0, "yolov6_box_loss": "siou", "yolov6_atss_epochs": 4}
+    {
+        "yolov6_box": 2.5,
+        "yolov6_cls": 1.0,
+        "yolov6_box_loss": "siou",
+        "yolov6_atss_epochs": 4,
+        "yolov6_least_scores": 1.0,
+    }
 )
-"""Recipe keys of the head, with the published values of YOLOv6-t; YOLOv6-t-MS has ``giou``."""
+"""Recipe keys of the head, with the published values of YOLOv6-t; YOLOv6-t-MS has ``giou``. Published is also no least
+sum of scores: see ``YOLOv6Criterion``."""
 BOX_LOSSES = ("siou", "giou")
 
 
@@ -34,8 +41,11 @@ class YOLOv6Criterion(AnchorPointCriterion):
     """Loss of a YOLOv6 head.
 
     Every part is a sum over the batch at hand, weighed by the target scores of the positive points and divided by the
-    sum of these scores, however small; without any score it is not divided. In the first epochs the labels alone say
-    which points are positive (ATSS), later predictions have a say (task alignment).
+    sum of these scores, or by the recipe's ``yolov6_least_scores`` where they add up to less. The published loss has
+    no such least value; in batches of 32 pictures the scores add up to more. In a batch with one object of a few
+    pixels they may add up to 1e-9, and dividing by that destroys the weights. With a least value of 0 the loss is the
+    published one; without any score it is not divided then. In the first epochs the labels alone say which points are
+    positive (ATSS), later predictions have a say (task alignment).
 
     Raw values are 4 distances, then C logits of classes.
 
@@ -54,6 +64,7 @@ class YOLOv6Criterion(AnchorPointCriterion):
         self.gains = {part: float(hyp.get(key, YOLOV6_RECIPE[key])) for part, key in names.items()}
         self.box_loss = chosen_word(hyp, "yolov6_box_loss", YOLOV6_RECIPE, BOX_LOSSES)
         self.atss_epochs = int(hyp.get("yolov6_atss_epochs", YOLOV6_RECIPE["yolov6_atss_epochs"]))
+        self.least_scores = float(hyp.get("yolov6_least_scores", YOLOV6_RECIPE["yolov6_least_scores"]))
         self.with_atss = self.atss_epochs > 0
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
@@ -71,7 +82,7 @@ class YOLOv6Criterion(AnchorPointCriterion):
     def parts(self, flat: Tensor, points: AnchorPoints, targets: BoxTargets) -> dict[str, Tensor]:
         """Return ``box`` and ``cls`` of raw outputs (B, A, 4 + C)."""
         positives = ScoredPositives.at(flat, points, targets, self.assign(flat, points, targets))
-        total = positives.score.sum()
+        total = positives.score.sum().clamp(min=self.least_scores)
         total = total.where(total > 0, 1.0)
         return {name: part / total for name, part in self.sums(flat, positives).items()}
 

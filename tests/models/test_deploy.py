@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.api import load
 from models.checkpoint import Checkpoint, save_checkpoint
-from models.fusing import deploy_graph
+from models.fusing import deploy_graph, fuse_graph
 from models.graph import Graph
 from models.inference import load_inference
 from models.layers.per_head import PerHead
@@ -128,6 +128,8 @@ def test_every_head_keeps_its_own_norms() -> None:
     assert kinds(graph, PerHead) > 50
     with torch.inference_mode():
         before = graph(images())
+        # What runs without --deploy.
+        torch.testing.assert_close(fuse_graph(copy.deepcopy(graph))(images()), before, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(deploy_graph(graph)(images()), before, rtol=1e-4, atol=1e-4)
     assert isinstance(graph.model[0].rbr_reparam, PerHead) and kinds(graph, RepVGG) == 0
 
@@ -141,6 +143,11 @@ def test_training_mode_is_refused_before_and_after() -> None:
     with pytest.raises(ValueError, match="for running, not for training or saving; load the model again"):
         deployed.train()
     assert not deployed.training
+
+
+def test_folded_norms_are_too_late() -> None:
+    with pytest.raises(ValueError, match="folded already; deploy the model as it was loaded"):
+        deploy_graph(fuse_graph(made("yolov6_t")))
 
 
 def checkpoint_of(graph: Graph, path: Path) -> Path:

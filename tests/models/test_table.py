@@ -144,3 +144,9 @@ def test_sizes_that_do_not_fit(sizes: list[str], monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sys.argv", ["models.graph", "yolov5n", "--imgsz", *sizes])
     with pytest.raises(UsageError, match="--imgsz"):
         main()
+
+
+def test_a_size_between_multiples_of_the_stride_is_not_blamed_on_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["models.graph", "yolov5n6", "--imgsz", "672"])
+    with pytest.raises(UsageError, match=r"--imgsz 672: yolov5n6\.yaml takes multiples of 64 pixels, such as 704"):
+        main()

@@ -210,6 +210,10 @@ MISTAKES: dict[str, tuple[Callable[[Values], Any], list[str]]] = {
         row(2, -1, 1, "MSBlock", [128, [1, 3, 3], 0]),
         ["row 2 (MSBlock", "kernels, layers and down are 1 or more, but they are 3 kernels, 0 and 1"],
     ),
+    "branches without end": (
+        row(2, -1, 1, "MSBlock", [128, [1, 3, 3], 20_000]),
+        ["row 2 (MSBlock", "the layers of a branch are 100 at most, but they are 20000"],
+    ),
     "kernels in words": (row(2, -1, 1, "MSBlock", [128, [1, "three"]]), ["row 2 (MSBlock", "'kernels' should be"]),
     "even kernel": (
         row(2, -1, 1, "MSBlock", [128, [1, 4, 3]]),
@@ -221,7 +225,11 @@ MISTAKES: dict[str, tuple[Callable[[Values], Any], list[str]]] = {
     ),
     "towers without convolutions": (
         row(25, [17], 1, "RTMDetHead", ["nc", 0]),
-        ["row 25", "the convolutions of a tower are 1 or more, but they are 0"],
+        ["row 25", "the convolutions of a tower are 1 to 100, but they are 0"],
+    ),
+    "towers without end": (
+        row(25, [17], 1, "RTMDetHead", ["nc", 20_000]),
+        ["row 25", "the convolutions of a tower are 1 to 100, but they are 20000"],
     ),
     "activation of a head": (
         row(25, [17], 1, "RTMDetHead", ["nc", 2, "leaky_relu"]),

@@ -63,7 +63,7 @@ def check_yolov6_assign(fixture: Fixture, report: Report) -> None:
     raw, batch = given_maps(fixture, "box"), batch_of_corners(fixture)
     for key, expected in fixture.facts["losses"].items():
         phase, kind = key.split("_")
-        criterion = YOLOv6Criterion(*sizes_of(fixture), {"yolov6_box_loss": kind})
+        criterion = YOLOv6Criterion(*sizes_of(fixture), {"yolov6_box_loss": kind, "yolov6_least_scores": 0.0})
         criterion.start_epoch(ATSS_EPOCHS - 1 if phase == "atss" else ATSS_EPOCHS, 2 * ATSS_EPOCHS)
         if f"matched_gt_{phase}" not in report.seen:
             names = (f"matched_gt_{phase}", f"target_score_{phase}")
@@ -105,8 +105,9 @@ def variants_of(rebuilt: Rebuilt, fixture: Fixture, images: int) -> list[Variant
     for name, expected in losses.items() if nested else [("", losses)]:
         words = name.split("_")
         kind = next((word for word in words if word.endswith("iou")), None)
-        boxes = {key: kind for key in recipe if key.endswith("_box_loss") and kind}
-        criterion = rebuilt.head.criterion({**recipe, **boxes})
+        published = {key: kind for key in recipe if key.endswith("_box_loss") and kind}
+        published |= {key: 0.0 for key in recipe if key == "yolov6_least_scores"}
+        criterion = rebuilt.head.criterion({**recipe, **published})
         atss_first = "atss" in words or "ATSS" in str(fixture.facts.get("assigner", {}).get("type", ""))
         criterion.start_epoch(0 if atss_first else ATSS_EPOCHS, 2 * ATSS_EPOCHS)
         found.append(Variant(name, criterion, images if isinstance(criterion, YOLOv8Criterion) else 1, expected))

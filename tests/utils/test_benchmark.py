@@ -115,6 +115,7 @@ def test_sides_are_rounded_up_and_formats_named(
         (["--imgsz", "32", "32", "32"], "--imgsz takes one size"),
         (["--imgsz", "0"], "--imgsz must be 1 to"),
         (["--json", "nowhere/speed.json"], "--json nowhere/speed.json: its folder does not exist"),
+        (["--json", "."], "--json .: is a folder; name a file"),
         (["--dtype", "float16"], "a CPU does not compute in it"),
     ],
 )

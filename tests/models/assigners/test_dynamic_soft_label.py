@@ -190,14 +190,17 @@ def test_an_object_without_a_point_takes_the_cheapest_of_another_that_is_near() 
     assert check_against_formula(batch) > 1 and int((batch.assign().dense()[1] == 1).sum()) == 1
 
 
-@pytest.mark.parametrize("x", [105.0, 2000.0])
+@pytest.mark.parametrize("x", [110.0, 2000.0])
 def test_an_object_without_a_point_within_eleven_strides_has_none(x: float) -> None:
     """The published program takes any point then: one outside all objects, or one of another that costs more."""
     batch = made_up([2], 7, strides=(8,))
-    batch.labels.boxes[0, 0] = torch.tensor([1.0, 1.0, 15.0, 15.0])
+    batch.labels.boxes[0, 0] = torch.tensor([1.0, 1.0, 23.0, 15.0])
     batch.labels.boxes[0, 1] = torch.tensor([x, 9.0, x + 2, 11.0])
+    # The first object wants one point alone, that at (8, 8), so that the one at (16, 8) is free.
+    batch.boxes[0] = torch.tensor([300.0, 300.0, 301.0, 301.0])
+    batch.boxes[0, 13] = batch.labels.boxes[0, 0]
     assert check_against_formula(batch) == 1
-    assert batch.assign().dense()[1].max() == 0
+    assert batch.assign().dense()[1][0].tolist() == [-1] * 13 + [0] + [-1] * 82
 
 
 def test_an_object_takes_no_more_points_than_there_are_inside() -> None:

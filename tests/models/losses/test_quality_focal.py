@@ -19,7 +19,8 @@ def test_it_is_the_written_formula(logit: float, quality: float) -> None:
     probability = 1 / (1 + math.exp(-logit))
     entropy = quality * math.log1p(math.exp(-logit)) + (1 - quality) * math.log1p(math.exp(logit))
     found = quality_focal(torch.tensor(logit, dtype=torch.float64), quality)
-    assert float(found) == pytest.approx(entropy * abs(quality - probability) ** 2, rel=1e-9, abs=1e-12)
+    # torch's softplus leaves out exp(-logit) above 20, which is 2e-9.
+    assert float(found) == pytest.approx(entropy * abs(quality - probability) ** 2, rel=1e-8, abs=1e-12)
 
 
 def test_gradients_match_finite_differences() -> None:

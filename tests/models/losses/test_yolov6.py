@@ -103,7 +103,7 @@ def test_the_first_epochs_are_assigned_by_atss_and_the_others_by_task_alignment(
 
 
 def test_the_denominator_is_the_sum_of_scores_however_small_and_left_out_when_it_is_zero() -> None:
-    loss, batch = criterion(0), random_batch(1, 1, CLASSES)
+    loss, batch = criterion(0, yolov6_least_scores=0.0), random_batch(1, 1, CLASSES)
     batch.boxes[0, 0] = torch.tensor([8.0, 8.0, 24.0, 24.0])
     raw = [level.detach() for level in maps(1)]
     for level in raw:
@@ -116,6 +116,8 @@ def test_the_denominator_is_the_sum_of_scores_however_small_and_left_out_when_it
     sums = loss.sums(flat, ScoredPositives.at(flat, points, targets, found))
     for name, value in loss(raw, targets).items():
         assert float(value) == pytest.approx(float(sums[name]) / total, rel=1e-5)
+    for name, value in criterion(0, yolov6_least_scores=0.5)(raw, targets).items():
+        assert float(value) == pytest.approx(float(sums[name]) / 0.5, rel=1e-5)
     for level in raw:
         level[:, :4] = -1.0
     parts = loss(raw, targets)
@@ -151,3 +153,19 @@ def test_gains_weigh_the_parts_and_the_published_ones_are_the_defaults() -> None
 def test_wrong_recipes() -> None:
     with pytest.raises(ModelError, match=r"yolov6_box_loss is 'sious', but must be one of siou, giou\. Did you mean"):
         criterion(yolov6_box_loss="sious")
+
+
+def test_one_tiny_object_does_not_destroy_the_weights() -> None:
+    """Scores of a fresh head for an object of 4 px add up to next to nothing."""
+    batch = random_batch(1, 1, CLASSES)
+    batch.boxes[0, 0] = torch.tensor([14.0, 14.0, 18.0, 18.0])
+    loss = criterion(4)
+    raw = [level.detach().fill_(-4.6) for level in maps(1)]
+    for level in raw:
+        level[:, :4] = 1.0
+        level.requires_grad_()
+    targets = loss.prepare(batch)
+    found = loss.assign(flatten_levels(raw).detach(), loss.points_of(raw), targets)
+    assert 0 < float(found.score.sum()) < 0.01
+    sum(loss(raw, targets).values()).backward()
+    assert max(float(level.grad.abs().max()) for level in raw) < 10
