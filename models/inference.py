@@ -37,7 +37,7 @@ class Inference:
         heads: every head by name; those of the first graph, which also turn the predictions into results.
         names: class names per head.
         stride: height and width of inputs are multiples of it, pixels.
-        letterbox: how pictures lie within inputs.
+        letterbox: how pictures lie within inputs; the graphs' own, but no shared rectangles for passes that are apart.
     """
 
     def __init__(self, graphs: Sequence[Graph], passes: Sequence[Pass] = SINGLE) -> None:
@@ -46,7 +46,9 @@ class Inference:
         self.names: dict[str, list[str]] = self.graphs[0].names
         # Strides are powers of two as a rule, and then this is the largest.
         self.stride: int = math.lcm(*(graph.stride for graph in self.graphs))
-        self.letterbox: LetterboxRule = self.graphs[0].letterbox
+        own = self.graphs[0].letterbox
+        apart = all(each.apart for each in self.passes)
+        self.letterbox: LetterboxRule = own.without_shared_rectangles() if apart else own
 
     def __call__(self, images: Tensor, heads: Iterable[str], dtype: torch.dtype | None = None) -> dict[str, Any]:
         """Return the decoded predictions of the asked heads.

@@ -20,6 +20,7 @@ from data.formats.mask_png import read_mask
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.graph import Graph, load_graph
 from models.weights import load_weights
+from tests.detect_runs import caller, files_below, read_labels
 from utils.errors import run_command
 from utils.plots.palette import mask_palette
 
@@ -86,28 +87,7 @@ def video_facts(path: Path) -> tuple[int, float, tuple[int, int]]:
 
 @pytest.fixture
 def run(tmp_path, weights, capsys):
-    """Call the command in this process; returns (exit code, standard output, standard error)."""
-
-    def call(source: object, *more: str, model: Path = weights) -> tuple[int, str, str]:
-        arguments = ["--weights", str(model), "--source", str(source), "--project", str(tmp_path / "runs")]
-        small = ["--img-size", "64", "--conf-thres", "0.1", "--max-det", "5", "--device", "cpu"]
-        code = 0
-        try:
-            run_command(lambda: detect.main([*arguments, *small, *more]))
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-def files_below(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def read_labels(path: Path) -> np.ndarray:
-    return np.array([[float(value) for value in line.split()] for line in path.read_text().splitlines()])
+    return caller(tmp_path / "runs", weights, capsys)
 
 
 def test_a_folder_as_a_user_runs_it(tmp_path, weights):

@@ -11,16 +11,13 @@ import numpy as np
 import pytest
 from torch import nn
 
-import detect
 from data.formats.mask_png import read_mask
 from models.graph import Graph
 from tests import tiny_poses
+from tests.detect_runs import caller, files_below, read_labels
 from tests.stand_in_segment_anything import install, write_sam_weights
 from tests.tiny_detector import BOTH, NAMES, TWO_DETECTORS, write_picture, write_weights
-from utils.errors import run_command
 from utils.plots.palette import class_colour, mask_palette
-
-SMALL = ["--img-size", "64", "--conf-thres", "0.1", "--max-det", "5", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -30,27 +27,7 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(tmp_path, weights, capsys):
-    """Call the command in this process; returns (exit code, standard output, standard error)."""
-
-    def call(source: object, *more: str, model: Path = weights) -> tuple[int, str, str]:
-        arguments = ["--weights", str(model), "--source", str(source), "--project", str(tmp_path / "runs"), *SMALL]
-        code = 0
-        try:
-            run_command(lambda: detect.main([*arguments, *map(str, more)]))
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-def files_below(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def read_labels(path: Path) -> np.ndarray:
-    return np.array([[float(value) for value in line.split()] for line in path.read_text().splitlines()])
+    return caller(tmp_path / "runs", weights, capsys)
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -281,3 +258,8 @@ def test_more_classes_than_a_class_map_holds_are_refused(run, tmp_path):
     model = write_weights(tmp_path / "many.safetensors", BOTH.replace("nc: 3", "nc: 300"), names)
     code, _, err = run(write_picture(tmp_path / "a.png"), "--sam", "sam.pth", "--save-mask", model=model)
     assert code == 2 and "--save-mask writes classes 0 to 254, but the model has 300; take --save-labelme" in err
+
+
+def test_masks_that_nobody_would_see_are_refused(run, tmp_path):
+    code, _, err = run(write_picture(tmp_path / "a.png"), "--sam", tmp_path / "sam.pth", "--nosave")
+    assert code == 2 and "--sam outlines objects, but --nosave" in err

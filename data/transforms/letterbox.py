@@ -63,6 +63,15 @@ class LetterboxRule:
         if isinstance(self.pad, bool) or not isinstance(self.pad, int) or not 0 <= self.pad <= 255:
             raise ValueError(f"a letterbox is padded with a grey level from 0 to 255, not {self.pad!r}")
 
+    def without_shared_rectangles(self) -> LetterboxRule:
+        """Return the rule for inputs that are seen at several sizes: squares where pictures share rectangles.
+
+        mmyolo switches its rectangles off so for test-time augmentation. Other rules stay.
+        """
+        if not self.margin and self.group == 1:
+            return self
+        return replace(self, square=True, margin=0.0, group=1)
+
     def __str__(self) -> str:
         """Words for people: ``top-left, square, padded with 114``."""
         words = [self.anchor, "square" if self.square else "as small as the picture allows", f"padded with {self.pad}"]

@@ -331,3 +331,13 @@ def test_a_model_for_other_than_colour_pictures_is_refused(tmp_path: Path) -> No
     deep = save(tmp_path / "deep.safetensors", ROWS.replace("nc: 3", "nc: 3\nch: 4"))
     with pytest.raises(UsageError, match=r"deep.safetensors: takes 4 channels, but pictures have 3"):
         load_inference([deep])
+
+
+def test_six_views_see_squares_where_pictures_share_rectangles() -> None:
+    """The published test-time augmentation switches the common rectangles off; other letterboxes stay."""
+    shared = parse_spec({**yaml.safe_load(ROWS), "input": {"margin": 0.5, "group": 32, "shrink": "area"}}, "a.yaml")
+    graph, plain = Graph(shared).eval(), Graph(parse_spec(yaml.safe_load(ROWS), "b.yaml")).eval()
+    assert Inference([graph]).letterbox == graph.letterbox == LetterboxRule(margin=0.5, group=32, shrink="area")
+    assert Inference([graph], SIX_VIEWS).letterbox == LetterboxRule(square=True, shrink="area")
+    assert Inference([graph], AUGMENTED).letterbox == graph.letterbox
+    assert Inference([plain], SIX_VIEWS).letterbox == CENTERED

@@ -69,6 +69,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise UsageError("--save-conf adds a column to the files of --save-txt; give both")
     if options.sam_size and not options.sam:
         raise UsageError("--sam-size says which model the weights of --sam belong to; give both")
+    if options.sam and options.nosave and not (options.save_mask or options.save_labelme):
+        raise UsageError("--sam outlines objects, but --nosave shows nothing of it; add --save-mask or --save-labelme")
     return options
 
 
