@@ -130,15 +130,26 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def load(options: argparse.Namespace, device: torch.device) -> Graph:
-    """Return the model that the options name, in the form that they ask for, in eval mode on the device."""
-    if options.weights:
-        graph = load_model(options.weights, device)
-    else:
-        torch.manual_seed(SEED)
-        graph = load_graph(options.cfg).eval().to(device).to(memory_format=torch.channels_last)
-    if options.deploy:
-        return deploy_graph(graph)
-    return fuse_graph(graph) if options.fuse else graph
+    """Return the model that the options name, in the form that they ask for, in eval mode on the device.
+
+    Raises:
+        RunError: it does not fit into the memory.
+    """
+    try:
+        if options.weights:
+            graph = load_model(options.weights, device)
+        else:
+            torch.manual_seed(SEED)
+            graph = load_graph(options.cfg).eval().to(device).to(memory_format=torch.channels_last)
+        if options.deploy:
+            return deploy_graph(graph)
+        return fuse_graph(graph) if options.fuse else graph
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(
+            f"{options.weights or options.cfg} does not fit into the memory of {device}; take another --device"
+        ) from None
 
 
 def noise(options: argparse.Namespace, graph: Graph, device: torch.device) -> Tensor:

@@ -124,9 +124,13 @@ def _merged_blocks(
     """Return the tensors of blocks that were re-parameterised, and those of their branches in their place."""
     wanted = {names[name]: tuple(value.shape) for name, value in graph.state_dict().items()}
     blocks, made = merged_blocks(stored, wanted), {}
-    eps = {module.rbr_dense.bn.eps for module in graph.modules() if isinstance(module, RepVGG)}
+    eps = {}
+    for name, module in graph.named_modules():
+        if isinstance(module, RepVGG):
+            weight = "rbr_dense.conv.weight"
+            eps[names[f"{name}.{weight}"].removesuffix(f".{weight}")] = module.rbr_dense.bn.eps
     for block in blocks:
-        made |= branches_of(file, stored, block, wanted, next(iter(eps)))
+        made |= branches_of(file, stored, block, wanted, eps[block])
     return [block + part for block in blocks for part in MERGED_PARTS], made
 
 

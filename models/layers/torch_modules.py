@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from models.layers.activations import ACTIVATIONS
+from models.layers.conv import check_window
 from models.registry import Built, Scale, register_as, single_input
 
 CHANNEL_KEEPING = (
@@ -90,5 +91,8 @@ class ConvTranspose2dRow:
 def _scaled_channels(torch_class: type[nn.Module], in_channels: list[int], args: list[Any], scale: Scale) -> Built:
     if not args or not isinstance(args[0], int):
         raise ValueError(f"the first argument of nn.{torch_class.__name__} is its output channels, a whole number")
+    for what, value in zip(("kernel", "stride"), args[1:3], strict=False):
+        if isinstance(value, int | list):
+            check_window(what, value)
     c_out = scale.channels(args[0])
     return Built(_call(torch_class, args[1:], (single_input(torch_class, in_channels), c_out)), c_out)

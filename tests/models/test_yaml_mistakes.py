@@ -118,6 +118,10 @@ MISTAKES: dict[str, tuple[Callable[[Values], Any], list[str]]] = {
     ),
     "argument of another type": (row(2, -1, 3, "C3", [128, 2]), ["row 2", "'shortcut' should be bool", "it is 2"]),
     "kernel in words": (row(1, -1, 1, "Conv", [128, "three", 2]), ["row 1", "'kernel' should be", "'three'"]),
+    "kernel of nothing": (
+        row(1, -1, 1, "nn.ConvTranspose2d", [128, 0, 2]),
+        ["row 1", "the kernel is one number above 0"],
+    ),
     "kernel of three sizes": (row(1, -1, 1, "Conv", [128, [3, 3, 3], 2]), ["row 1", "or two for height and width"]),
     "stride 0": (row(1, -1, 1, "Conv", [128, 3, 0]), ["row 1", "the stride is one number above 0"]),
     "groups that do not divide": (

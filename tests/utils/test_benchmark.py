@@ -144,6 +144,15 @@ def test_too_large_a_batch_is_one_sentence_and_writes_nothing(
     assert isinstance(caught.value, YolographError) and not (tmp_path / "speed.json").exists()
 
 
+def test_a_model_too_large_for_the_device_is_one_sentence(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(benchmark, "fuse_graph", fail)
+    with pytest.raises(RunError, match="does not fit into the memory of cpu; take another --device"):
+        main(["--cfg", str(model), *QUICK, "--fuse"])
+
+
 def test_another_error_is_not_hidden(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("shapes differ")
