@@ -186,13 +186,12 @@ def test_an_onnx_file_answers_as_the_model(tmp_path: Path) -> None:
     graph = narrow("yoloms_xs_psp", attention="se").eval()
     module = ExportedGraph(fuse_graph(graph), graph.heads)
     path = tmp_path / "model.onnx"
-    path.write_bytes(build_onnx(module, (2, 64, 96), True).SerializeToString())
-    for shape in ((2, 64, 96), (1, 128, 32)):
-        pixels = np.random.default_rng(7).integers(0, 256, (shape[0], 3, *shape[1:]), np.uint8)
-        with torch.inference_mode():
-            answers = module(torch.from_numpy(pixels))
-        assert all(values.std() > 0 for values in answers.values()) and not any("objectness" in n for n in answers)
-        judge(compare_onnx(path, module, {"noise": pixels}), 1e-4)
+    path.write_bytes(build_onnx(module, (2, 64, 96), False).SerializeToString())
+    pixels = np.random.default_rng(7).integers(0, 256, (2, 3, 64, 96), np.uint8)
+    with torch.inference_mode():
+        answers = module(torch.from_numpy(pixels))
+    assert all(values.std() > 0 for values in answers.values()) and not any("objectness" in n for n in answers)
+    judge(compare_onnx(path, module, {"noise": pixels}), 1e-4)
 
 
 def test_every_width_builds() -> None:

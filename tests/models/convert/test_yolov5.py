@@ -15,6 +15,7 @@ from torch import nn
 
 from data.formats.cityscapes import NAMES as CITYSCAPES_NAMES
 from models.checkpoint import load_checkpoint
+from models.convert.__main__ import main as convert
 from models.convert.official import read_official
 from models.graph import Graph
 from models.layers.conv import Conv
@@ -22,7 +23,7 @@ from models.layers.csp import BottleneckCSP
 from models.spec import load_spec, parse_spec
 from models.weights import build_model, load_weights
 from tests.models.convert.pickled_models import checkpoint_dict, foreign_class, foreign_modules, pickled_model
-from utils.errors import ModelError
+from utils.errors import ModelError, run_command
 
 ROOT = Path(__file__).resolve().parents[3]
 HEADS = [f"yolov5s_city_seg_{head}" for head in ("base", "psp", "lab", "bise")]
@@ -267,15 +268,12 @@ def test_other_files_of_pytorch_are_named(root: Any, tmp_path: Path) -> None:
         load_weights(tmp_path / "other.pt")
 
 
-def test_the_command_converts_and_refuses(tmp_path: Path) -> None:
+def test_the_command_converts_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph = small_graph("yolov5s")
     torch.save(checkpoint_dict(pickled_model(graph)), tmp_path / "in.pt")
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "models.convert", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-
-    done = run(str(tmp_path / "in.pt"), str(tmp_path / "out.safetensors"))
+    command = [sys.executable, "-m", "models.convert", str(tmp_path / "in.pt"), str(tmp_path / "out.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "head      detect (Detect, row 24): 80 classes" in done.stdout
     assert_same_model(build_model(load_checkpoint(tmp_path / "out.safetensors")), graph)
@@ -284,6 +282,8 @@ def test_the_command_converts_and_refuses(tmp_path: Path) -> None:
         ((tmp_path / "in.pt", tmp_path / "y.pt"), 2),
         ((tmp_path / "in.pt", tmp_path / "nowhere" / "y.safetensors"), 2),
     ):
-        failed = run(*map(str, arguments))
-        assert failed.returncode == code and failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1
+        with pytest.raises(SystemExit) as ended:
+            run_command(lambda arguments=arguments: convert(list(map(str, arguments))))
+        said = capsys.readouterr().err
+        assert ended.value.code == code and said.startswith("error: ") and said.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.pt", "out.safetensors"]

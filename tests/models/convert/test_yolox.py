@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,6 +14,8 @@ import torch
 
 from models.checkpoint import load_checkpoint
 from models.checkpoint_info import describe_checkpoint
+from models.checkpoint_info import main as look_into
+from models.convert.__main__ import main as convert
 from models.convert.official import read_official
 from models.convert.yolox import SHIPPED, find_spec
 from models.convert.yolox_names import MMYOLO, OFFICIAL, OFFICIAL_DARKNET53
@@ -294,21 +295,20 @@ def test_a_method_of_another_class_is_not_asked_for(tmp_path: Path) -> None:
         load_weights(tmp_path / "x.pth")
 
 
-def test_the_commands_say_what_it_is(tmp_path: Path) -> None:
+def test_the_commands_say_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph = filled_graph(small_spec(nc=4))
     torch.save(official_file(graph), tmp_path / "mine.pth")
 
-    def run(*arguments: str) -> str:
-        done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
     made = tmp_path / "mine.safetensors"
-    for text in (
-        run("models.convert", str(tmp_path / "mine.pth"), str(made)),
-        run("models.checkpoint", "info", str(tmp_path / "mine.pth")),
-        run("models.checkpoint", "info", str(made)),
+    texts = []
+    for main, arguments in (
+        (convert, [tmp_path / "mine.pth", made]),
+        (look_into, ["info", tmp_path / "mine.pth"]),
+        (look_into, ["info", made]),
     ):
+        main(list(map(str, arguments)))
+        texts.append(capsys.readouterr().out)
+    for text in texts:
         assert "head      detect (YOLOXDetect, row 24): 4 classes: 0, 1, 2, 3" in text
         assert "converted from mine.pth, family YOLOX (the official YOLOX), sha256 " in text
     assert_same_model(build_model(load_checkpoint(made)), graph)

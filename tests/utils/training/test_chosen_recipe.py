@@ -98,4 +98,6 @@ def test_every_recipe_that_the_zoo_names_exists(config: Path) -> None:
     if config.parent.name.startswith("yolox"):
         assert named is not None
     if named is not None:
-        assert load_recipe(named)["augment"] == ("yolox" if config.parent.name.startswith("yolox") else "yolov5")
+        pipelines = {"yolox": "yolox", "yoloms": "rtmdet"}
+        family = config.parent.name.split("_")[0]
+        assert load_recipe(named)["augment"] == pipelines.get(family, "yolov5")
