@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,13 +13,12 @@ import numpy as np
 from data.samples import Batch
 from models.heads.base import Head
 from models.predictions import DetectionResult
-from utils.files import atomic_write
 from utils.metrics.average_precision import IOU_THRESHOLDS, Curves, match_predictions, precision_recall_curves
 from utils.metrics.coco_protocol import BoxLabels, BoxPredictions, CocoSummary, coco_summary
+from utils.metrics.coco_results import write_coco_results
 from utils.metrics.confusion import BoxConfusion
 from utils.metrics.image_record import (
     ImageRecord,
-    coco_image_owners,
     image_records,
     merge_records,
     stack_records,
@@ -225,13 +223,9 @@ class BoxEvaluator:
             DataError: two images would get one id, because only the file name without its suffix becomes the id.
         """
         ids = category_ids if category_ids is not None else range(len(self.names))
-        rows: list[dict[str, Any]] = []
-        for image, record in coco_image_owners(self._records, path):
+
+        def corners_and_sizes(record: ImageRecord) -> list[list[float]]:
             corners = record.boxes.astype(np.float64)
-            boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).round(3).tolist()
-            scores = record.scores.astype(np.float64).round(5).tolist()
-            rows += [
-                {"image_id": image, "category_id": ids[c], "bbox": box, "score": score}
-                for c, box, score in zip(record.classes.tolist(), boxes, scores, strict=True)
-            ]
-        atomic_write(path, json.dumps(rows).encode())
+            return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).round(3).tolist()
+
+        write_coco_results(path, self._records, ids, "bbox", corners_and_sizes)

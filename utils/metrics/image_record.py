@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 from data.samples import Batch
 from models.predictions import DetectionResult
 from utils.boxes import box_iou_matrix, scale_to_native
-from utils.errors import DataError
 
 Record = TypeVar("Record", bound="ImageRecord")
 
@@ -147,29 +145,3 @@ def merge_records(records: list[Record], others: list[Record]) -> list[Record]:
     """Return both lists, but of the second nothing whose image is in the first (padded samplers repeat some)."""
     known = {record.id for record in records}
     return records + [record for record in others if record.id not in known]
-
-
-def coco_image_id(image: str) -> int | str:
-    """Return the COCO id of an image file: its name without suffix, as a number when it has digits only."""
-    stem = Path(image).stem
-    return int(stem) if stem.isascii() and stem.isdigit() else stem
-
-
-def coco_image_owners(records: Sequence[Record], path: str | Path) -> Iterator[tuple[int | str, Record]]:
-    """Yield every record with its COCO image id.
-
-    Args:
-        records: of a whole split.
-        path: of the file to write, for the message.
-
-    Raises:
-        DataError: two images would get one id, because only the file name without its suffix becomes the id.
-    """
-    owner: dict[int | str, str] = {}
-    for record in records:
-        image = coco_image_id(record.id)
-        if owner.setdefault(image, record.id) != record.id:
-            raise DataError(
-                f"{record.id} and {owner[image]} would both be image '{image}' in {path}; rename one of them"
-            )
-        yield image, record

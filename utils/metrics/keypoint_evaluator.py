@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -18,11 +17,10 @@ from models.heads.base import Head
 from models.losses.oks import PERSON_SHARE
 from models.predictions import PoseResult
 from utils.boxes import points_to_native
-from utils.files import atomic_write
 from utils.metrics.box_evaluator import BoxEvaluator
+from utils.metrics.coco_results import write_coco_results
 from utils.metrics.image_record import (
     ImageRecord,
-    coco_image_owners,
     image_records,
     merge_records,
     stack_records,
@@ -257,12 +255,8 @@ class KeypointEvaluator:
             DataError: two images would get one id, because only the file name without its suffix becomes the id.
         """
         ids = category_ids if category_ids is not None else range(len(self.names))
-        rows: list[dict[str, Any]] = []
-        for image, record in coco_image_owners(self._records, path):
-            points = record.keypoints.astype(np.float64).round(3).reshape(-1, 3 * len(self.spec)).tolist()
-            scores = record.scores.astype(np.float64).round(5).tolist()
-            rows += [
-                {"image_id": image, "category_id": ids[c], "keypoints": own, "score": score}
-                for c, own, score in zip(record.classes.tolist(), points, scores, strict=True)
-            ]
-        atomic_write(path, json.dumps(rows).encode())
+
+        def points(record: PoseRecord) -> list[list[float]]:
+            return record.keypoints.astype(np.float64).round(3).reshape(-1, 3 * len(self.spec)).tolist()
+
+        write_coco_results(path, self._records, ids, "keypoints", points)

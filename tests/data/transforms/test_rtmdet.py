@@ -14,6 +14,7 @@ from data.samples import Sample
 from data.transforms.hsv_shift import shift_hsv
 from data.transforms.rtmdet import RTMDET_AUGMENTATION, TRIES, RTMDetTrainTransform, neighbours
 from tests.data.fake_dataset import FakeDataset, contents, train_loader
+from tests.data.recorder import Recorder
 from tests.data.smooth_dataset import SmoothDataset
 from utils.errors import ModelError
 
@@ -21,21 +22,6 @@ FULL = {**RTMDET_AUGMENTATION, "mosaic": 1.0, "mixup": 1.0, "fliplr": 0.5}
 STILL = FULL | {"mosaic": 0.0, "mixup": 0.0, "fliplr": 0.0, "hsv_shift": [0, 0, 0], "resize_range": [1.0, 1.0]}
 SIZES = [(60, 80), (80, 60), (64, 64), (30, 90), (50, 50)]
 PARTS = ("image", "boxes", "classes", "keypoints", "mask")
-
-
-class Recorder:
-    """A data set that keeps the indices it is asked for, and may have objects in some pictures only."""
-
-    def __init__(self, dataset, with_objects=lambda index: True):
-        self.dataset, self.with_objects, self.loaded = dataset, with_objects, []
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def load(self, index: int, long_side: int | None = None) -> Sample:
-        self.loaded.append(index)
-        sample = self.dataset.load(index, long_side)
-        return sample if self.with_objects(index) else sample.only(np.zeros(len(sample.boxes), bool))
 
 
 class FlatDataset:

@@ -11,6 +11,7 @@ from data.transforms.hsv_shift import shift_hsv
 from data.transforms.letterbox import CENTERED, LetterboxRule, apply_plan
 from data.transforms.yolox import MIXUP_TRIES, YOLOX_AUGMENTATION, YOLOXTrainTransform, drop_lost
 from data.transforms.yolox_mixup import draw_mixup
+from tests.data.recorder import Recorder
 from tests.data.smooth_dataset import SmoothDataset
 from utils.errors import ModelError
 
@@ -27,26 +28,6 @@ FULL = {
 POSE = FULL | {"mosaic_scale": [0.75, 1.0], "mixup_scale": [0.8, 1.6], "mixup_pad": 114}
 SIZES = [(60, 80), (80, 60), (64, 64), (30, 90), (50, 50)]
 PARTS = ("image", "boxes", "classes", "keypoints", "mask")
-
-
-class Recorder:
-    """A data set that keeps the indices it is asked for, and may have objects in some pictures only."""
-
-    def __init__(self, dataset, with_objects=lambda index: True):
-        self.dataset, self.with_objects, self.loaded = dataset, with_objects, []
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def load(self, index: int, long_side: int | None = None) -> Sample:
-        self.loaded.append(index)
-        sample = self.dataset.load(index, long_side)
-        return sample if self.with_objects(index) else drop_all(sample)
-
-
-def drop_all(sample: Sample) -> Sample:
-    sample.boxes, sample.classes, sample.keypoints = sample.boxes[:0], sample.classes[:0], sample.keypoints[:0]
-    return sample
 
 
 def key(index: int, **more) -> SampleKey:

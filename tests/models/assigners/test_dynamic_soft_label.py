@@ -17,6 +17,7 @@ from models.anchor_points import AnchorPoints, anchor_points
 from models.assigners.dynamic_soft_label import assign_dynamic_soft_labels, weigh_all_pairs
 from models.assigners.scored_points import ScoredPoints
 from models.losses.box_targets import BoxTargets
+from tests.models.assigners.comparison import assert_as_expected
 from tests.models.assigners.slow_dynamic_soft_label import Doubt, SlowImage, assign_slowly
 
 STRIDES = (8, 16, 32)
@@ -113,14 +114,8 @@ def check_against_formula(batch: Given) -> int:
                 labels.classes[i, rows].tolist(),
             ),
         )
-        own = positive[i].nonzero()[:, 0].tolist()
-        assert own == sorted(expected)
-        for a in own:
-            owner, iou = expected[a]
-            assert int(matched[i, a]) == int(rows[owner])
-            assert float(quality[i, a]) == pytest.approx(iou, abs=1e-6)
-        assert (matched[i][~positive[i]] == -1).all() and (quality[i][~positive[i]] == 0).all()
-        total += len(own)
+        found = (positive[i], matched[i], quality[i])
+        total += assert_as_expected(found, rows, expected, 1e-6)
     return total
 
 

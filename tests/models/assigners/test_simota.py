@@ -16,6 +16,7 @@ import models.assigners.candidates as candidates
 import models.assigners.cheapest_points as cheapest_points
 from models.anchor_points import AnchorPoints, anchor_points
 from models.assigners.simota import SIMOTA_RULES, Assignment, Labels, assign_simota, weigh_all_pairs
+from tests.models.assigners.comparison import assert_as_expected
 from tests.models.assigners.slow_simota import Doubt, SlowImage, assign_slowly
 
 STRIDES = (8, 16, 32)
@@ -111,14 +112,8 @@ def check_against_formula(batch: Given, rule: str, further: Tensor | None = None
             ),
             SIMOTA_RULES[rule],
         )
-        own = positive[i].nonzero()[:, 0].tolist()
-        assert own == sorted(expected)
-        for a in own:
-            owner, iou = expected[a]
-            assert int(matched[i, a]) == int(rows[owner])
-            assert float(overlap[i, a]) == pytest.approx(iou, abs=1e-5)
-        assert (matched[i][~positive[i]] == -1).all() and (overlap[i][~positive[i]] == 0).all()
-        total += len(own)
+        found = (positive[i], matched[i], overlap[i])
+        total += assert_as_expected(found, rows, expected, 1e-5)
     return total
 
 

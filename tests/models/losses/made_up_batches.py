@@ -1,4 +1,4 @@
-"""Batches of boxes and keypoints, and raw maps, for the tests of YOLOX's losses."""
+"""Batches of boxes and keypoints, and raw maps, for the tests of losses of heads without anchors."""
 
 from __future__ import annotations
 

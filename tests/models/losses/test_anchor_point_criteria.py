@@ -1,20 +1,48 @@
-"""What holds for the losses of all heads that predict distances: cutting, padding, precision, edges, no waiting."""
+"""What holds for the losses of all heads without anchors: cutting, padding, precision, edges, no waiting."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
+from models.heads.base import Head
+from models.heads.rtmdet import RTMDetHead
 from models.heads.yolov6 import YOLOv6Head
 from models.heads.yolov8 import YOLOv8Head
+from models.heads.yolox import YOLOXDetect
 from models.losses.anchor_point_criterion import AnchorPointCriterion
+from models.losses.rtmdet import RTMDetCriterion
 from models.losses.yolov6 import YOLOv6Criterion
 from models.losses.yolov8 import YOLOv8Criterion
+from models.losses.yolox import YOLOXCriterion
 from tests.models.losses.made_up_batches import SIZE, STRIDES, numbers, random_batch, raw_maps
 
 CLASSES, BINS = 3, 16
+
+
+def yolox_iou() -> tuple[AnchorPointCriterion, int]:
+    loss = YOLOXCriterion(STRIDES, CLASSES, {"close_mosaic": 1})
+    loss.start_epoch(0, 1)  # L1 counts
+    return loss, 5 + CLASSES
+
+
+def yolox_giou() -> tuple[AnchorPointCriterion, int]:
+    return YOLOXCriterion(STRIDES, CLASSES, {"yolox_box_loss": "giou", "simota": "mm"}), 5 + CLASSES
+
+
+def rtmdet_diou() -> tuple[AnchorPointCriterion, int]:
+    return RTMDetCriterion(STRIDES, CLASSES, {}), 4 + CLASSES
+
+
+def rtmdet_giou() -> tuple[AnchorPointCriterion, int]:
+    return RTMDetCriterion(STRIDES, CLASSES, {"rtmdet_box_loss": "giou"}), 4 + CLASSES
+
+
+def rtmdet_aligned() -> tuple[AnchorPointCriterion, int]:
+    return RTMDetCriterion(STRIDES, CLASSES, {"rtmdet_assigner": "task_aligned"}), 4 + CLASSES
 
 
 def yolov8() -> tuple[AnchorPointCriterion, int]:
@@ -32,7 +60,9 @@ def yolov6_later() -> tuple[AnchorPointCriterion, int]:
 
 
 Family = Callable[[], tuple[AnchorPointCriterion, int]]
-every_family = pytest.mark.parametrize("family", [yolov8, yolov6_first, yolov6_later])
+OF_DISTANCES = [rtmdet_diou, rtmdet_giou, rtmdet_aligned, yolov8, yolov6_first, yolov6_later]
+of_distances = pytest.mark.parametrize("family", OF_DISTANCES)
+every_family = pytest.mark.parametrize("family", [yolox_iou, yolox_giou, *OF_DISTANCES])
 
 
 def maps(images: int, channels: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -55,7 +85,7 @@ def test_micro_batches_count_by_their_share_of_the_images(family: Family) -> Non
     for i, piece in enumerate(pieces):
         own = [level[2 * i : 2 * i + 2] for level in raw]
         alone, shared = numbers(loss(own, piece)), numbers(loss(own, piece, totals))
-        assert min(alone.values()) > 0
+        assert all(value > 0 for name, value in alone.items() if name not in loss.resting)
         assert shared == pytest.approx({name: value / 2 for name, value in alone.items()})
 
 
@@ -73,7 +103,7 @@ def test_the_order_of_images_and_rows_of_padding_change_nothing(family: Family) 
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-@every_family
+@of_distances
 @pytest.mark.parametrize("most", [0, 4])
 def test_without_objects_only_classes_count_and_every_output_has_a_gradient(family: Family, most: int) -> None:
     loss, channels = family()
@@ -105,7 +135,7 @@ def test_extreme_outputs_give_finite_losses_and_gradients(family: Family, value:
     assert torch.isfinite(total) and all(torch.isfinite(level.grad).all() for level in raw)
 
 
-@every_family
+@of_distances
 def test_boxes_at_points_that_are_not_positive_have_no_say(family: Family) -> None:
     """Slots that are not used point to the first cells, or to a level's nearest that are not near enough."""
     loss, channels = family()
@@ -146,16 +176,44 @@ def test_five_hundred_objects_and_pyramids_with_hardly_any_points(family: Family
     assert len(loss.assignment(raw, batch).object) <= 6
 
 
-@pytest.mark.parametrize("name", ["yolov8", "yolov6 first", "yolov6 later"])
-def test_a_step_asks_the_device_for_nothing(name: str) -> None:
-    head = YOLOv8Head([8, 8, 8], CLASSES, BINS) if name == "yolov8" else YOLOv6Head([8, 8, 8], CLASSES)
+HEADS: dict[str, tuple[Callable[[], Head], dict[str, Any], int]] = {
+    "yolox": (lambda: YOLOXDetect([8, 8, 8], CLASSES, 8), {"close_mosaic": 6}, 4),
+    "rtmdet": (lambda: RTMDetHead([8, 8, 8], CLASSES), {}, 0),
+    "rtmdet aligned": (lambda: RTMDetHead([8, 8, 8], CLASSES), {"rtmdet_assigner": "task_aligned"}, 0),
+    "yolov8": (lambda: YOLOv8Head([8, 8, 8], CLASSES, BINS), {}, 0),
+    "yolov6 first": (lambda: YOLOv6Head([8, 8, 8], CLASSES), {}, 0),
+    "yolov6 later": (lambda: YOLOv6Head([8, 8, 8], CLASSES), {}, 4),
+}
+"""A head, its recipe, and the epoch of ten in which its loss is asked."""
+
+
+def head_and_loss(name: str) -> tuple[Head, AnchorPointCriterion]:
+    make, hyp, epoch = HEADS[name]
+    head = make()
     head.set_strides(STRIDES)
-    loss = head.criterion({})
-    loss.start_epoch(4 if "later" in name else 0, 10)
+    loss = head.criterion(hyp)
+    loss.start_epoch(epoch, 10)
+    return head, loss
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_step_asks_the_device_for_nothing(name: str) -> None:
+    head, loss = head_and_loss(name)
     targets = loss.prepare(random_batch(2, 4, CLASSES))
     assert targets.normalizers.device.type == "cpu"
     head.to("meta")
     features = [torch.zeros(2, 8, SIZE // s, SIZE // s, device="meta") for s in STRIDES]
-    parts = loss(head(features), targets.to(torch.device("meta")), torch.tensor([8.0]))
+    parts = loss.to("meta")(head(features), targets.to(torch.device("meta")), torch.tensor([8.0]))
     assert tuple(parts) == head.loss_names and {part.device.type for part in parts.values()} == {"meta"}
     sum(parts.values()).backward()
+    assert all(p.grad is not None for p in head.parameters())
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_parameter_of_the_head_has_a_gradient_without_objects(name: str) -> None:
+    head, loss = head_and_loss(name)
+    batch = random_batch(2, 2, CLASSES)
+    batch.valid[:] = False
+    parts = loss(head([torch.rand(2, 8, SIZE // s, SIZE // s) for s in STRIDES]), loss.prepare(batch))
+    sum(parts.values()).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())

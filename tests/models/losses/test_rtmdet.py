@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from models.anchor_points import AnchorPoints, anchor_points, distances_of_boxes, flatten_levels
-from models.heads.rtmdet import RTMDetHead
 from models.losses.rtmdet import RTMDET_RECIPE, RTMDetCriterion
 from tests.models.losses.made_up_batches import SIZE, STRIDES, random_batch, raw_maps
 from utils.errors import ModelError
@@ -95,36 +94,6 @@ def test_without_objects_only_classes_count_and_every_output_has_a_gradient(most
     assert all(torch.isfinite(level.grad).all() and not level.grad[:, :4].any() for level in raw)
 
 
-def test_without_images() -> None:
-    loss = criterion()
-    targets, raw = loss.prepare(random_batch(2, 3, CLASSES).without_samples()), maps(0)
-    parts = loss(raw, targets, torch.tensor([8.0]))
-    assert targets.normalizers.tolist() == [0] and all(value == 0 for value in parts.values())
-    sum(parts.values()).backward()
-
-
-@pytest.mark.parametrize("value", [-200.0, -1.0, 0.0, 200.0])
-@pytest.mark.parametrize("kind", ["diou", "giou"])
-def test_extreme_outputs_give_finite_losses_and_gradients(value: float, kind: str) -> None:
-    loss = criterion(rtmdet_box_loss=kind)
-    raw = [torch.full_like(level, value).requires_grad_() for level in maps(2)]
-    total = sum(loss(raw, loss.prepare(random_batch(2, 4, CLASSES))).values())
-    total.backward()
-    assert torch.isfinite(total) and all(torch.isfinite(level.grad).all() for level in raw)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_outputs_give_float32_losses(dtype: torch.dtype) -> None:
-    loss, targets = criterion(), criterion().prepare(random_batch(2, 4, CLASSES))
-    raw = [level.detach().to(dtype).requires_grad_() for level in maps(2)]
-    with torch.autocast("cpu", torch.bfloat16):
-        parts = loss(raw, targets)
-    wide = loss([level.detach().float() for level in raw], targets)
-    for name in NAMES:
-        assert parts[name].dtype == torch.float32
-        assert float(parts[name].detach()) == pytest.approx(float(wide[name]), rel=1e-5)
-
-
 @pytest.mark.parametrize("kind", ["diou", "giou"])
 def test_perfect_predictions_have_hardly_any_loss(kind: str) -> None:
     loss, batch, points = criterion(rtmdet_box_loss=kind), random_batch(1, 1, CLASSES), grid()
@@ -159,31 +128,6 @@ def test_published_gains_are_the_defaults() -> None:
 def test_wrong_recipes(hyp: dict, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         criterion(**hyp)
-
-
-@pytest.mark.parametrize("assigner", ["dynamic_soft_label", "task_aligned"])
-def test_a_step_asks_the_device_for_nothing(assigner: str) -> None:
-    head = RTMDetHead([8, 8, 8], CLASSES)
-    head.set_strides(STRIDES)
-    loss = head.criterion({"rtmdet_assigner": assigner})
-    targets = loss.prepare(random_batch(2, 4, CLASSES))
-    assert targets.normalizers.device.type == "cpu"
-    head.to("meta")
-    features = [torch.zeros(2, 8, SIZE // s, SIZE // s, device="meta") for s in STRIDES]
-    parts = loss.to("meta")(head(features), targets.to(torch.device("meta")), targets.normalizers)
-    sum(parts.values()).backward()
-    assert {value.device.type for value in parts.values()} == {"meta"}
-    assert all(p.grad is not None for p in head.parameters())
-
-
-def test_every_parameter_of_the_head_has_a_gradient_without_objects() -> None:
-    head = RTMDetHead([8, 8, 8], CLASSES)
-    head.set_strides(STRIDES)
-    loss, batch = head.criterion({}), random_batch(2, 2, CLASSES)
-    batch.valid[:] = False
-    parts = loss(head([torch.rand(2, 8, SIZE // s, SIZE // s) for s in STRIDES]), loss.prepare(batch))
-    sum(parts.values()).backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
 
 
 @pytest.mark.parametrize("assigner", ["dynamic_soft_label", "task_aligned"])

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.anchor_points import anchor_points, encode_boxes_at, flatten_levels
-from models.heads.yolox import YOLOXDetect
 from models.losses.iou import paired_iou
 from models.losses.yolox import YOLOX_RECIPE, YOLOXCriterion, plain_iou
 from tests.models.losses.made_up_batches import SIZE, STRIDES, random_batch, raw_maps
@@ -121,37 +120,6 @@ def test_without_objects_only_objectness_counts_and_every_output_has_a_gradient(
         assert not gradient.any()
 
 
-def test_without_images() -> None:
-    loss, batch = criterion(), random_batch(2, 3, CLASSES)
-    targets = loss.prepare(batch.without_samples())
-    raw = raw_maps(0, 5 + CLASSES)
-    parts = loss(raw, targets, torch.tensor([8.0]))
-    assert targets.normalizers.tolist() == [0] and all(value == 0 for value in parts.values())
-    sum(parts.values()).backward()
-
-
-@pytest.mark.parametrize("value", [-200.0, -1.0, 0.0, 200.0])
-@pytest.mark.parametrize("kind", ["iou", "giou"])
-def test_extreme_outputs_give_finite_losses_and_gradients(value: float, kind: str) -> None:
-    loss = criterion(yolox_box_loss=kind)
-    raw = [torch.full_like(level, value).requires_grad_() for level in raw_maps(2, 5 + CLASSES)]
-    total = sum(loss(raw, loss.prepare(random_batch(2, 4, CLASSES))).values())
-    total.backward()
-    assert torch.isfinite(total) and all(torch.isfinite(level.grad).all() for level in raw)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_outputs_give_float32_losses(dtype: torch.dtype) -> None:
-    loss, targets = criterion(), criterion().prepare(random_batch(2, 4, CLASSES))
-    raw = [level.detach().to(dtype).requires_grad_() for level in raw_maps(2, 5 + CLASSES)]
-    with torch.autocast("cpu", torch.bfloat16):
-        parts = loss(raw, targets)
-    wide = loss([level.detach().float() for level in raw], targets)
-    for name in NAMES:
-        assert parts[name].dtype == torch.float32
-        assert float(parts[name].detach()) == pytest.approx(float(wide[name]), rel=1e-5)
-
-
 def test_perfect_predictions_have_hardly_any_loss() -> None:
     loss, batch = criterion(), random_batch(1, 1, CLASSES)
     batch.boxes[0, 0] = torch.tensor([20.0, 20.0, 44.0, 44.0])
@@ -187,31 +155,6 @@ def test_published_gains_are_the_defaults() -> None:
 def test_wrong_recipes(hyp: dict, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         YOLOXCriterion(STRIDES, CLASSES, hyp)
-
-
-def test_a_step_asks_the_device_for_nothing() -> None:
-    head = YOLOXDetect([8, 8, 8], CLASSES, 8)
-    head.set_strides(STRIDES)
-    loss = head.criterion({"close_mosaic": 1})
-    loss.start_epoch(0, 1)
-    targets = loss.prepare(random_batch(2, 4, CLASSES))
-    assert targets.normalizers.device.type == "cpu"
-    head.to("meta")
-    features = [torch.zeros(2, 8, SIZE // s, SIZE // s, device="meta") for s in STRIDES]
-    parts = loss.to("meta")(head(features), targets.to(torch.device("meta")), targets.normalizers)
-    sum(parts.values()).backward()
-    assert {value.device.type for value in parts.values()} == {"meta"}
-    assert all(p.grad is not None for p in head.parameters())
-
-
-def test_every_parameter_of_the_head_has_a_gradient_without_objects() -> None:
-    head = YOLOXDetect([8, 8, 8], CLASSES, 8)
-    head.set_strides(STRIDES)
-    loss, batch = head.criterion({}), random_batch(2, 2, CLASSES)
-    batch.valid[:] = False
-    parts = loss(head([torch.rand(2, 8, SIZE // s, SIZE // s) for s in STRIDES]), loss.prepare(batch))
-    sum(parts.values()).backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
 
 
 def test_targets_reach_the_device_whole() -> None:

@@ -17,7 +17,7 @@ from utils.boxes import plan_letterbox, scale_to_network
 from utils.errors import DataError
 from utils.metrics import EVALUATORS
 from utils.metrics.box_evaluator import BoxEvaluator
-from utils.metrics.image_record import coco_image_id
+from utils.metrics.coco_results import coco_image_id
 
 NAMES = ["car", "person", "dog", "kite", "never labelled"]
 

@@ -17,7 +17,7 @@ from data.keypoints import COCO_PERSON
 from data.loader import build_test_loader
 from data.transforms.letterbox import LetterboxRule
 from models.predictions import PoseResult
-from utils.metrics.image_record import coco_image_id
+from utils.metrics.coco_results import coco_image_id
 from utils.metrics.keypoint_evaluator import KeypointEvaluator
 
 STATS = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR", "AR50", "AR75", "AR_medium", "AR_large")

@@ -19,7 +19,7 @@ from models.predictions import PoseResult
 from utils.boxes import plan_letterbox, points_to_network, scale_to_network
 from utils.errors import DataError
 from utils.metrics import EVALUATORS, build_evaluator
-from utils.metrics.image_record import coco_image_id
+from utils.metrics.coco_results import coco_image_id
 from utils.metrics.keypoint_evaluator import KeypointEvaluator
 
 HAND = KeypointSpec(
