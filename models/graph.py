@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import models.zoo_modules  # noqa: F401 - fills the registry
 from data.keypoints import KeypointSpec
 from data.transforms.letterbox import LetterboxRule
 from models.heads.base import Head
 from models.input_rule import BGR
-from models.layers.activations import using_activation
-from models.layers.per_head import selection_of, split_norms
+from models.layers.per_head import selection_of
 from models.recompute import run_with_recomputation
-from models.registry import Built, lookup
-from models.row_use import needed_rows, users_of_rows
-from models.spec import PER_TASK, ModelSpec, RowSpec, load_spec
-from models.trace import RowTrace, trace_rows
+from models.row_building import build_rows, name_heads
+from models.row_use import needed_rows
+from models.spec import ModelSpec, load_spec
+from models.tokens import Sizes, padded_sizes
+from models.trace import RowTrace, input_stride, trace_rows
 from utils.errors import ModelError, did_you_mean
-
-SYMBOLS = ("nc", "n_segcls", "nkpt", "anchors")
 
 
 @dataclass(frozen=True)
@@ -36,71 +33,6 @@ class Step:
 
     row: int
     release: tuple[int, ...]
-
-
-def build_rows(spec: ModelSpec) -> list[Built]:
-    """Build every row's module on the current default device (parse_model).
-
-    Raises:
-        ModelError: a module is unknown or its arguments or inputs do not fit; the sentence names the row and the mend.
-    """
-    channels: dict[int, int] = {-1: spec.channels}
-    built: list[Built] = []
-    for row in spec.rows:
-        try:
-            block = lookup(row.module)
-            for source in row.sources:
-                if source >= 0 and isinstance(built[source].module, Head):
-                    raise ValueError(f"it reads row {source}, which is a head; a head's output is not a feature map")
-            inputs = [channels[source] for source in row.sources]
-            with using_activation(row.options.activation):
-                made = block.from_row(inputs, spec.scale.repeats(row.number), row.args, spec.scale)
-        except (ValueError, TypeError, ArithmeticError) as error:
-            raise ModelError(f"{spec.where(row)}: {error}{_symbol_hint(spec, row, str(error))}") from None
-        row.options.norm.apply(made.module)
-        channels[row.index] = made.out_channels
-        built.append(made)
-    if spec.values.get("bn") == PER_TASK:
-        modules = split_norms([made.module for made in built], users_of_rows(spec, name_heads(spec, built)))
-        return [Built(module, made.out_channels) for module, made in zip(modules, built, strict=True)]
-    return built
-
-
-def _symbol_hint(spec: ModelSpec, row: RowSpec, error: str) -> str:
-    """Return a mend for an argument that reads like a key of the file but is none."""
-    keys = [key for key in spec.values if isinstance(key, str)]
-    for arg in row.args:
-        if not isinstance(arg, str) or repr(arg) not in error:
-            continue
-        if arg in SYMBOLS:
-            return f"; add the key '{arg}' to the file"
-        if len(arg) > 2 and (near := did_you_mean(arg, keys)):
-            return f", which is no key of the file.{near}"
-    return ""
-
-
-def name_heads(spec: ModelSpec, built: list[Built]) -> dict[str, int]:
-    """Return the row index of every head by its output name: the row's own name, else the head's task.
-
-    Raises:
-        ModelError: there is no head, or two heads would have the same name.
-    """
-    heads: dict[str, int] = {}
-    for row, made in zip(spec.rows, built, strict=True):
-        if not isinstance(made.module, Head):
-            continue
-        name = row.name or made.module.task
-        if name in heads:
-            raise ModelError(
-                f"{spec.where(row)}: row {heads[name]} is already the head '{name}'; give this one a name of its own "
-                "as the row's fifth item"
-            )
-        heads[name] = row.index
-    if not heads:
-        raise ModelError(
-            f"{spec.source}: no row is a head; end the file with one, such as [[17, 20, 23], 1, Detect, [nc, anchors]]"
-        )
-    return heads
 
 
 class Graph(nn.Module):
@@ -114,7 +46,7 @@ class Graph(nn.Module):
         names: class names of every head.
         head_rows: row index of every head.
         trace: output shape, stride, parameters and operations of every row.
-        stride: largest stride of any row; network inputs are multiples of it.
+        stride: network inputs are multiples of it: the YAML's, else 32, or the largest of any row.
         selection: the head being run, where rows have a norm for every head; None where all norms are shared.
         norms_frozen: whether BatchNorms stay as they are in training, see ``freeze_norms``.
         is_deployed: whether blocks have been re-parameterised, see ``models.fusing.deploy_graph``.
@@ -131,7 +63,7 @@ class Graph(nn.Module):
             blueprint = build_rows(spec)
         self.head_rows = name_heads(spec, blueprint)
         self.trace: list[RowTrace] = trace_rows(spec, [made.module for made in blueprint])
-        self.stride = max(32, *(row.stride for row in self.trace))
+        self.stride = input_stride(spec, self.trace)
         self.model = self._allocate()
         self.names = {name: [str(i) for i in range(head.num_classes)] for name, head in self.heads.items()}
         self.selection = selection_of(self.model)
@@ -156,6 +88,11 @@ class Graph(nn.Module):
                 f"{self.spec.source}: there is no memory for its {count:,} parameters; "
                 "lower width_multiple or the channels"
             ) from None
+
+    @property
+    def takes_sizes(self) -> bool:
+        """Whether any row uses the valid areas of the pictures of a padded batch."""
+        return any(getattr(module, "takes_sizes", False) for module in self.model)
 
     @property
     def heads(self) -> dict[str, Head]:
@@ -232,7 +169,9 @@ class Graph(nn.Module):
             x = x - self.input_mean.to(x.dtype)
         return x if self.input_std is None else x / self.input_std.to(x.dtype)
 
-    def forward(self, images: Tensor, heads: Iterable[str] | None = None) -> dict[str, Any]:
+    def forward(
+        self, images: Tensor, heads: Iterable[str] | None = None, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> dict[str, Any]:
         """Run the rows that the asked heads depend on.
 
         Where shared rows have a norm for every head (``bn: per-task``), their outputs differ from head to head, so they
@@ -241,25 +180,32 @@ class Graph(nn.Module):
         Args:
             images: (B, 3, H, W) uint8 RGB, or floats already preprocessed; H and W multiples of ``stride``.
             heads: names of the heads to run; None runs all.
+            sizes: of a padded batch, height and width in pixels of every picture, which lies at the top left of its
+                input; rows of tokens answer for each as if it were alone. None where every picture fills its input.
 
         Returns:
             Raw output of every asked head.
+
+        Raises:
+            ValueError: there is not one size for every picture, or one does not lie within the input.
         """
         x = self.preprocess(images)
         asked = tuple(self.head_rows if heads is None else heads)
+        areas = padded_sizes(sizes, images)
         if self.selection is None:
-            return self._run(x, asked)
-        return {name: self._run(x, (name,), name)[name] for name in asked}
+            return self._run(x, asked, areas)
+        return {name: self._run(x, (name,), areas, name)[name] for name in asked}
 
-    def _run(self, x: Tensor, heads: tuple[str, ...], selected: str = "") -> dict[str, Any]:
+    def _run(self, x: Tensor, heads: tuple[str, ...], sizes: Sizes | None, selected: str = "") -> dict[str, Any]:
         """Run the rows of ``heads`` on preprocessed images, with the norms of the head ``selected``."""
         if self.recompute and self.training and torch.is_grad_enabled():
-            return run_with_recomputation(self, x, heads, selected)
-        kept: dict[int, Tensor] = {-1: x}
+            return run_with_recomputation(self, x, heads, sizes, selected)
+        kept: dict[int, Any] = {-1: x}
         names = {index: name for name, index in self.head_rows.items()}
         outputs: dict[str, Any] = {}
         for step in self.plan(heads):
-            result = self._run_row(step.row, [kept[source] for source in self.spec.rows[step.row].sources], selected)
+            inputs = [kept[source] for source in self.spec.rows[step.row].sources]
+            result = self._run_row(step.row, inputs, sizes, selected)
             if step.row in names:
                 outputs[names[step.row]] = result
             else:
@@ -268,13 +214,14 @@ class Graph(nn.Module):
                 del kept[source]
         return outputs
 
-    def _run_row(self, index: int, inputs: list[Tensor], selected: str = "") -> Any:
+    def _run_row(self, index: int, inputs: list[Any], sizes: Sizes | None = None, selected: str = "") -> Any:
         """Run one row; whoever runs it again for a backward pass calls this, so that it finds the same norms."""
         if self.selection is not None:
             self.selection.name = selected
         row, module = self.spec.rows[index], self.model[index]
         listed = (row.listed and len(row.sources) > 1) or getattr(module, "same_size_inputs", False)
-        return module(inputs if listed or isinstance(module, Head) else inputs[0])
+        given = inputs if listed or isinstance(module, Head) else inputs[0]
+        return module(given, sizes) if getattr(module, "takes_sizes", False) else module(given)
 
     def freeze_norms(self) -> None:
         """Keep statistics, scales and shifts of every BatchNorm as they are from now on, in training too."""
@@ -323,7 +270,17 @@ def load_graph(
 
 
 def with_classes(spec: ModelSpec, classes: Mapping[str, int]) -> ModelSpec:
-    """Return the model with other numbers of classes, given per head name; other names are passed over."""
+    """Return the model with other numbers of classes, given per head name; other names are passed over.
+
+    What a head's row says of its classes one by one (``Head.class_arguments``), such as their ids, is left out where
+    their number changes.
+    """
+    for name, (index, head) in _blank_heads(spec).items():
+        if classes.get(name, head.num_classes) == head.num_classes:
+            continue
+        for position in head.class_arguments:
+            if position < len(spec.rows[index].args):
+                spec = spec.with_argument(index, position, None)
     return _with_counts(spec, classes, lambda head: (0, head.num_classes))
 
 

@@ -10,32 +10,42 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from models.tokens import tensors_of
 from utils.errors import ModelError
 
 if TYPE_CHECKING:
     from models.graph import Graph, Step
+    from models.tokens import Sizes, Tokens
 
 
 def segments(graph: Graph, plan: Sequence[Step]) -> list[list[Step]]:
     """Cut a plan into the parts that run again as a whole.
 
     A part ends behind the last row of a stride, where what is handed on is smallest for what came before, and behind a
-    head. So the memory at its peak is that of all parts' outputs and of one part's inner values.
+    head. A row of tokens is a part of its own, and each of its blocks too (``_run_blocks``). So the memory at its peak
+    is that of all parts' outputs and of one part's inner values.
     """
     parts: list[list[Step]] = [[]]
     for step, following in zip(plan, [*plan[1:], None], strict=True):
         parts[-1].append(step)
         ends = following is None or step.row in graph.head_rows.values()
-        if ends or graph.trace[following.row].stride != graph.trace[step.row].stride:
+        if ends or _kind(graph, following) != _kind(graph, step) or graph.trace[step.row].tokens:
             parts.append([])
     return [part for part in parts if part]
 
 
-def run_with_recomputation(graph: Graph, x: Tensor, heads: tuple[str, ...], selected: str = "") -> dict[str, Any]:
+def _kind(graph: Graph, step: Step) -> tuple[int, bool]:
+    trace = graph.trace[step.row]
+    return trace.stride, trace.tokens is not None
+
+
+def run_with_recomputation(
+    graph: Graph, x: Tensor, heads: tuple[str, ...], sizes: Sizes | None = None, selected: str = ""
+) -> dict[str, Any]:
     """Do what the graph does without, and keep for the backward pass only what goes from one part to another.
 
     Outputs and gradients are the same to the bit: dropout draws the same numbers again, and BatchNorm follows the data
@@ -45,12 +55,13 @@ def run_with_recomputation(graph: Graph, x: Tensor, heads: tuple[str, ...], sele
         graph: the model, in training mode.
         x: (B, 3, H, W) preprocessed images.
         heads: names of the heads to run.
+        sizes: the valid areas of a padded batch, see ``Graph.forward``.
         selected: head whose norms are to be used.
 
     Raises:
         ModelError: a row changes what another row has handed to it, so that it cannot run again.
     """
-    kept: dict[int, Tensor] = {-1: x}
+    kept: dict[int, Any] = {-1: x}
     outputs: dict[str, Any] = {}
     names = {index: name for name, index in graph.head_rows.items()}
     for part in segments(graph, graph.plan(heads)):
@@ -59,14 +70,17 @@ def run_with_recomputation(graph: Graph, x: Tensor, heads: tuple[str, ...], sele
         released = {source for step in part for source in step.release}
         results = [row for row in rows if row not in released]
         given = [kept[source] for source in inputs]
-        versions = [tensor._version for tensor in given]
-        made = checkpoint(
-            _Part(graph, part, inputs, results, selected),
-            *given,
-            use_reentrant=False,
-            context_fn=lambda rows=rows: _contexts(graph, rows),
-        )
-        if versions != [tensor._version for tensor in given]:
+        versions = [tensor._version for tensor in tensors_of(given)]
+        if graph.trace[rows[0]].tokens and isinstance(graph.model[rows[0]], nn.Sequential):
+            made = [_run_blocks(graph.model[rows[0]], given[0])]
+        else:
+            made = checkpoint(
+                _Part(graph, part, inputs, results, sizes, selected),
+                *given,
+                use_reentrant=False,
+                context_fn=lambda rows=rows: _contexts(graph, rows),
+            )
+        if versions != [tensor._version for tensor in tensors_of(given)]:
             listed = ", ".join(str(row) for row in rows)
             raise ModelError(
                 f"{graph.spec.source}: one of the rows {listed} changes its input in place, so that it cannot run "
@@ -82,18 +96,39 @@ def run_with_recomputation(graph: Graph, x: Tensor, heads: tuple[str, ...], sele
     return outputs
 
 
+def _run_blocks(blocks: nn.Sequential, tokens: Tokens) -> Tokens:
+    """Run the blocks of one row, each of which keeps its input alone."""
+    for block in blocks:
+        tokens = tokens._replace(values=checkpoint(_run_block, tokens.values, block, tokens, use_reentrant=False))
+    return tokens
+
+
+def _run_block(values: Tensor, block: nn.Module, tokens: Tokens) -> Tensor:
+    return block(tokens._replace(values=values)).values
+
+
 class _Part:
     """Rows that run one after the other; called once in the forward and once in the backward pass."""
 
-    def __init__(self, graph: Graph, steps: list[Step], inputs: list[int], results: list[int], selected: str) -> None:
-        self.graph, self.steps, self.inputs, self.results, self.selected = graph, steps, inputs, results, selected
+    def __init__(
+        self,
+        graph: Graph,
+        steps: list[Step],
+        inputs: list[int],
+        results: list[int],
+        sizes: Sizes | None,
+        selected: str,
+    ) -> None:
+        self.graph, self.steps, self.inputs, self.results = graph, steps, inputs, results
+        self.sizes, self.selected = sizes, selected
 
-    def __call__(self, *given: Tensor) -> list[Any]:
+    def __call__(self, *given: Any) -> list[Any]:
         """Return what ``results`` give."""
         kept: dict[int, Any] = dict(zip(self.inputs, given, strict=True))
         for step in self.steps:
             sources = self.graph.spec.rows[step.row].sources
-            kept[step.row] = self.graph._run_row(step.row, [kept[source] for source in sources], self.selected)
+            given_rows = [kept[source] for source in sources]
+            kept[step.row] = self.graph._run_row(step.row, given_rows, self.sizes, self.selected)
             for source in step.release:
                 kept.pop(source, None)
         return [kept[row] for row in self.results]

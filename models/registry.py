@@ -62,10 +62,17 @@ class RowBlock(nn.Module):
         repeats_inside: True when the block takes ``number`` as its argument after the output channels; False when
             ``number`` > 1 stacks that many blocks one after another.
         same_size_inputs: True when all source rows must have the same height and width.
+        reads_image: True when the block reads the image and no row.
+        reads_tokens: True when its source rows give ``Tokens``; False when they give feature maps, or the image.
+        takes_sizes: True when its ``forward`` takes the valid area of every picture behind what it reads, see
+            ``Graph.forward``.
     """
 
     repeats_inside: ClassVar[bool] = False
     same_size_inputs: ClassVar[bool] = False
+    reads_image: ClassVar[bool] = False
+    reads_tokens: ClassVar[bool] = False
+    takes_sizes: ClassVar[bool] = False
 
     @classmethod
     def from_row(cls, in_channels: list[int], number: int, args: list[Any], scale: Scale) -> Built:
@@ -194,7 +201,7 @@ def construct(block: type, *args: Any) -> nn.Module:
     for name, value in bound.arguments.items():
         hint = hints.get(name)
         if hint is not None and not _fits(value, hint):
-            wanted = getattr(hint, "__name__", str(hint)) if not isinstance(hint, types.UnionType) else str(hint)
+            wanted = hint.__name__ if isinstance(hint, type) else str(hint)
             raise ValueError(f"argument '{name}' should be {wanted}, but it is {value!r}; {usage(block)}")
     return block(*args)
 

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from models.fusing import reparameterise
-from models.graph import build_rows, name_heads
 from models.heads.base import Head
 from models.operations import count_mac_based
+from models.row_building import build_rows, name_heads
 from models.spec import ModelSpec, load_spec
-from models.trace import trace_rows
+from models.trace import input_stride, trace_rows
 from utils.errors import UsageError
 from utils.image_size import round_up_to_stride
 
@@ -41,7 +41,8 @@ class TableRow:
         flops: operations per image as YOLOv5's tables count them.
         mac_based: operations per image as those of MMDetection's family count them, after re-parameterisation.
         shape: shapes of the outputs without the batch.
-        stride: input pixels per output pixel.
+        stride: input pixels per output pixel or patch.
+        tokens: the layout of a row that gives tokens, such as ``1+16x16+100 tokens of 192``; else None.
     """
 
     index: int
@@ -55,6 +56,7 @@ class TableRow:
     module: str
     args: list[Any]
     name: str | None
+    tokens: str | None = None
 
 
 def tabulate_model(spec: ModelSpec, image_size: tuple[int, int] = (640, 640), deploy: bool = False) -> list[TableRow]:
@@ -84,6 +86,7 @@ def tabulate_model(spec: ModelSpec, image_size: tuple[int, int] = (640, 640), de
             module=row.module,
             args=_shown_args(made.module, row.args),
             name=heads.get(row.index, row.name),
+            tokens=trace.tokens,
         )
         for row, made, trace, other in zip(spec.rows, built, traces, mac_based, strict=True)
     ]
@@ -101,7 +104,7 @@ def format_table(rows: list[TableRow], image_size: tuple[int, int], deploy: bool
     header = ["row", "from", "n", "params", "GFLOPs", "output", "stride", "module", "args", "name"]
     lines = [header]
     for row in rows:
-        shape = " ".join("x".join(str(side) for side in output) for output in row.shape)
+        shape = row.tokens or " ".join("x".join(str(side) for side in output) for output in row.shape)
         cells = [row.index, row.source, row.n, f"{row.params:,}", f"{row.flops / 1e9:.3f}", shape]
         lines.append([str(c) for c in (*cells, f"1/{row.stride}", row.module, row.args, row.name or "")])
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -137,7 +140,7 @@ def require_multiples(spec: ModelSpec, image_size: tuple[int, int]) -> None:
     """
     with torch.device("meta"):
         modules = [made.module for made in build_rows(spec)]
-    stride = max(32, *(row.stride for row in trace_rows(spec, modules)))
+    stride = input_stride(spec, trace_rows(spec, modules))
     for side in image_size:
         if side % stride:
             fitting = round_up_to_stride(side, stride)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,11 @@ from models.heads.base import Head
 from models.operations import Counter, count_operations
 from models.row_use import runs_of_rows
 from models.spec import ModelSpec, RowSpec
+from models.tokens import Tokens, describe_tokens, tensors_of
 from utils.errors import ModelError
 
 TRACE_SIZE = 256
+USUAL_STRIDE = 32
 
 
 @dataclass(frozen=True)
@@ -23,17 +26,27 @@ class RowTrace:
 
     Attributes:
         shapes: shapes of its outputs at the traced size; several for a head.
-        stride: input pixels per output pixel along y; for a head its largest source stride.
+        stride: input pixels per output pixel or patch along y; for a head its largest source stride.
         parameters: trainable parameters.
         flops: floating-point operations per image at the traced size when all heads are asked for, a multiply-add
             counting as two; a head's decoding is counted with it, and under ``bn: per-task`` a shared row once for
             every head that uses it. With another counter than the usual one, by that one's convention.
+        tokens: the layout of a row that gives tokens, such as ``1+16x16+100 tokens of 192``; else None.
     """
 
     shapes: list[tuple[int, ...]]
     stride: int
     parameters: int
     flops: int
+    tokens: str | None = None
+
+
+def input_stride(spec: ModelSpec, traces: Sequence[RowTrace]) -> int:
+    """Return what height and width of network inputs are multiples of, in pixels: the YAML's number, else 32.
+
+    A row of a larger stride asks for its own.
+    """
+    return max(spec.input.stride or USUAL_STRIDE, *(row.stride for row in traces))
 
 
 def trace_rows(
@@ -53,7 +66,6 @@ def trace_rows(
     Raises:
         ModelError: a row's inputs do not fit it; the sentence names the rows, their strides and sizes and the mend.
     """
-    height = image_size[0]
     image = torch.empty((1, spec.channels, *image_size), device="meta")
     outputs: dict[int, Any] = {-1: image}
     strides: dict[int, int] = {-1: 1}
@@ -75,22 +87,31 @@ def trace_rows(
                     module.predict(result, image_size)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
             raise ModelError(_misfit(spec, row, inputs, strides, error)) from None
-        shapes = [tuple(tensor.shape) for tensor in _tensors(result)]
-        if not is_head and (not isinstance(result, Tensor) or result.dim() != 4 or 0 in result.shape):
+        shapes = [tuple(tensor.shape) for tensor in tensors_of(result)]
+        if not (is_head or isinstance(result, Tokens) or _is_map(result)):
             raise ModelError(_misfit(spec, row, inputs, strides, ValueError("it does not give a feature map")))
-        stride = max(strides[source] for source in row.sources) if is_head else round(height / result.shape[2])
-        outputs[row.index], strides[row.index] = result, stride
+        largest = max(strides[source] for source in row.sources)
+        first = (inputs[0], strides[row.sources[0]])
+        outputs[row.index], strides[row.index] = result, largest if is_head else _stride_of(module, result, *first)
         parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
-        traces.append(RowTrace(shapes, stride, parameters, counted[0] * runs[row.index]))
+        layout = describe_tokens(result) if isinstance(result, Tokens) else None
+        traces.append(RowTrace(shapes, strides[row.index], parameters, counted[0] * runs[row.index], layout))
     return traces
 
 
-def _tensors(result: Any) -> list[Tensor]:
-    if isinstance(result, Tensor):
-        return [result]
-    if isinstance(result, dict):
-        result = list(result.values())
-    return [tensor for entry in result for tensor in _tensors(entry)] if isinstance(result, list | tuple) else []
+def _is_map(result: Any) -> bool:
+    return isinstance(result, Tensor) and result.dim() == 4 and 0 not in result.shape
+
+
+def _stride_of(module: nn.Module, result: Tensor | Tokens, source: Tensor | Tokens, stride: int) -> int:
+    """Return image pixels per pixel of a row's map, or per patch, along y, from one of its sources and its stride."""
+    if isinstance(result, Tokens) and not isinstance(source, Tokens):
+        return module.layout.patch  # patches that do not divide the traced image leave a strip out
+    return round(stride * _rows(source) / _rows(result))
+
+
+def _rows(output: Tensor | Tokens) -> int:
+    return output.grid[0] if isinstance(output, Tokens) else output.shape[2]
 
 
 def _describe(source: int, output: Any, stride: int) -> str:
@@ -110,10 +131,14 @@ def _check_same_size(spec: ModelSpec, row: RowSpec, inputs: list[Tensor], stride
     raise ModelError(f"{spec.where(row)}: inputs differ in stride: {', '.join(parts)}.{mend}")
 
 
-def _misfit(spec: ModelSpec, row: RowSpec, inputs: list[Tensor], strides: dict[int, int], error: Exception) -> str:
+def _content(output: Tensor | Tokens) -> str:
+    return describe_tokens(output) if isinstance(output, Tokens) else f"{output.shape[1]} channels"
+
+
+def _misfit(spec: ModelSpec, row: RowSpec, inputs: list[Any], strides: dict[int, int], error: Exception) -> str:
     """Return the sentence for a module that cannot take its inputs."""
     parts = [
-        f"{'the image' if source < 0 else f'row {source}'} with {x.shape[1]} channels at 1/{strides[source]}"
+        f"{'the image' if source < 0 else f'row {source}'} with {_content(x)} at 1/{strides[source]}"
         for source, x in zip(row.sources, inputs, strict=True)
     ]
     reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

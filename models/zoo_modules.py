@@ -1,6 +1,6 @@
 """Imports every module of the house, so that the registry knows their names. A new layer or head is added here."""
 
-from models.heads import detect, rtmdet, segment, yolov6, yolov8, yolox, yolox_pose
+from models.heads import detect, rtmdet, segment, yolos, yolov6, yolov8, yolox, yolox_pose
 from models.layers import (
     activations,
     channel_attention,
@@ -18,6 +18,7 @@ from models.layers import (
     space_depth,
     torch_modules,
     transformer,
+    vit,
 )
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "space_depth",
     "torch_modules",
     "transformer",
+    "vit",
+    "yolos",
     "yolov6",
     "yolov8",
     "yolox",

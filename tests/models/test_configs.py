@@ -59,7 +59,8 @@ def test_the_zoo_is_complete() -> None:
     found = plain | larger | shapes | older | changed | version3 | heads | yolox | pose | {"yolov5n_multitask"}
     ms = {"yoloms_xs", "yoloms_s", "yoloms", "yoloms_xs_psp", "yolov5n-ms", "yolox_tiny_ms"}
     ms |= {f"yoloms{size}_se" for size in ("_xs", "_s", "")}
-    assert found | v6 | v8 | ms <= set(CONFIGS)
+    yolos = {f"yolos-{size}" for size in ("nano", "ti", "s", "s-dwr", "s-pe", "b", "ti_seg")}
+    assert found | v6 | v8 | ms | yolos <= set(CONFIGS)
 
 
 def test_every_name_is_there_once() -> None:
@@ -167,6 +168,8 @@ def small(spec: ModelSpec) -> ModelSpec:
     values = spec.values
     if spec.scale.width > SMALL_WIDTH and "width_multiple" in values:
         spec = spec.with_values(width_multiple=SMALL_WIDTH, depth_multiple=min(spec.scale.depth, SMALL_DEPTH))
+    if "det_tokens" in values:
+        spec = spec.with_values(width=32, heads=2, det_tokens=5, pe_size=[64, 96])
     if isinstance(values.get("anchors"), int):
         levels = next(len(row.sources) for row in spec.rows if row.module == "Detect")
         spec = spec.with_values(anchors=[[8 << i, 12 << i, 10 << i, 10 << i] for i in range(levels)])

@@ -70,7 +70,9 @@ def test_the_table_has_every_block_of_the_project() -> None:
     own = {
         name for name in registered() if not name.startswith("nn.") and lookup(name).__module__.startswith("models.")
     }
-    assert {name for name in own if not issubclass(lookup(name), Head)} == set(EXAMPLES)
+    blocks = {name for name in own if not issubclass(lookup(name), Head)}
+    of_tokens = {"ViTEmbed", "ViTBlock", "ViTBlockPE", "TokenNorm", "TokenMap"}  # see test_vit.py
+    assert blocks - of_tokens == set(EXAMPLES) and of_tokens <= blocks
 
 
 def check_gradients(name: str, built: Built, shape: tuple[int, ...]) -> None:
