@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmarks.atss_loop import atss_by_loop
 from benchmarks.dynamic_soft_label_loop import dynamic_soft_labels_by_loop
+from benchmarks.hungarian_loop import hungarian_by_loop
 from benchmarks.task_aligned_loop import task_aligned_by_loop
 from models.anchor_points import AnchorPoints, anchor_points
 from models.assigners.atss import assign_atss
@@ -28,6 +29,8 @@ from models.assigners.dynamic_soft_label import assign_dynamic_soft_labels
 from models.assigners.simota import IOU_WEIGHT, MOST_CHOICES, SIMOTA_RULES, Labels, SimOTARule, assign_simota
 from models.assigners.task_aligned import TASK_ALIGNED_RULES, TaskAlignedRule, assign_task_aligned
 from models.losses.box_targets import BoxTargets
+from models.losses.set_prediction import SetCriterion, SetTargets
+from models.set_outputs import SetLayer
 from utils.boxes import box_iou_matrix, xywh_to_xyxy
 from utils.devices import select_device
 from utils.errors import RunError, UsageError, run_command
@@ -43,12 +46,13 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=16, help="images (default %(default)s)")
     parser.add_argument("--objects", type=int, default=20, help="objects of an image (default %(default)s)")
     parser.add_argument("--classes", type=int, default=80, help="classes (default %(default)s)")
+    parser.add_argument("--queries", type=int, default=100, help="of an image, for sets (default %(default)s)")
     parser.add_argument("--img-size", type=int, default=640, help="side of an image, pixels (default %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="threads, 0 for as many as there are")
     parser.add_argument("--device", default="", help="cpu, or the number of a GPU")
     parser.add_argument("--rounds", type=int, default=20, help="timed rounds of each (default %(default)s)")
     options = parser.parse_args()
-    for name in ("batch_size", "objects", "classes", "img_size", "rounds"):
+    for name in ("batch_size", "objects", "classes", "queries", "img_size", "rounds"):
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, but is {getattr(options, name)}")
     return options
@@ -175,6 +179,28 @@ def simota_ways(predictions: Predictions, labels: Labels, points: AnchorPoints, 
     }
 
 
+def hungarian_ways(labels: Labels, options: argparse.Namespace) -> dict[str, Way]:
+    """Return both ways of matching objects with queries, whose boxes lie near objects or anywhere."""
+    draw, device = torch.Generator().manual_seed(0), labels.boxes.device
+    count, objects = labels.boxes.shape[0], (labels.boxes / options.img_size).clamp(max=1)
+    boxes = torch.rand(count, options.queries, 4, generator=draw).to(device)
+    boxes[:, : objects.shape[1]] = (boxes[:, : objects.shape[1]] + 3 * objects[:, : options.queries]) / 4
+    logits = torch.randn(count, options.queries, options.classes + 1, generator=draw).to(device)
+    criterion = SetCriterion(options.queries, {})
+    targets = SetTargets(objects, labels.classes, labels.valid, torch.zeros(2))
+
+    def whole_batch() -> Tensor:
+        (found,) = criterion.match([SetLayer(logits, boxes)], targets)
+        matched = torch.full(boxes.shape[:2], -1, dtype=torch.int64, device=device)
+        matched[found.image, found.query] = found.object
+        return matched
+
+    return {
+        "whole batch": whole_batch,
+        "image by image": lambda: hungarian_by_loop(logits, boxes, targets, criterion.cost_weights),
+    }
+
+
 def milliseconds(call: Callable[[], object], device: torch.device) -> float:
     """Return how long one call takes, until the device has finished."""
     started = time.perf_counter()
@@ -223,6 +249,7 @@ def main() -> None:
     for name, rule in TASK_ALIGNED_RULES.items():
         compare(f"task aligned of {name}", task_aligned_ways(predictions, labels, points, rule), options, device)
     compare("ATSS", atss_ways(predictions, labels, points), options, device)
+    compare(f"Hungarian of {options.queries} queries", hungarian_ways(labels, options), options, device)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,17 @@ class Predictions(Protocol):
         """Join predictions for the same inputs, each from another pass or model."""
         ...
 
+    @classmethod
+    def stack(cls, parts: Sequence[Self], places: Sequence[Sequence[int]], size: tuple[int, int]) -> Self:
+        """Join predictions for different inputs into those of one batch.
+
+        Args:
+            parts: each for inputs of one size.
+            places: per part, the positions of its pictures in the batch.
+            size: (height, width) of the batch; every picture begins in its upper left corner.
+        """
+        ...
+
 
 @dataclass
 class Detections:
@@ -46,12 +57,16 @@ class Detections:
         objectness: (B, N) in 0..1, or None for heads without it.
         views: (N,) int64, the view that each candidate comes from, 0, 1 ...; the boxes of a view suppress each other
             before they meet those of other views. None where all boxes meet at once.
+        distinct: whether every candidate stands for an object of its own, as where training matches each object with
+            one query; then none suppresses another. Several passes or models find the same objects again, so what is
+            combined of them is suppressed as usual.
     """
 
     boxes: Tensor
     scores: Tensor
     objectness: Tensor | None = None
     views: Tensor | None = None
+    distinct: bool = False
 
     def undo(self, view: View) -> Detections:
         """Move the boxes back; like all boxes before suppression they may reach beyond the input."""
@@ -61,7 +76,8 @@ class Detections:
         if view.mirrored:
             # What was the right edge is the left one now.
             x = place.width - x.flip(-1)
-        return Detections(torch.stack((x, y), -1).flatten(-2), self.scores, self.objectness)
+        boxes = torch.stack((x, y), -1).flatten(-2)
+        return Detections(boxes, self.scores, self.objectness, distinct=self.distinct)
 
     def of_view(self, number: int) -> Self:
         """Mark all candidates as those of one view."""
@@ -82,7 +98,22 @@ class Detections:
             torch.cat([part.scores for part in parts], 1),
             torch.cat(objectness, 1) if objectness else None,
             torch.cat(views) if len(views) == len(parts) else None,
+            distinct=len(parts) == 1 and parts[0].distinct,
         )
+
+    @classmethod
+    def stack(cls, parts: Sequence[Self], places: Sequence[Sequence[int]], size: tuple[int, int]) -> Self:
+        """Put the pictures' candidates below each other; where some have fewer, those of confidence 0 fill them up."""
+        most = max(part.boxes.shape[1] for part in parts)
+        names = [name for name, value in named_outputs(parts[0]).items() if value.shape[:2] == parts[0].boxes.shape[:2]]
+        joined = {}
+        for name in names:
+            values = [getattr(part, name) for part in parts]
+            total = sum(len(value) for value in values)
+            joined[name] = values[0].new_zeros((total, most, *values[0].shape[2:]))
+            for value, of_part in zip(values, places, strict=True):
+                joined[name][list(of_part), : value.shape[1]] = value
+        return replace(parts[0], **joined)
 
     def _with_confidences(self) -> Detections:
         if self.objectness is None:
@@ -112,7 +143,9 @@ class Poses(Detections):
         keypoints = torch.stack((x, y, score), -1)
         if view.mirrored:
             keypoints = keypoints[:, :, list(self.spec.flip)]
-        return Poses(seen.boxes, seen.scores, seen.objectness, keypoints=keypoints, spec=self.spec)
+        return Poses(
+            seen.boxes, seen.scores, seen.objectness, distinct=seen.distinct, keypoints=keypoints, spec=self.spec
+        )
 
     @classmethod
     def combine(cls, parts: Sequence[Poses]) -> Poses:
@@ -120,7 +153,13 @@ class Poses(Detections):
         joined = Detections.combine(parts)
         keypoints = torch.cat([part.keypoints for part in parts], 1)
         return Poses(
-            joined.boxes, joined.scores, joined.objectness, joined.views, keypoints=keypoints, spec=parts[0].spec
+            joined.boxes,
+            joined.scores,
+            joined.objectness,
+            joined.views,
+            joined.distinct,
+            keypoints=keypoints,
+            spec=parts[0].spec,
         )
 
 
@@ -157,6 +196,16 @@ class Masks:
             total += part.logits.softmax(1)
         smallest = torch.finfo(total.dtype).tiny
         return Masks((total / len(parts)).clamp_min_(smallest).log_())
+
+    @classmethod
+    def stack(cls, parts: Sequence[Masks], places: Sequence[Sequence[int]], size: tuple[int, int]) -> Masks:
+        """Lay every picture's logits into the upper left corner of the batch's size, with 0 beyond them."""
+        count, first = sum(len(of_part) for of_part in places), parts[0].logits
+        logits = first.new_zeros((count, first.shape[1], *size))
+        for part, of_part in zip(parts, places, strict=True):
+            rows, columns = part.logits.shape[-2:]
+            logits[list(of_part), :, :rows, :columns] = part.logits
+        return Masks(logits)
 
 
 def named_outputs(predictions: Any) -> dict[str, Tensor]:

@@ -40,7 +40,8 @@ def non_max_suppression(detections: Detections, options: PostprocessOptions) -> 
     A box's confidence in a class is objectness times class probability. Objectness alone must exceed ``options.conf``
     too. There is no time limit, and nothing is changed in place; half precision inputs are raised to float32 first.
     Where candidates come from several views (``Detections.views``), each view chooses among its own first, at most
-    ``options.max_det`` per image, and what all of them leave is suppressed together.
+    ``options.max_det`` per image, and what all of them leave is suppressed together. Where each candidate stands for an
+    object of its own (``Detections.distinct``), nothing is suppressed, and the most confident ones stay.
 
     Args:
         detections: decoded boxes of a batch, on any device.
@@ -62,12 +63,13 @@ def kept_candidates(detections: Detections, options: PostprocessOptions) -> list
         options: thresholds and limits.
     """
     image_K, *candidates = _candidates(detections, options)
-    if detections.views is not None:
+    if detections.views is not None and not detections.distinct:
         stay = _best_of_views(image_K, detections.views, Kept(*candidates), options)
         image_K, candidates = image_K[stay], [values[stay] for values in candidates]
     counts = torch.bincount(image_K, minlength=detections.boxes.shape[0]).tolist()
+    choose = _most_confident if detections.distinct else _suppress
     per_image = zip(*(values.split(counts) for values in candidates), strict=True)
-    return [_suppress(Kept(*of_image), options) for of_image in per_image]
+    return [choose(Kept(*of_image), options) for of_image in per_image]
 
 
 def _candidates(detections: Detections, options: PostprocessOptions) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -100,6 +102,12 @@ def _best_of_views(image_K: Tensor, views_N: Tensor, candidates: Kept, options: 
     groups = image_K * (views_N.max() + 1) + views_N[rows]
     alone = torch.zeros_like(classes) if options.agnostic else classes
     return best_of_groups(boxes, scores, alone, groups, options.iou, MAX_CANDIDATES, options.max_det)
+
+
+def _most_confident(candidates: Kept, options: PostprocessOptions) -> Kept:
+    """Return one image's most confident candidates, at most ``options.max_det``; equal ones keep their order."""
+    best = candidates.scores.argsort(descending=True, stable=True)[: options.max_det]
+    return Kept(*(values[best] for values in candidates))
 
 
 def _suppress(candidates: Kept, options: PostprocessOptions) -> Kept:

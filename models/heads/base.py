@@ -82,6 +82,14 @@ class Head(RowBlock):
         derived_buffers: names of its buffers that follow from the rows of the model, such as anchors; other weights
             do not replace them.
         keypoints_argument: position of the number of keypoints in its row; None for heads without keypoints.
+        class_arguments: positions of arguments of its row that describe its classes one by one, such as their ids; they
+            are left out where the number of classes changes.
+        reads_suffix_alone: whether it reads no tokens of its source rows but those behind the patches, so that a model
+            for running need not compute the others in the end.
+        knows_padding: whether it says of a padded picture what it says of the picture alone, where the rows before it
+            know its valid area. Where a head does not, pictures of different sizes do not share a pass.
+        test_confidence: least confidence, 0..1, of an object that counts in a test; 0 where each of a few candidates
+            stands for itself, so that all of them count.
 
     Attributes:
         num_classes: number of classes.
@@ -97,6 +105,10 @@ class Head(RowBlock):
     recipe: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     derived_buffers: ClassVar[tuple[str, ...]] = ()
     keypoints_argument: ClassVar[int | None] = None
+    class_arguments: ClassVar[tuple[int, ...]] = ()
+    reads_suffix_alone: ClassVar[bool] = False
+    knows_padding: ClassVar[bool] = False
+    test_confidence: ClassVar[float] = 0.001
     num_classes: int
     keypoints: KeypointSpec | None = None
     counted_decoding: int = 0

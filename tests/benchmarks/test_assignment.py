@@ -21,10 +21,16 @@ def test_it_prints_times_of_both(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     benchmark.main()
     printed = capsys.readouterr().out
     assert printed.startswith("python -m benchmarks.assignment --batch-size 3") and "336 points, 4 classes" in printed
-    others = ["dynamic soft label", "task aligned of yolov8", "task aligned of yolov6", "ATSS"]
+    others = [
+        "dynamic soft label",
+        "task aligned of yolov8",
+        "task aligned of yolov6",
+        "ATSS",
+        "Hungarian of 100 queries",
+    ]
     for rule in [*SIMOTA_RULES, *others]:
         assert f"{rule}, whole batch:" in printed and f"{rule}, image by image:" in printed
-    assert printed.count("times as fast as the loop") == 6
+    assert printed.count("times as fast as the loop") == 7
 
 
 @pytest.mark.parametrize("rule", sorted(SIMOTA_RULES))
@@ -50,6 +56,15 @@ def test_so_do_the_loops_of_scored_points(monkeypatch: pytest.MonkeyPatch) -> No
     for ways in [*every, benchmark.atss_ways(*given)]:
         batch, loop = (way() for way in ways.values())
         assert torch.equal(batch, loop) and int((batch >= 0).sum()) > 20
+
+
+@pytest.mark.parametrize("queries", [3, 20])
+def test_so_does_the_loop_of_hungarian_matching(queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [*SMALL, "--queries", str(queries)])
+    options = benchmark.parse_options()
+    _, labels, _ = benchmark.made_up(options, torch.device("cpu"))
+    batch, loop = (way() for way in benchmark.hungarian_ways(labels, options).values())
+    assert torch.equal(batch, loop) and int((batch >= 0).sum()) == 3 * min(queries, 5)
 
 
 def test_a_wrong_answer_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from torchvision.ops import nms
 import utils.nms
 from models.predictions import Detections, PostprocessOptions
 from utils.boxes import xywh_to_xyxy
-from utils.nms import append_labels, non_max_suppression
+from utils.nms import append_labels, kept_candidates, non_max_suppression
 
 PARITY = Path(__file__).parents[1] / "parity" / "fixtures"
 PUBLISHED = json.loads((PARITY / "metrics_nms.json").read_text())
@@ -160,3 +160,21 @@ def test_nothing_found_and_nothing_given():
         assert boxes.shape == (0, 4) and scores.shape == (0,) and classes.shape == (0,)
     empty = Detections(torch.zeros(2, 0, 4), torch.zeros(2, 0, 3), torch.zeros(2, 0))
     assert [len(boxes) for boxes, _, _ in non_max_suppression(empty, PostprocessOptions())] == [0, 0]
+
+
+def test_candidates_that_stand_for_themselves_all_stay():
+    boxes = torch.tensor([[10.0, 10.0, 50.0, 50.0]]).expand(2, 6, 4)
+    scores = torch.tensor([0.2, 0.9, 0.4, 0.9, 0.0, torch.nan])[:, None].repeat(2, 1, 3) * torch.tensor([1.0, 0.5, 0.1])
+    found = Detections(boxes, scores, distinct=True)
+    for kept in kept_candidates(found, PostprocessOptions(conf=0.0)):
+        assert kept.rows.tolist() == [1, 3, 2, 0] and kept.scores.tolist() == pytest.approx([0.9, 0.9, 0.4, 0.2])
+    (kept, _) = kept_candidates(found, PostprocessOptions(conf=0.3, max_det=2))
+    assert kept.rows.tolist() == [1, 3]
+    (kept, _) = kept_candidates(found, PostprocessOptions(conf=0.15, multi_label=True))
+    assert list(zip(kept.rows.tolist(), kept.classes.tolist(), strict=True)) == [
+        (1, 0), (3, 0), (1, 1), (3, 1), (2, 0), (0, 0), (2, 1)
+    ]  # fmt: skip
+    (kept, _) = kept_candidates(found, PostprocessOptions(conf=0.1, classes=(1,)))
+    assert len(kept.rows) == 0
+    (kept, _) = kept_candidates(Detections(boxes, scores), PostprocessOptions(conf=0.1))
+    assert kept.rows.tolist() == [1]
