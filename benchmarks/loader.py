@@ -12,7 +12,9 @@ rate by the clock stands beside it. Figures are medians of the rounds, and ratio
 - ``plain``: the plain pipeline; ``plain, decoded``: the same with all pictures decoded before, in a list.
 
 The recipe chooses our pipeline (``augment``): ``--hyp yoloms_xs`` measures that of RTMDet, with two mosaics per sample.
-The plain one stays what it is.
+The plain one stays what it is. With ``--hyp yolos_ti`` both are DETR's, the plain one with Pillow
+(``benchmarks.pillow_detr``): single pictures in random sizes, padded to a batch; there is no ring then, so ``window``
+is ``none``.
 
 The set is copied to a temporary folder, so no earlier cache helps and none is left. A small set fits into the ring as a
 whole: ``--repeat-set 8`` copies it eight times under other names.
@@ -39,12 +41,14 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.pillow_detr import PillowPipeline
 from data.config import TaskData, load_data_config
 from data.dataset import TaskDataset
 from data.formats.yolo_txt import label_path
 from data.image_list import list_images
 from data.loader import build_train_loader
 from data.transforms.detection import DetectionTrainTransform
+from data.transforms.detr import DETRTrainTransform
 from data.transforms.letterbox import LetterboxRule
 from data.transforms.rtmdet import RTMDetTrainTransform
 from data.transforms.yolox import YOLOXTrainTransform
@@ -57,6 +61,9 @@ TRANSFORMS = {
     "yolov5": DetectionTrainTransform,
     "yolox": partial(YOLOXTrainTransform, letterbox=LetterboxRule("top-left", square=True)),
     "rtmdet": RTMDetTrainTransform,
+    "detr": partial(
+        DETRTrainTransform, stride=16, letterbox=LetterboxRule("top-left", shrink="antialias", fit="shortest")
+    ),
 }
 CACHES = {"none": None, "window": None, "ram": "ram", "disk": "disk"}
 
@@ -97,11 +104,12 @@ def copy_set(task: TaskData, folder: Path, times: int) -> TaskData:
 def our_batches(task: TaskData, hyp: Mapping[str, Any], size: int, kind: str) -> Iterator[np.ndarray]:
     """Return the images of our batches, for ever, with one kind of cache, filled."""
     dataset = TaskDataset(task, "train", CACHES[kind])
-    if kind != "none":
-        dataset.reserve_memory(size)
-        for index in range(len(dataset)):
-            dataset.load(index, size)
     transform = TRANSFORMS[hyp["augment"]](hyp, size)
+    largest = getattr(transform, "largest_side", None)
+    if kind != "none":
+        dataset.reserve_memory(size if largest is None else None, largest)
+        for index in range(len(dataset)):
+            dataset.load(index, size if largest is None else None, least=largest)
     loader = build_train_loader(dataset, transform, BATCH, 0, 0)
     return (batch.images.numpy() for batch in loader.stream())
 
@@ -181,7 +189,10 @@ def measure(task: TaskData, options: argparse.Namespace) -> dict[str, list[tuple
     dataset = TaskDataset(task, "train")
     streams = {kind: our_batches(task, hyp, options.img_size, kind) for kind in CACHES}
     for name, decoded in (("plain", False), ("plain, decoded", True)):
-        streams[name] = PlainPipeline(dataset, hyp, options.img_size, decoded).batches()
+        if hyp["augment"] == "detr":
+            streams[name] = PillowPipeline(dataset, hyp, options.img_size, BATCH, decoded).batches()
+        else:
+            streams[name] = PlainPipeline(dataset, hyp, options.img_size, decoded).batches()
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in streams}
     for number in range(options.rounds + 1):
         for name, stream in streams.items():

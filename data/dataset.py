@@ -101,12 +101,14 @@ class TaskDataset(Dataset):
     def __getitem__(self, index: int) -> Sample:
         return self.load(index)
 
-    def load(self, index: int, long_side: int | None = None) -> Sample:
+    def load(self, index: int, long_side: int | None = None, *, least: int | None = None) -> Sample:
         """Return image ``index`` with its labels.
 
         Args:
             index: 0 .. len - 1.
             long_side: pixels of the image's longer side (interpolated linearly); None gives the native size.
+            least: pixels that the longer side has at least, where the caller resizes the image: the image as it is
+                decoded, a large JPEG at a part of its size.
 
         Returns:
             A sample whose boxes, keypoints and mask fit its image. The labels belong to the caller; the image may be
@@ -115,7 +117,7 @@ class TaskDataset(Dataset):
         Raises:
             DataError: the image or its mask can no longer be read.
         """
-        image = self._images.get(index, long_side)
+        image = self._images.get(index, long_side) if least is None else self._images.at_least(index, least)
         height, width = image.shape[:2]
         own = slice(self.offsets[index], self.offsets[index + 1])
         sample = Sample(image=image, id=self.ids[index])

@@ -105,6 +105,21 @@ class DecodedImages:
                 return image
         return image if long_side is None else resize_image(image, resized(size, long_side))
 
+    def at_least(self, index: int, least: int) -> np.ndarray:
+        """Return picture ``index`` as it is decoded where its longer side has to have so many pixels, if the file does.
+
+        The pixels follow from the number alone: kept ones are taken only where they were decoded so. It may be
+        read-only.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        size = self._native(index)
+        part = reduction_for(size, least)
+        if self.decoded is None or self.decoded.long_side is not None or self.decoded.reduction(size) != part:
+            return read_image(self.files[index], part)
+        return self._kept(index, size)
+
     def shapes(self) -> np.ndarray:
         """Return the (n, 3) shapes in which the pictures are kept."""
         return np.column_stack([self.decoded.of_all(self.sizes, self.files), np.full(len(self.sizes), 3)])

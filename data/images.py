@@ -93,13 +93,31 @@ def resize_image(image: np.ndarray, size: tuple[int, int], shrink: str = "linear
         image: the image itself is returned where it has the size.
         size: (height, width) wanted.
         shrink: ``area`` makes an image that is larger in any direction smaller by the mean of the pixels that become
-            one; ``linear`` interpolates linearly, as enlarged images are in any case.
+            one; ``linear`` interpolates linearly, as enlarged images are in both cases. ``antialias`` is Pillow's
+            bilinear, to a grey level, which weighs all pixels that a new one covers.
     """
     if image.shape[:2] == size:
         return image
+    if shrink == "antialias":
+        return _antialiased(image, size)
     smaller = size[0] < image.shape[0] or size[1] < image.shape[1]
     interpolation = cv2.INTER_AREA if shrink == "area" and smaller else cv2.INTER_LINEAR
     return cv2.resize(image, (size[1], size[0]), interpolation=interpolation)
+
+
+def _antialiased(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize by PyTorch, which is several times as fast as Pillow: its kernel is vectorised and works on bytes."""
+    if not (image.flags.c_contiguous and image.flags.writeable):
+        # PyTorch has no read-only tensors, and makes planes of channels from what is not contiguous.
+        image = image.copy()
+    # Commands that open pictures but run no network need not wait for this import.
+    import torch
+    import torch.nn.functional as F
+
+    # The batch comes before the channels move, so that its stride tells that pixels lie together.
+    pixels = torch.from_numpy(image).unsqueeze(0).permute(0, 3, 1, 2)
+    resized = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+    return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy()[0])
 
 
 def _decode(data: bytes, path: str | Path, reduction: int) -> np.ndarray:

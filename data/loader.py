@@ -13,7 +13,7 @@ from data.samples import Batch
 from data.shares import share_of_batches
 from data.transforms.letterbox import CENTERED, LetterboxRule
 from data.workers import WorkerPool
-from utils.errors import DataError
+from utils.errors import DataError, UsageError
 
 
 def build_train_loader(
@@ -66,12 +66,15 @@ def build_test_loader(
 
     Args:
         dataset: the samples.
-        img_size: longer side of a picture within the input, pixels, rounded up to the stride.
+        img_size: longer side of a picture within the input, or its shorter one as the letterbox says, pixels, rounded
+            up to the stride.
         batch_size: samples per batch.
         stride: sides of inputs are multiples of it, pixels.
         workers: worker processes, at most one per core; 0 works in the main process.
         rect: batches of images that need the same rectangular input (the ids tell which image is which) instead of
-            square inputs in the data set's own order. A letterbox that wants squares has them in any case.
+            square inputs in the data set's own order. A letterbox that wants squares has them in any case. One that
+            goes by the short side has no squares: in the data set's own order a batch is padded at its right and bottom
+            to its largest picture, and has ``sizes``.
         pad: strides of extra padding of rectangular inputs.
         share: (rank, size): this process gets its share of the batches, which are the same however many processes
             there are. Its share may be empty.
@@ -79,8 +82,11 @@ def build_test_loader(
 
     Raises:
         DataError: the data set is empty.
+        UsageError: there is ``pad`` and a letterbox that pads nothing.
     """
     _require_samples(dataset)
+    if pad and letterbox.by_short_side:
+        raise UsageError("--pad: this model's pictures are resized to whole strides and not padded; leave it out")
     if rect and not letterbox.square:
         batches = rectangular_batches(dataset.sizes, batch_size, img_size, stride, pad, letterbox)
     else:

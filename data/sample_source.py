@@ -15,10 +15,16 @@ class SampleSource(Protocol):
     def __len__(self) -> int:
         """Return the number of samples."""
 
-    def load(self, index: int, long_side: int | None = None) -> Sample:
+    def load(self, index: int, long_side: int | None = None, *, least: int | None = None) -> Sample:
         """Return sample ``index`` with its image's longer side at ``long_side`` pixels; None gives the native size.
 
         The image may be a read-only view of a cache; labels and masks belong to the caller.
+
+        Args:
+            index: of the sample.
+            long_side: pixels of the longer side.
+            least: instead of ``long_side``, for callers that resize it themselves: the image as it is decoded, which
+                may be at a half, a quarter or an eighth of its size as long as its longer side has so many pixels.
 
         Raises:
             DataError: its files cannot be read.

@@ -233,7 +233,8 @@ def rectangular_batches(
     Args:
         sizes: (n, 2) int, native height and width.
         batch_size: samples per batch; the last batch of a shape may hold fewer.
-        img_size: longer side of a picture within the input, pixels, rounded up to the stride.
+        img_size: longer side of a picture within the input, or its shorter one as the letterbox says, pixels, rounded
+            up to the stride.
         stride: sides of an input are multiples of it, pixels.
         pad: strides that are added to both sides before rounding up.
         letterbox: of the model; one in the corner cuts sides to whole pixels, one in the middle rounds them. Its margin
@@ -257,7 +258,12 @@ def rectangular_batches(
 
 
 def _smallest_shapes(sizes: np.ndarray, side: int, stride: int, pad: float, letterbox: LetterboxRule) -> np.ndarray:
-    """Return (n, 2) the whole strides that the whole pixels of each picture need, ``side`` pixels long, and ``pad``."""
+    """Return (n, 2) the whole strides that the whole pixels of each picture need, ``side`` pixels long, and ``pad``.
+
+    By the short side there is no padding, and pictures are resized to whole strides.
+    """
+    if letterbox.by_short_side:
+        return letterbox.sizes_alone(sizes, side, stride)
     sizes = np.asarray(sizes, np.float64)
     whole = np.rint if letterbox.anchor == "center" else np.trunc
     resized = np.maximum(whole(sizes * (side / sizes.max(1, keepdims=True))), 1)

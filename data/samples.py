@@ -5,12 +5,15 @@ Shape suffixes: N images, M objects (padded), K keypoints, H rows, W columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
+
+_IGNORED = 255
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,9 @@ class Batch:
         placements: one per image, only under test transforms.
         areas: (N, M) float32, annotated areas in square pixels of the files' own sizes, or None.
         crowd: (N, M) bool, or None.
+        sizes: (height, width) of each image where they differ: its pixels lie in the upper left corner of ``images``
+            and what lies right of them and below is padding. Plain numbers on the host, so nobody waits for a device to
+            know them. None where every image fills its input.
     """
 
     images: Tensor
@@ -111,6 +117,7 @@ class Batch:
     placements: list[Placement] | None = None
     areas: Tensor | None = None
     crowd: Tensor | None = None
+    sizes: list[tuple[int, int]] | None = None
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -142,8 +149,8 @@ class Batch:
     def cut(self, pieces: int) -> list[Batch]:
         """Return the batch as several smaller ones, in order, whose sizes differ by one image at most.
 
-        On the CPU rows of padding that no image of a piece needs are left out. On another device that would have to be
-        waited for.
+        Padding beside and below the images that none of a piece needs is left out. So are, on the CPU, rows of objects
+        that are padding; on another device that would have to be waited for.
 
         Args:
             pieces: how many; with fewer images there are fewer pieces, but always one.
@@ -162,18 +169,27 @@ class Batch:
         most = valid.shape[1]
         if valid.device.type == "cpu":
             most = int(valid.any(0).nonzero().max()) + 1 if bool(valid.any()) else 0
+        images, masks = self.images[part], None if self.masks is None else self.masks[part]
+        sizes = None if self.sizes is None else self.sizes[first:last]
+        if sizes:
+            height, width = largest_size(sizes)
+            if (height, width) != tuple(images.shape[-2:]):
+                images = images[..., :height, :width].contiguous(memory_format=torch.channels_last)
+                masks = None if masks is None else masks[..., :height, :width].contiguous()
+            sizes = unless_equal(sizes)
         return Batch(
-            images=self.images[part],
+            images=images,
             boxes=self.boxes[part, :most],
             classes=self.classes[part, :most],
             valid=valid[:, :most],
             keypoints=None if self.keypoints is None else self.keypoints[part, :most],
-            masks=None if self.masks is None else self.masks[part],
+            masks=masks,
             native_masks=None if self.native_masks is None else self.native_masks[part],
             ids=self.ids[part],
             placements=None if self.placements is None else self.placements[part],
             areas=None if self.areas is None else self.areas[part, :most],
             crowd=None if self.crowd is None else self.crowd[part, :most],
+            sizes=sizes,
         )
 
     def pin_memory(self) -> Batch:
@@ -186,16 +202,31 @@ class Batch:
         return Batch(**pinned)
 
 
+def largest_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the (height, width) that holds pictures of all these sizes."""
+    return max(height for height, _ in sizes), max(width for _, width in sizes)
+
+
+def unless_equal(sizes: list[tuple[int, int]]) -> list[tuple[int, int]] | None:
+    """Return the sizes of images in their common canvas, or None where every image fills it."""
+    return None if len(set(sizes)) <= 1 else sizes
+
+
 def collate(samples: list[Sample]) -> Batch:
-    """Stack samples of equal image size into a batch.
+    """Stack samples into a batch.
+
+    Where their images differ in size they lie in the upper left corner of the smallest canvas that holds all of them;
+    the rest is 0 in images and 255 in masks.
 
     Args:
-        samples: all with the same image size, and all or none with masks and with keypoints.
+        samples: all or none with masks and with keypoints.
 
     Returns:
-        A batch whose images are a channels-last view of one contiguous (N, H, W, 3) block.
+        A batch whose images are a channels-last view of one contiguous (N, H, W, 3) block; it has ``sizes`` where the
+        images differ in size.
     """
-    images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
+    sizes = [(int(sample.image.shape[0]), int(sample.image.shape[1])) for sample in samples]
+    images = torch.from_numpy(stack_pictures([sample.image for sample in samples], sizes, 0)).permute(0, 3, 1, 2)
     count, most = len(samples), max((len(sample.boxes) for sample in samples), default=0)
     boxes = np.zeros((count, most, 4), np.float32)
     classes = np.zeros((count, most), np.int64)
@@ -215,7 +246,7 @@ def collate(samples: list[Sample]) -> Batch:
         if testing:
             native_masks = [torch.from_numpy(np.ascontiguousarray(sample.mask)) for sample in samples]
         else:
-            masks = torch.from_numpy(np.stack([sample.mask for sample in samples]))
+            masks = torch.from_numpy(stack_pictures([sample.mask for sample in samples], sizes, _IGNORED))
     return Batch(
         images=images,
         boxes=torch.from_numpy(boxes),
@@ -228,7 +259,21 @@ def collate(samples: list[Sample]) -> Batch:
         placements=[sample.placement for sample in samples] if testing else None,
         areas=areas,
         crowd=crowd,
+        sizes=unless_equal(sizes),
     )
+
+
+def stack_pictures(pictures: list[np.ndarray], sizes: list[tuple[int, int]], value: int) -> np.ndarray:
+    """Return (N, H, W, ...) uint8 pictures of these sizes, with ``value`` to the right of each and below."""
+    if len(set(sizes)) == 1:
+        return np.stack(pictures)
+    height, width = largest_size(sizes)
+    stacked = np.empty((len(pictures), height, width, *pictures[0].shape[2:]), np.uint8)
+    for frame, picture, (own_height, own_width) in zip(stacked, pictures, sizes, strict=True):
+        frame[:own_height, :own_width] = picture
+        frame[:own_height, own_width:] = value
+        frame[own_height:] = value
+    return stacked
 
 
 def _padded(rows: list[np.ndarray | None], most: int, dtype: type) -> Tensor | None:

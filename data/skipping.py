@@ -30,7 +30,7 @@ class SkippingDataset:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def load(self, index: int, long_side: int | None = None) -> Sample:
+    def load(self, index: int, long_side: int | None = None, *, least: int | None = None) -> Sample:
         """Load sample ``index`` or the first readable one after it (the first follows the last).
 
         Raises:
@@ -42,6 +42,8 @@ class SkippingDataset:
             if self.before_reading is not None:
                 self.before_reading(place)
             try:
+                if least is not None:
+                    return self.dataset.load(place, least=least)
                 return self.dataset.load(place, long_side=long_side)
             except DataError as error:
                 first_error = first_error or error

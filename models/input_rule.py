@@ -6,17 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.transforms.letterbox import SHRINKS, LetterboxRule
+from data.transforms.letterbox import FITS, MOST_LIMIT, SHRINKS, LetterboxRule
 from utils.errors import ModelError, did_you_mean
 from utils.yaml_text import is_number
 
 RGB, BGR = "RGB", "BGR"
 CENTER, TOP_LEFT = "center", "top-left"
-WORDS = {"channels": (RGB, BGR), "letterbox": (CENTER, TOP_LEFT), "shrink": SHRINKS}
+WORDS = {"channels": (RGB, BGR), "letterbox": (CENTER, TOP_LEFT), "shrink": SHRINKS, "fit": FITS}
 """Keys whose value is one of a few words."""
-KEYS = ("channels", "scale", "mean", "std", "letterbox", "square", "pad", "shrink", "margin", "group")
+KEYS = (
+    *("channels", "scale", "mean", "std"),
+    *("letterbox", "square", "pad", "shrink", "margin", "group"),
+    *("fit", "limit", "stride"),
+)
 MOST_MARGIN = 8
 MOST_GROUP = 1000
+MOST_STRIDE = 1024
+UNPADDED = {"letterbox": TOP_LEFT, "square": False, "margin": 0, "group": 1}
+"""Keys that say where padding goes, with the values that a rule without padding may have."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class InputRule:
         mean: per channel in the network's order, or None.
         std: the same.
         letterbox: how a picture is placed within the input.
+        stride: height and width of inputs are multiples of it, pixels; None leaves that to the rows.
     """
 
     channels: str = RGB
@@ -36,6 +44,7 @@ class InputRule:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     letterbox: LetterboxRule = field(default_factory=LetterboxRule)
+    stride: int | None = None
 
 
 def read_input_rule(given: Any, channels: int, source: str) -> InputRule:
@@ -66,7 +75,8 @@ def read_input_rule(given: Any, channels: int, source: str) -> InputRule:
     if not is_number(scale) or not scale > 0:
         raise _wrong(source, "scale", "a number above 0", repr(scale))
     mean, std = (_per_channel(given.get(key), key, channels, source) for key in ("mean", "std"))
-    return InputRule(given.get("channels", RGB), float(scale), mean, std, _letterbox(given, source))
+    stride = _whole(given, "stride", 0, 1, MOST_STRIDE, source) if "stride" in given else None
+    return InputRule(given.get("channels", RGB), float(scale), mean, std, _letterbox(given, source), stride)
 
 
 def _letterbox(given: Mapping[str, Any], source: str) -> LetterboxRule:
@@ -77,13 +87,26 @@ def _letterbox(given: Mapping[str, Any], source: str) -> LetterboxRule:
         raise _wrong(source, "square", "true or false", repr(square))
     if not is_number(margin) or not 0 <= margin <= MOST_MARGIN:
         raise _wrong(source, "margin", f"a number from 0 to {MOST_MARGIN}, in strides", repr(margin))
+    fit, limit = given.get("fit", usual.fit), given.get("limit", usual.limit)
+    if not is_number(limit) or not 1 <= limit <= MOST_LIMIT:
+        raise _wrong(source, "limit", f"a number from 1 to {MOST_LIMIT}, in short sides", repr(limit))
+    if fit != "shortest" and "limit" in given:
+        raise ModelError(f"{source}: 'input' has a limit, which belongs to 'fit: shortest'; add that or leave it out")
+    for key, allowed in UNPADDED.items():
+        if fit == "shortest" and given.get(key, allowed) != allowed:
+            raise ModelError(
+                f"{source}: 'input' has fit shortest, which pads nothing around a picture, and {key} {given[key]}; "
+                "leave one of the two out"
+            )
     return LetterboxRule(
-        anchor=given.get("letterbox", CENTER),
+        anchor=given.get("letterbox", TOP_LEFT if fit == "shortest" else CENTER),
         square=square,
         pad=_whole(given, "pad", usual.pad, 0, 255, source),
         shrink=given.get("shrink", usual.shrink),
         margin=float(margin),
         group=_whole(given, "group", usual.group, 1, MOST_GROUP, source),
+        fit=fit,
+        limit=float(limit),
     )
 
 

@@ -111,7 +111,7 @@ class LetterboxPlan:
         top: rows of padding above; the rest lies below.
         left: columns of padding before; the rest lies behind.
         pad: grey level of the padding, 0..255.
-        shrink: how a larger picture is made smaller, ``linear`` or ``area``, see ``data.images.resize_image``.
+        shrink: how pixels are resized, ``linear``, ``area`` or ``antialias``, see ``data.images.resize_image``.
         ratio: network pixels per native pixel by which labels and results move; None where each side has its own, which
             follows from the whole pixels that it is resized to.
     """
@@ -182,6 +182,36 @@ def plan_top_left(native: tuple[int, int], new: tuple[int, int], stride: int | N
     if stride is not None:
         pad = pad[0] % stride, pad[1] % stride
     return LetterboxPlan(native, resized, (resized[0] + pad[0], resized[1] + pad[1]), top=0, left=0, ratio=ratio)
+
+
+def shortest_fit(sizes: np.ndarray, short: int, most: int | None, stride: int) -> np.ndarray:
+    """Return the sizes that pictures get by their short side, as DETR and YOLOS resize them.
+
+    The short side becomes ``short``, or as much less as the long one needs to stay within ``most``; the long side
+    follows and is cut to a whole pixel. Then both are cut to multiples of the stride, so the aspect changes a little.
+    As in the published rule the long side may come out above ``most``, because the short one was rounded up for it;
+    here by a stride at most, and no side is shorter than one stride. That differs from the published rule only for
+    pictures at least twenty times as long as they are wide.
+
+    Args:
+        sizes: (..., 2) int, native height and width.
+        short: wanted short side, pixels.
+        most: greatest long side, pixels; None for any.
+        stride: both sides are multiples of it, pixels.
+
+    Returns:
+        (..., 2) int64 heights and widths.
+    """
+    sizes = np.asarray(sizes, np.int64)
+    low, high = sizes.min(-1, keepdims=True), sizes.max(-1, keepdims=True)
+    side = np.full_like(low, short)
+    if most is not None:
+        reduced = np.maximum(np.rint(most * low / high), 1).astype(np.int64)
+        side = np.where(short * high > most * low, reduced, side)
+    fitted = side * sizes // low
+    if most is not None:
+        fitted = np.minimum(fitted, most + stride)
+    return np.maximum(fitted // stride, 1) * stride
 
 
 def plan_stretch(native: tuple[int, int], new: tuple[int, int]) -> LetterboxPlan:

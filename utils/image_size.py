@@ -11,6 +11,21 @@ LARGEST_SIDE = 16_384
 """Of a network's input, pixels; a picture of that size takes gigabytes in the first rows of any model."""
 
 
+LONG_LIMIT = 1333 / 800
+"""How many times as long as its short side a picture may be where its short side is what a size means (DETR, YOLOS)."""
+
+
+def long_limit(short: int, limit: float = LONG_LIMIT) -> int:
+    """Return the greatest long side of pictures whose short side is ``short`` pixels.
+
+    Args:
+        short: pixels, 1 or more.
+        limit: times the short side, 1 or more.
+    """
+    # Rounded first: 800 * (1333 / 800) must not be a hair below 1333.
+    return math.floor(round(short * limit, 6))
+
+
 def round_up_to_stride(size: int, stride: int) -> int:
     """Return the smallest multiple of ``stride`` that is at least ``size``."""
     return math.ceil(size / stride) * stride

@@ -14,13 +14,16 @@ import numpy as np
 
 from data.images import resize_image
 from data.transforms.geometry import BORDER_GREY
-from utils.boxes import LetterboxPlan, plan_letterbox, plan_top_left
-from utils.image_size import round_up_to_stride
+from utils.boxes import LetterboxPlan, plan_letterbox, plan_stretch, plan_top_left, shortest_fit
+from utils.image_size import LONG_LIMIT, long_limit, round_up_to_stride
 
 Anchor = Literal["center", "top-left"]
-Shrink = Literal["linear", "area"]
+Shrink = Literal["linear", "area", "antialias"]
+Fit = Literal["longest", "shortest"]
 ANCHORS: tuple[Anchor, ...] = ("center", "top-left")
-SHRINKS: tuple[Shrink, ...] = ("linear", "area")
+SHRINKS: tuple[Shrink, ...] = ("linear", "area", "antialias")
+FITS: tuple[Fit, ...] = ("longest", "shortest")
+MOST_LIMIT = 100
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,22 @@ class LetterboxRule:
         pad: grey level of what the picture does not cover, 0..255.
         shrink: how a picture that is too large is made smaller: ``linear`` interpolates (YOLOv5, YOLOX), ``area`` takes
             the mean of the pixels that become one (YOLO-MS, YOLOv6, YOLOv8). Enlarged ones are interpolated linearly.
+            ``antialias`` is Pillow's bilinear, which takes the weighted mean of all pixels that a new one covers, in
+            both directions (YOLOS).
         margin: strides that are added to each side of what a picture needs, before that is rounded up to whole strides;
             0.5 gives a square picture of 640 pixels an input of 672 (YOLO-MS, YOLOv6). Squares have none.
         group: in testing, so many pictures of neighbouring aspects have the one smallest rectangle that suits all of
             them; 1 gives every picture its own. It is no batch size: results are the same for any. Squares are
             the same for all pictures anyway.
+        fit: which side of a picture the size means. ``longest`` fits the picture into a square of that size;
+            ``shortest`` gives its short side the size and its long side what follows, and cuts both to whole strides by
+            resizing, so that a picture alone has no padding at all (DETR, YOLOS; ``utils.boxes.shortest_fit``). Where
+            an exact shape is asked for, as for mosaics and exported files, the picture is fitted into it as otherwise.
+        limit: with ``shortest``, the long side is at most so many times the size; such a picture is made smaller.
 
     Raises:
-        ValueError: there is no such anchor, shrinking, grey level, margin or group.
+        ValueError: there is no such anchor, shrinking, grey level, margin, group, fit or limit, or they exclude each
+            other.
     """
 
     anchor: Anchor = "center"
@@ -50,6 +61,8 @@ class LetterboxRule:
     shrink: Shrink = "linear"
     margin: float = 0.0
     group: int = 1
+    fit: Fit = "longest"
+    limit: float = LONG_LIMIT
 
     def __post_init__(self) -> None:
         if self.anchor not in ANCHORS:
@@ -62,6 +75,21 @@ class LetterboxRule:
             raise ValueError(f"a letterbox is shared by a group of 1 picture or more, not of {self.group!r}")
         if isinstance(self.pad, bool) or not isinstance(self.pad, int) or not 0 <= self.pad <= 255:
             raise ValueError(f"a letterbox is padded with a grey level from 0 to 255, not {self.pad!r}")
+        if self.fit not in FITS:
+            raise ValueError(f"a letterbox is fitted by its {' or '.join(FITS)} side, not by {self.fit!r}")
+        if isinstance(self.limit, bool) or not isinstance(self.limit, int | float) or not 1 <= self.limit <= MOST_LIMIT:
+            raise ValueError(f"a letterbox is limited to 1 to {MOST_LIMIT} times its short side, not {self.limit!r}")
+        if self.by_short_side and (self.square or self.margin or self.group > 1):
+            raise ValueError("a letterbox is fitted by its shortest side without squares, margins and groups")
+
+    @property
+    def by_short_side(self) -> bool:
+        """Whether a size means the short side of a picture."""
+        return self.fit == "shortest"
+
+    def sizes_alone(self, sizes: np.ndarray, short: int, stride: int) -> np.ndarray:
+        """Return (..., 2) the inputs of pictures by their short side; see ``utils.boxes.shortest_fit``."""
+        return shortest_fit(sizes, short, long_limit(short, self.limit), stride)
 
     def without_shared_rectangles(self) -> LetterboxRule:
         """Return the rule for inputs that are seen at several sizes: squares where pictures share rectangles.
@@ -75,7 +103,9 @@ class LetterboxRule:
     def __str__(self) -> str:
         """Words for people: ``top-left, square, padded with 114``."""
         words = [self.anchor, "square" if self.square else "as small as the picture allows", f"padded with {self.pad}"]
-        words += ["shrunk by area"] if self.shrink == "area" else []
+        if self.by_short_side:
+            words = ["by the short side", f"the long one up to {self.limit:g} times as long"]
+        words += {"area": ["shrunk by area"], "antialias": ["resized with antialiasing"]}.get(self.shrink, [])
         words += [f"a margin of {self.margin:g} strides"] if self.margin else []
         words += [f"shared by {self.group} pictures of similar aspect"] if self.group > 1 else []
         return ", ".join(words)
@@ -87,8 +117,12 @@ class LetterboxRule:
             native: size of the picture.
             new: size to fit into.
             stride: pad only up to the next multiple of this instead of up to ``new``, with the margin, which may reach
-                beyond ``new``; square inputs are padded whole.
+                beyond ``new``; square inputs are padded whole. Under ``fit: shortest`` the sides are multiples of it,
+                and the shorter side of ``new`` is what the short side of the picture becomes.
         """
+        if self.by_short_side and stride is not None:
+            height, width = self.sizes_alone(np.array(native), min(new), stride).tolist()
+            return replace(plan_stretch(native, (height, width)), pad=self.pad, shrink=self.shrink)
         fit = plan_letterbox if self.anchor == "center" else plan_top_left
         if self.square or stride is None or not self.margin:
             return replace(fit(native, new, None if self.square else stride), pad=self.pad, shrink=self.shrink)
@@ -114,7 +148,8 @@ def plan_for_stride(size: tuple[int, int], img_size: int, stride: int, rule: Let
 
     Args:
         size: native size.
-        img_size: longer side of the picture in the input; rounded up to the stride.
+        img_size: longer side of the picture in the input, or its shorter one as the rule's ``fit`` says; rounded up to
+            the stride.
         stride: of the network, pixels.
         rule: of the model; its margin comes in addition.
     """

@@ -55,6 +55,28 @@ def recipe_range(hyp: Recipe, key: str, default: tuple[float, float], low: float
     return least, greatest
 
 
+def recipe_whole_numbers(hyp: Recipe, key: str, low: int, high: int, count: int | None = None) -> list[int]:
+    """Return ``hyp[key]``, a list of whole numbers between ``low`` and ``high``.
+
+    Args:
+        hyp: the recipe.
+        key: name of the list, which is there.
+        low: least allowed number.
+        high: greatest allowed number.
+        count: how many numbers there have to be; None for one or more.
+
+    Raises:
+        ModelError: the value is no such list.
+    """
+    values = hyp[key]
+    listed = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
+    fits = listed and (count is None or len(values) == count)
+    if not fits or not all(_is_number(value) and value == int(value) and low <= value <= high for value in values):
+        number = "one or more" if count is None else str(count)
+        raise ModelError(f"recipe key '{key}' is {values!r}: give {number} whole numbers from {low} to {high}")
+    return [int(value) for value in values]
+
+
 def recipe_flip_pairs(hyp: Recipe) -> tuple[tuple[int, int], ...]:
     """Return ``hyp['flip_pairs']``, the keypoints that trade places in a mirrored image, or no pairs.
 

@@ -20,10 +20,11 @@ class TestTransform:
 
     Attributes:
         img_size: longer side of the picture within the input, pixels, rounded up to the stride; a smaller batch shape
-            makes it smaller.
+            makes it smaller. Shorter side, if the letterbox says so.
         stride: of the network, pixels.
         batch_shape: (height, width) of the input, so that samples stack; None gives every sample the smallest input
-            whose sides are multiples of the stride, or the square that the letterbox wants.
+            whose sides are multiples of the stride, or the square that the letterbox wants. A letterbox that goes by
+            the short side pads nothing: every sample has its own size, and ``collate`` pads where they differ.
         letterbox: how the model wants pictures to lie within its input.
     """
 
@@ -43,7 +44,7 @@ class TestTransform:
         """
         sample = dataset.load(index)
         size = sample.image.shape[:2]
-        if self.batch_shape is None:
+        if self.batch_shape is None or self.letterbox.by_short_side:
             plan = plan_for_stride(size, self.img_size, self.stride, self.letterbox)
         else:
             side = round_up_to_stride(self.img_size, self.stride)

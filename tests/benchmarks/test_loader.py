@@ -12,19 +12,22 @@ import pytest
 
 import data.image_cache as image_cache
 from benchmarks.loader import CACHES, PlainPipeline, copy_set, main
+from benchmarks.pillow_detr import PillowPipeline
 from data.config import load_data_config
 from data.dataset import TaskDataset
+from data.transforms.detr import DETR_AUGMENTATION
 
 STILL = {"scale": 0.5, "translate": 0.1, "fliplr": 0.5, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0}
 
 
+@pytest.mark.parametrize("recipe", ["hyp.scratch", "yolos_ti"])
 def test_it_measures_every_pipeline_and_leaves_nothing(
-    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe: str, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "shm").mkdir()
     monkeypatch.setattr(image_cache, "SHARED_MEMORY", tmp_path / "shm")
     out = tmp_path / "figures.json"
-    arguments = f"--data {tiny_data} --img-size 64 --images 16 --rounds 2 --repeat-set 3 --json {out}"
+    arguments = f"--data {tiny_data} --hyp {recipe} --img-size 64 --images 16 --rounds 2 --repeat-set 3 --json {out}"
     monkeypatch.setattr(sys, "argv", ["benchmarks.loader", *arguments.split()])
     threads = cv2.getNumThreads()
     main()
@@ -39,15 +42,18 @@ def test_it_measures_every_pipeline_and_leaves_nothing(
     assert not list((tmp_path / "shm").iterdir()) and not list(tiny_data.parent.rglob("*.pictures"))
 
 
-def test_boxes_of_the_plain_pipeline_lie_on_their_objects(tiny_data: Path, tmp_path: Path) -> None:
+def test_boxes_of_both_plain_pipelines_lie_on_their_objects(tiny_data: Path, tmp_path: Path) -> None:
     task = copy_set(load_data_config(tiny_data).for_head("detect", "detect"), tmp_path / "copy", 2)
     dataset = TaskDataset(task, "train")
     assert len(dataset) == 24
-    pipeline = PlainPipeline(dataset, STILL, 96, decoded=True)
-    hits = []
-    for index in range(24):
-        image, boxes = pipeline.sample(index)
-        assert image.shape == (96, 96, 3) and (boxes >= 0).all() and (boxes <= 96).all()
-        centres = ((boxes[:, :2] + boxes[:, 2:]) / 2).astype(int).clip(0, 95)
-        hits += [np.ptp(image[y, x].astype(int)) > 100 for x, y in centres]
-    assert len(hits) > 100 and np.mean(hits) > 0.95, "objects are colourful and the ground is grey"
+    plain = PlainPipeline(dataset, STILL, 96, decoded=True)
+    for pipeline, least in ((plain, 100), (PillowPipeline(dataset, DETR_AUGMENTATION, 96, 2, decoded=True), 20)):
+        hits = []
+        for index in range(24):
+            image, boxes = pipeline.sample(index)
+            size = image.shape[1::-1]
+            assert size == (96, 96) or pipeline is not plain
+            assert (boxes >= 0).all() and (boxes <= [*size, *size]).all()
+            centres = ((boxes[:, :2] + boxes[:, 2:]) / 2).astype(int).clip(0, np.array(size) - 1)
+            hits += [np.ptp(image[y, x].astype(int)) > 100 for x, y in centres]
+        assert len(hits) > least and np.mean(hits) > 0.95, "objects are colourful and the ground is grey"

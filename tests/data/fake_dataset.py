@@ -28,7 +28,7 @@ class FakeDataset:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def load(self, index: int, long_side: int | None = None) -> Sample:
+    def load(self, index: int, long_side: int | None = None, *, least: int | None = None) -> Sample:
         """Return the picture of an index, whose pixels depend on it alone."""
         if index in self.broken:
             raise DataError(f"{index}.png: the file is cut off; copy it again")

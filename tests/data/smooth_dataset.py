@@ -29,7 +29,7 @@ class SmoothDataset:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def load(self, index: int, long_side: int | None = None) -> Sample:
+    def load(self, index: int, long_side: int | None = None, *, least: int | None = None) -> Sample:
         """Return the picture of an index, whose content depends on it alone."""
         if index in self.broken:
             raise DataError(f"{index}.png: the file is cut off; copy it again")

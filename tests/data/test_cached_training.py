@@ -18,6 +18,8 @@ from data.deliveries import TrainTransform
 from data.loader import build_train_loader
 from data.sampler import PARTNER_WINDOW
 from data.transforms.detection import DetectionTrainTransform
+from data.transforms.detr import DETRTrainTransform
+from data.transforms.letterbox import LetterboxRule
 from data.transforms.segmentation import SegmentationTrainTransform
 
 RECIPE = {"mosaic": 0.8, "mixup": 0.3, "scale": 0.5, "translate": 0.1, "fliplr": 0.5, "hsv_h": 0.01, "hsv_s": 0.5}
@@ -55,7 +57,13 @@ def segmentation() -> tuple[TrainTransform, int | None, int | None]:
     return transform, None, transform.largest_side
 
 
-@pytest.mark.parametrize("make", [detection, segmentation])
+def detr() -> tuple[TrainTransform, int | None, int | None]:
+    hyp = {"resize_sides": [32, 64, 16], "crop_sides": [50, 70], "crop_range": [40, 70], "resize_base": 64}
+    transform = DETRTrainTransform(hyp, 64, 16, LetterboxRule("top-left", shrink="antialias", fit="shortest"))
+    return transform, None, transform.largest_side
+
+
+@pytest.mark.parametrize("make", [detection, segmentation, detr])
 def test_no_cache_changes_a_batch(jpeg_data: Path, monkeypatch: pytest.MonkeyPatch, make: Callable) -> None:
     transform, long_side, largest = make()
     task = load_data_config(jpeg_data).for_head("", "detect" if make is detection else "segment")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from data.images import image_size, read_image, reduction_for, resize_image
@@ -112,6 +115,28 @@ def test_a_reduced_jpeg_is_the_shrunk_picture(tmp_path: Path) -> None:
     reduced = read_image(file, 2)
     assert reduced.shape == (128, 192, 3)
     assert np.abs(reduced.astype(int) - resize_image(read_image(file), (128, 192))).max() <= 4
+
+
+@given(st.integers(0, 2**31), st.data())
+@settings(max_examples=30, deadline=None)
+def test_an_antialiased_picture_is_pillows(seed: int, data: st.DataObject) -> None:
+    side = st.integers(1, 90)
+    native, size = (data.draw(st.tuples(side, side)) for _ in range(2))
+    image = np.random.default_rng(seed).integers(0, 256, (*native, 3), np.uint8)
+    wanted = np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    found = resize_image(image, size, "antialias")
+    assert found.dtype == np.uint8 and found.shape == (*size, 3) and found.flags.c_contiguous
+    assert np.abs(found.astype(int) - wanted).max() <= 1
+
+
+def test_a_part_of_a_read_only_picture_is_antialiased_as_a_copy_of_it() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    wanted = resize_image(image[5:50, 10:70].copy(), (32, 48), "antialias")
+    image.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(resize_image(image[5:50, 10:70], (32, 48), "antialias"), wanted)
+        assert resize_image(image, (60, 80), "antialias") is image
 
 
 @pytest.mark.parametrize(("side", "expected"), [(None, 1), (1280, 1), (641, 1), (640, 2), (320, 4), (10, 8)])

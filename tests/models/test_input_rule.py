@@ -86,6 +86,14 @@ def test_every_yolox_of_the_zoo_has_the_same_rule() -> None:
         assert parse_spec(spec.values, "again").input == spec.input
 
 
+def test_a_rule_by_the_short_side() -> None:
+    rule = graph_of({"stride": 32, "fit": "shortest", "limit": 1.66625, "shrink": "antialias"}).spec.input
+    assert rule.stride == 32 and rule.letterbox.by_short_side
+    assert rule.letterbox == LetterboxRule("top-left", shrink="antialias", fit="shortest", limit=1333 / 800)
+    assert graph_of({"fit": "shortest"}).letterbox.limit == 1333 / 800
+    assert graph_of({}).spec.input.stride is None and not graph_of({}).letterbox.by_short_side
+
+
 def test_the_letterbox_of_yolo_ms() -> None:
     rule = load_spec("yoloms_xs").input
     assert (rule.channels, rule.scale, rule.letterbox.pad, rule.letterbox.square) == ("BGR", 1.0, 114, False)
@@ -106,7 +114,16 @@ def test_the_letterbox_of_yolo_ms() -> None:
         ({"pad": 256}, ["for pad a whole number from 0 to 255, but has 256"]),
         ({"pad": 1.5}, ["for pad a whole number from 0 to 255, but has 1.5"]),
         ({"pad": False}, ["for pad a whole number from 0 to 255, but has False"]),
-        ({"shrink": "aera"}, ["for shrink linear or area, but has 'aera'", "Did you mean 'area'?"]),
+        ({"shrink": "aera"}, ["for shrink linear or area or antialias, but has 'aera'", "Did you mean 'area'?"]),
+        ({"fit": "short"}, ["for fit longest or shortest, but has 'short'", "Did you mean 'shortest'?"]),
+        ({"fit": "shortest", "limit": 0.5}, ["for limit a number from 1 to 100, in short sides, but has 0.5"]),
+        ({"fit": "shortest", "limit": "1.6"}, ["for limit a number from 1 to 100"]),
+        ({"limit": 1.5}, ["'input' has a limit, which belongs to 'fit: shortest'"]),
+        ({"fit": "shortest", "square": True}, ["fit shortest, which pads nothing around a picture, and square True"]),
+        ({"fit": "shortest", "margin": 0.5}, ["and margin 0.5; leave one of the two out"]),
+        ({"fit": "shortest", "group": 2}, ["and group 2"]),
+        ({"fit": "shortest", "letterbox": "center"}, ["and letterbox center"]),
+        *(({"stride": stride}, ["for stride a whole number from 1 to 1024"]) for stride in (0, 1.5, True, "16", 2048)),
         ({"margin": -0.5}, ["for margin a number from 0 to 8, in strides, but has -0.5"]),
         ({"margin": True}, ["for margin a number from 0 to 8"]),
         ({"group": 0}, ["for group a whole number from 1 to 1000, but has 0"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from utils.boxes import (
     plan_top_left,
     scale_to_native,
     scale_to_network,
+    shortest_fit,
     xywh_to_xyxy,
     xyxy_to_xywh,
 )
@@ -112,3 +114,49 @@ def test_overlap_matrix():
     expected = torch.tensor([[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 0]])
     torch.testing.assert_close(box_iou_matrix(boxes, boxes), expected)
     assert box_iou_matrix(boxes[:0], boxes).shape == (0, 3)
+
+
+def published_resize(height: int, width: int, short: int, most: int | None, stride: int) -> tuple[int, int]:
+    """The rule of the page of facts, word for word."""
+    low, high = min(height, width), max(height, width)
+    if most is not None and high / low * short > most:
+        short = round(most * low / high)
+    long = math.floor(short * high / low)
+    sides = (short, long) if height <= width else (long, short)
+    return sides[0] // stride * stride, sides[1] // stride * stride
+
+
+@given(
+    st.integers(1, 3000),
+    st.floats(1, 20),
+    st.booleans(),
+    st.integers(16, 1400),
+    st.one_of(st.none(), st.floats(1, 3)),
+    st.sampled_from([16, 32]),
+)
+def test_sizes_by_the_short_side_are_those_of_the_published_rule(low, aspect, upright, short, limit, stride):
+    high = round(low * aspect)
+    size = (high, low) if upright else (low, high)
+    most = None if limit is None else math.floor(short * limit)
+    wanted = published_resize(*size, short, most, stride)
+    found = shortest_fit(np.array([size, size]), short, most, stride)
+    assert found.dtype == np.int64 and found.tolist() == [[max(side, stride) for side in wanted]] * 2
+    assert tuple(shortest_fit(np.array(size), short, most, stride).tolist()) == tuple(found[0].tolist())
+
+
+@given(st.integers(1, 50_000), st.integers(1, 50_000), st.sampled_from([32, 512, 800]))
+def test_no_picture_vanishes_by_its_short_side_or_grows_beyond_a_stride_above_the_limit(h, w, short):
+    most = short * 1333 // 800
+    sides = shortest_fit(np.array((h, w)), short, most, 16)
+    assert (sides % 16 == 0).all() and sides.min() >= 16 and sides.max() <= most + 16
+
+
+@given(st.integers(20, 2000), st.integers(20, 2000), st.sampled_from([64, 512, 800]))
+def test_boxes_go_to_inputs_of_two_scales_and_back(h, w, short):
+    plan = plan_stretch((h, w), tuple(shortest_fit(np.array((h, w)), short, short * 1333 // 800, 16).tolist()))
+    spot = plan.placement
+    assert (spot.scale_y, spot.scale_x) == (plan.out[0] / h, plan.out[1] / w)
+    boxes = np.array([[0, 0, w, h], [1, 2, w / 2, h / 3]], np.float32)
+    moved = scale_to_network(boxes, spot)
+    np.testing.assert_allclose(moved[0], [0, 0, plan.out[1], plan.out[0]], rtol=1e-6)
+    np.testing.assert_allclose(scale_to_native(moved, spot), boxes, atol=1e-3, rtol=1e-5)

@@ -19,6 +19,7 @@ from utils.plots.skeletons import LEAST_SCORE, Poses2d, draw_poses
 
 _LONGEST_SIDE = 1920
 _GAP = 4
+_ROOM = 255
 _LEAST_SCORE = 0.25
 
 
@@ -142,9 +143,13 @@ def grid_of_images(batch: Batch, draw: Callable[[int, np.ndarray, float], np.nda
     room_x, room_y = (_LONGEST_SIDE - (columns + 1) * _GAP) / columns, (_LONGEST_SIDE - (rows + 1) * _GAP) / rows
     scale = min(room_x / width, room_y / height, 1.0)
     tile_width, tile_height = max(int(width * scale), 1), max(int(height * scale), 1)
-    grid = np.full((rows * (tile_height + _GAP) + _GAP, columns * (tile_width + _GAP) + _GAP, 3), 255, np.uint8)
+    grid = np.full((rows * (tile_height + _GAP) + _GAP, columns * (tile_width + _GAP) + _GAP, 3), _ROOM, np.uint8)
     for i in range(count):
-        image = np.ascontiguousarray(batch.images[i].permute(1, 2, 0).cpu().numpy())
+        image = np.array(batch.images[i].permute(1, 2, 0).cpu().numpy(), order="C")
+        if batch.sizes is not None:
+            # White as the room between pictures: padding is no part of one.
+            own_height, own_width = batch.sizes[i]
+            image[own_height:], image[:, own_width:] = _ROOM, _ROOM
         if scale < 1:
             image = cv2.resize(image, (tile_width, tile_height), interpolation=cv2.INTER_AREA)
         image = draw(i, image, scale)

@@ -20,7 +20,7 @@ class PaintedDataset:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def load(self, index: int, long_side: int | None = None) -> Sample:
+    def load(self, index: int, long_side: int | None = None, *, least: int | None = None) -> Sample:
         height, width = self.sizes[index].tolist()
         scale = 1.0 if long_side is None else long_side / max(height, width)
         height, width = round(height * scale), round(width * scale)

@@ -86,6 +86,7 @@ def test_shrinking_averages_instead_of_aliasing(factor, expected):
 
 CORNER = LetterboxRule("top-left", square=True)
 YOLOMS = LetterboxRule(shrink="area", margin=0.5, group=32)
+YOLOS = LetterboxRule("top-left", shrink="antialias", fit="shortest")
 sizes = st.tuples(st.integers(1, 300), st.integers(1, 300))
 
 
@@ -149,6 +150,9 @@ def test_a_model_that_says_nothing_is_centred_on_114():
         {"shrink": "cubic"},
         *({"margin": margin} for margin in (-0.5, 9, True, "0.5", float("nan"))),
         *({"group": group} for group in (0, 1.0, True)),
+        {"fit": "short"},
+        *({"limit": limit} for limit in (0.9, 101, True, "2", float("nan"))),
+        *({"fit": "shortest", **other} for other in ({"square": True}, {"margin": 0.5}, {"group": 2})),
     ],
 )
 def test_a_rule_that_cannot_be_is_refused(wrong):
@@ -163,6 +167,7 @@ def test_a_rule_in_words():
         "center, as small as the picture allows, padded with 114, shrunk by area, a margin of 0.5 strides, shared by "
         "32 pictures of similar aspect"
     )
+    assert str(YOLOS) == "by the short side, the long one up to 1.66625 times as long, resized with antialiasing"
 
 
 @pytest.mark.parametrize(
@@ -227,3 +232,28 @@ def test_an_area_is_the_mean_of_the_pixels_that_become_one(factor):
     assert (np.abs(linear - means).max() > 20) == (factor > 2)
     batch = plan_for_batch(image.shape[:2], 32, (32, 64), LetterboxRule(shrink="area"))
     np.testing.assert_array_equal(apply_plan(image, batch)[:, 16:48], by_area)
+
+
+@pytest.mark.parametrize(
+    ("native", "img_size", "out"),
+    [
+        ((480, 640), 512, (512, 672)),
+        ((640, 480), 800, (1056, 800)),
+        ((427, 640), 800, (800, 1184)),
+        ((300, 900), 512, (272, 848)),
+        ((375, 500), 500, (512, 672)),
+    ],
+)
+def test_by_the_short_side_a_picture_fills_its_input(native, img_size, out):
+    plan = plan_for_stride(native, img_size, 16, YOLOS)
+    assert plan.out == plan.resized == out and (plan.top, plan.left) == (0, 0)
+    assert (plan.placement.scale_y, plan.placement.scale_x) == (out[0] / native[0], out[1] / native[1])
+    image = np.full((*native, 3), 77, np.uint8)
+    assert (apply_plan(image, plan) == 77).all()
+    assert YOLOS.without_shared_rectangles() == YOLOS
+
+
+def test_by_the_short_side_an_exact_shape_is_a_canvas_with_the_picture_in_its_corner():
+    plan = plan_for_batch((50, 100), 64, (64, 64), YOLOS)
+    assert (plan.resized, plan.out, plan.top, plan.left) == ((32, 64), (64, 64), 0, 0)
+    assert plan == plan_for_batch((50, 100), 64, (64, 64), LetterboxRule("top-left", shrink="antialias"))

@@ -43,6 +43,17 @@ def test_labels_of_a_batch_are_drawn():
     assert has_colour(picture[4:68, 4:68], class_colour(2)) and has_colour(picture[72:, 72:], class_colour(2))
 
 
+def test_padding_of_smaller_pictures_is_white_and_the_batch_stays_as_it_is():
+    sizes = [(64, 96), (48, 32)]
+    batch = collate([Sample(np.full((*size, 3), GREY, np.uint8), id="x.jpg") for size in sizes])
+    before = batch.images.clone()
+    picture = picture_of_labels(batch, NAMES)
+    assert picture.shape == (64 + 8, 2 * (96 + 4) + 4, 3)
+    second = picture[4:68, 104:200]
+    assert (second[:40, :32] == GREY).all() and (second[:40, 32:] == 255).all()
+    assert torch.equal(batch.images, before)
+
+
 def looks_like(picture: np.ndarray, colours: dict[tuple[int, int], tuple[int, ...]]) -> None:
     """Compare the colours at some x, y; thin lines are mixed with what lies beside them."""
     for (x, y), colour in colours.items():
