@@ -17,19 +17,20 @@ class ModelEma:
 
     Args:
         model: the model being trained, where it is going to be trained.
-        decay: weight of the past in the long run.
+        decay: weight of the past in the long run; 0 keeps no average: the copy is the model itself, byte for byte, and
+            is only renewed when somebody asks for it.
         tau: updates after which the weight of the past has risen to 63 % of ``decay``.
         copy_first: whether the first update copies the model, as in MMEngine; its later weights are the same as here:
             its momentum m is 1 - ``decay``, and its step t, counted from 0, is update t + 1.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0, copy_first: bool = False) -> None:
-        self.module = copy.deepcopy(model).float().eval().requires_grad_(False)
+        self._module = copy.deepcopy(model).float().eval().requires_grad_(False)
         self.decay, self.tau, self.copy_first = decay, tau, copy_first
-        once = _names_once(self.module)
-        averaged = {name: tensor for name, tensor in self.module.state_dict().items() if name in once}
+        once = _names_once(self._module)
+        averaged = {name: tensor for name, tensor in self._module.state_dict().items() if name in once}
         live = model.state_dict()
-        weights = {name for name, _ in self.module.named_parameters() if name in averaged}
+        weights = {name for name, _ in self._module.named_parameters() if name in averaged}
         floating = [name for name, tensor in averaged.items() if tensor.is_floating_point()]
         # Weights first: they alone are sure to be finite after a step that was left out.
         floating.sort(key=lambda name: name not in weights)
@@ -40,6 +41,23 @@ class ModelEma:
         self._source = [live[name] for name in averaged if name not in set(floating)]
         device = next(iter(averaged.values()), torch.empty(0)).device
         self._count = torch.zeros((), dtype=torch.int64, device=device)
+        self._behind = False
+
+    @property
+    def module(self) -> nn.Module:
+        """The averaged model, for use."""
+        if self._behind:
+            self._catch_up()
+        return self._module
+
+    @torch.no_grad()
+    def _catch_up(self) -> None:
+        """Copy the model's state, which is what an average without a past is."""
+        if self._averaged:
+            torch._foreach_copy_(self._averaged, self._live)
+        if self._copied:
+            torch._foreach_copy_(self._copied, self._source)
+        self._behind = False
 
     @property
     def updates(self) -> int:
@@ -54,6 +72,10 @@ class ModelEma:
             skip: 0-dim tensor on the model's device, 1 for a step that was left out: then nothing changes at all, also
                 where the model's statistics are not finite. None is the same as 0.
         """
+        if not self.decay:
+            self._behind = True
+            self._count += 1 if skip is None else (skip == 0).to(self._count)
+            return
         if self._count.device.type != "cpu":
             self._update_on_device(torch.zeros((), device=self._count.device) if skip is None else skip)
             return
@@ -92,7 +114,8 @@ class ModelEma:
 
     def load(self, state: Mapping[str, Tensor], updates: int) -> None:
         """Restore an average that was saved after ``updates`` updates."""
-        self.module.load_state_dict(dict(state))
+        self._behind = False
+        self._module.load_state_dict(dict(state))
         self._count.fill_(updates)
 
 

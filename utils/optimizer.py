@@ -1,6 +1,7 @@
-"""Optimizers with the three parameter groups of YOLOv5: weights with decay, norm scales without, biases without.
+"""Optimizers with three parameter groups: what decays, what does not, and biases that do not.
 
-Parameters with a learning-rate factor of their own are in further groups of the same three kinds.
+Which is which is the recipe key ``decay``; its first word is YOLOv5's rule. Parameters with a learning-rate factor of
+their own are in further groups of the same three kinds.
 """
 
 from __future__ import annotations
@@ -13,17 +14,28 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim import Adam as AdamOptimizer
 
+from models.heads.base import Head
 from utils.errors import ModelError, did_you_mean
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 GROUPS = ("decay", "no_decay", "bias")
 OPTIMIZERS = ("SGD", "Adam", "AdamW")
+WEIGHTS, HEADS, ALL = "weights", "heads", "all"
+DECAYS = (WEIGHTS, HEADS, ALL)
+"""Recipe key ``decay``: weights decay; of heads everything decays too; everything decays."""
 
 
-def parameter_groups(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
+def parameter_groups(model: nn.Module, decay: str = WEIGHTS) -> dict[str, dict[str, nn.Parameter]]:
     """Split the trainable parameters: biases, scales of norms, and everything else.
 
     Kernels of depthwise convolutions and weights of linear layers are among everything else, as in any other layer.
+    What a module lists in its class attribute ``no_decay``, such as tokens and position tables, is among the scales of
+    norms.
+
+    Args:
+        model: whose parameters.
+        decay: ``weights`` as said; ``heads``: every parameter of a head is in ``decay`` as well, its biases and norms
+            included; ``all``: every parameter of the model is.
 
     Returns:
         ``decay``, ``no_decay`` and ``bias``, each a mapping of names; every trainable parameter is in exactly one, also
@@ -31,14 +43,29 @@ def parameter_groups(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
     """
     groups: dict[str, dict[str, nn.Parameter]] = {name: {} for name in GROUPS}
     seen: set[nn.Parameter] = set()
+    whole = _parts_that_decay_whole(model, decay)
     for prefix, module in model.named_modules():
         for leaf, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
-            group = "bias" if leaf.endswith("bias") else "no_decay" if isinstance(module, NORMS) else "decay"
+            group = "decay" if module in whole else _group_of(module, leaf)
             groups[group][f"{prefix}.{leaf}" if prefix else leaf] = parameter
     return groups
+
+
+def _parts_that_decay_whole(model: nn.Module, decay: str) -> set[nn.Module]:
+    """Return the modules of which every parameter decays."""
+    if decay == ALL:
+        return set(model.modules())
+    heads = [module for module in model.modules() if isinstance(module, Head)] if decay == HEADS else []
+    return {part for head in heads for part in head.modules()}
+
+
+def _group_of(module: nn.Module, leaf: str) -> str:
+    if leaf in getattr(module, "no_decay", ()):
+        return "no_decay"
+    return "bias" if leaf.endswith("bias") else "no_decay" if isinstance(module, NORMS) else "decay"
 
 
 def split_by_factor(
@@ -67,8 +94,8 @@ def build_optimizer(
 
     Args:
         model: the model; frozen parameters are left out.
-        hyp: ``optimizer`` (SGD, Adam, AdamW), ``lr0``, ``momentum``.
-        weight_decay: decay of weights.
+        hyp: ``optimizer`` (SGD, Adam, AdamW), ``lr0``, ``momentum``, ``decay``.
+        weight_decay: of the parameters that decay.
         factors: learning-rate factor by name of a parameter, 1 where there is none;
             see ``models.row_use.parameter_factors``.
 
@@ -82,6 +109,7 @@ def build_optimizer(
             f"{did_you_mean(kind, OPTIMIZERS)}"
         )
     rate, momentum = hyp["lr0"], hyp["momentum"]
+    groups_of_model = parameter_groups(model, hyp.get("decay", WEIGHTS))
     groups = [
         {
             "params": parameters,
@@ -90,7 +118,7 @@ def build_optimizer(
             "lr": rate * factor,
             "weight_decay": weight_decay if name == "decay" else 0.0,
         }
-        for (name, factor), parameters in split_by_factor(parameter_groups(model), factors or {}).items()
+        for (name, factor), parameters in split_by_factor(groups_of_model, factors or {}).items()
     ]
     if kind == "SGD":
         return SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True)

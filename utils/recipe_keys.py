@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import models.zoo_modules  # noqa: F401 - fills the registry
 from data.training_part import TRAINING_PART
 from data.transforms.detection import DETECTION_AUGMENTATION
+from data.transforms.detr import DETR_AUGMENTATION
 from data.transforms.rtmdet import RTMDET_AUGMENTATION
 from data.transforms.yolox import YOLOX_AUGMENTATION
 from models.heads.base import Head
 from models.registry import lookup, registered
+from utils.optimizer import DECAYS
 
 ENGINE: dict[str, Any] = {
     "optimizer": "SGD",
@@ -25,9 +27,12 @@ ENGINE: dict[str, Any] = {
     "lrf": 0.01,
     "momentum": 0.937,
     "weight_decay": 0.0005,
+    "decay": "weights",
     "schedule": "cosine",
     "schedule_every": "round",
     "flat_share": 0.5,
+    "step_epochs": 100,
+    "step_factor": 0.1,
     "warmup": "linear",
     "warmup_epochs": 3.0,
     "warmup_min": 100,
@@ -42,6 +47,7 @@ ENGINE: dict[str, Any] = {
     "ema_decay": 0.9999,
     "ema_tau": 2000.0,
     "ema_copy_first": False,
+    "drop_path": 0.0,
     "close_mosaic": 0,
     "multi_scale_interval": 0,
     "multi_scale_range": [5, 5],
@@ -84,8 +90,19 @@ WITHOUT_EFFECT = {
     "copy_paste": "it needs the outlines of objects, and boxes have none",
 }
 """Keys of YOLOv5's files that are read so that those files load, and why they change nothing."""
-BELOW_ONE = ("momentum", "warmup_momentum", "ema_decay", "label_smoothing", "flat_share")
-POSITIVE = ("lr0", "nominal_batch", "anchor_t", "ema_tau", "balance_lr", "mixup_beta", "max_aspect")
+BELOW_ONE = ("momentum", "warmup_momentum", "ema_decay", "label_smoothing", "flat_share", "drop_path")
+POSITIVE = (
+    "anchor_t",
+    "balance_lr",
+    "ema_tau",
+    "lr0",
+    "max_aspect",
+    "mixup_beta",
+    "nominal_batch",
+    "resize_base",
+    "step_epochs",
+    "step_factor",
+)
 WHOLE = (
     "close_mosaic",
     "drop_smaller",
@@ -96,16 +113,23 @@ WHOLE = (
     "warmup_steps",
     "yolov6_atss_epochs",
 )
+SIDES = {
+    "resize_sides": (3, "three whole numbers above 0: from, to and the step, such as [256, 608, 16]"),
+    "crop_range": (2, "two whole numbers above 0, such as [384, 600]"),
+    "crop_sides": (0, "a list of whole numbers above 0, such as [400, 500, 600]"),
+}
+"""Keys that are sides in pixels: how many there are, 0 for any number, and in words."""
 RISING_PAIRS = ("mosaic_scale", "mixup_scale", "resize_range")
 CHOICES = {
-    "schedule": ("cosine", "linear", "yolox", "flat_cosine"),
-    "schedule_every": ("round", "epoch"),
+    "decay": DECAYS,
+    "schedule": ("cosine", "linear", "yolox", "flat_cosine", "step"),
+    "schedule_every": ("round", "epoch", "late_epoch"),
     "warmup": ("linear", "quadratic"),
     "loss_reduction": ("sum", "mean"),
     "turns": ("alternate", "proportional"),
     "balance": ("fixed", "uncertainty", "gradnorm", "pcgrad"),
     "bn": ("shared", "per-task", "frozen"),
-    "augment": ("yolov5", "yolox", "rtmdet"),
+    "augment": ("yolov5", "yolox", "rtmdet", "detr"),
 }
 """Keys whose value is one of a few words."""
 
@@ -131,7 +155,7 @@ def heads_of_the_house() -> list[type[Head]]:
     return [block for block in blocks if issubclass(block, Head)]
 
 
-PIPELINES = (DETECTION_AUGMENTATION, YOLOX_AUGMENTATION, RTMDET_AUGMENTATION)
+PIPELINES = (DETECTION_AUGMENTATION, YOLOX_AUGMENTATION, RTMDET_AUGMENTATION, DETR_AUGMENTATION)
 """Keys that single pipelines of boxes have."""
 DEFAULTS = composed(ENGINE, *(head.recipe for head in heads_of_the_house()), AUGMENTATION, *PIPELINES, TRAINING_PART)
 """Every key that a recipe may have."""
@@ -159,6 +183,9 @@ def kind_of(key: str) -> Kind:
         return Kind(lambda value: _is_list_of(value, 2, is_whole), "two whole numbers of 0 or more, such as [5, 5]")
     if key in RISING_PAIRS:
         return Kind(_is_rising_pair, "two numbers above 0, the lower one first")
+    if key in SIDES:
+        count, wanted = SIDES[key]
+        return Kind(lambda value: _are_sides(value, count), wanted)
     if key == "hsv_shift":
         return Kind(lambda value: _is_list_of(value, 3, is_number), "three numbers of 0 or more")
     if key in WHOLE:
@@ -194,6 +221,12 @@ def is_whole(value: Any) -> bool:
 
 def _is_list_of(value: Any, count: int, fits: Callable[[Any], bool]) -> bool:
     return isinstance(value, list) and len(value) == count and all(fits(entry) for entry in value)
+
+
+def _are_sides(value: Any, count: int) -> bool:
+    """Return whether a value is a list of so many sides in pixels, with a count of 0 of any number but none."""
+    right = isinstance(value, list) and len(value) == (count or max(len(value), 1))
+    return right and all(is_whole(entry) and entry > 0 for entry in value)
 
 
 def _is_rising_pair(value: Any) -> bool:

@@ -28,6 +28,7 @@ class Range(NamedTuple):
 
 YOLOV5_PIPELINE = ("augment", ("yolov5",))
 WARPING_PIPELINE = ("augment", ("yolov5", "yolox"))
+MIXING_PIPELINE = ("augment", ("yolov5", "yolox", "rtmdet"))
 
 RANGES: dict[str, Range] = {
     "lr0": Range(1e-5, 0.1, log=True),
@@ -40,6 +41,7 @@ RANGES: dict[str, Range] = {
     "warmup_bias_lr": Range(0.0, 0.2, only_if=("optimizer", ("SGD",))),
     "clip_norm": Range(1.0, 100.0, log=True, usual=False),
     "ema_tau": Range(50.0, 10_000.0, log=True, usual=False),
+    "drop_path": Range(0.0, 0.3, usual=False),
     "box": Range(0.02, 0.2, log=True, needs="boxes"),
     "obj": Range(0.2, 4.0, log=True, needs="boxes"),
     "obj_pw": Range(0.5, 2.0, log=True, needs="boxes"),
@@ -61,6 +63,14 @@ RANGES: dict[str, Range] = {
     "yolov8_box": Range(1.0, 20.0, log=True, needs="boxes"),
     "yolov8_cls": Range(0.1, 4.0, log=True, needs="boxes"),
     "yolov8_dfl": Range(0.2, 5.0, log=True, needs="boxes"),
+    "set_class": Range(0.2, 5.0, log=True, needs="boxes"),
+    "set_box": Range(1.0, 20.0, log=True, needs="boxes"),
+    "set_giou": Range(0.5, 10.0, log=True, needs="boxes"),
+    "set_no_object": Range(0.02, 1.0, log=True, needs="boxes"),
+    "set_cost_class": Range(0.2, 5.0, log=True, needs="boxes", usual=False),
+    "set_cost_box": Range(1.0, 20.0, log=True, needs="boxes", usual=False),
+    "set_cost_giou": Range(0.5, 10.0, log=True, needs="boxes", usual=False),
+    "set_earlier": Range(0.0, 1.0, needs="boxes", usual=False),
     "pose_oks": Range(5.0, 100.0, log=True, needs="keypoints"),
     "pose_oks_cost": Range(0.5, 10.0, log=True, needs="keypoints", usual=False),
     "pose_vis": Range(0.2, 5.0, log=True, needs="keypoints"),
@@ -77,8 +87,8 @@ RANGES: dict[str, Range] = {
     "perspective": Range(0.0, 0.001, needs="boxes", usual=False, only_if=YOLOV5_PIPELINE),
     "flipud": Range(0.0, 1.0, needs="boxes", only_if=YOLOV5_PIPELINE),
     "fliplr": Range(0.0, 1.0, usual=False),
-    "mosaic": Range(0.0, 1.0, needs="boxes"),
-    "mixup": Range(0.0, 1.0, needs="boxes"),
+    "mosaic": Range(0.0, 1.0, needs="boxes", only_if=MIXING_PIPELINE),
+    "mixup": Range(0.0, 1.0, needs="boxes", only_if=MIXING_PIPELINE),
 }
 """Most limits are those of YOLOv5's evolution, and so is which keys are left alone unless they are named."""
 

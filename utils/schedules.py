@@ -44,6 +44,30 @@ def flat_then_cosine(share: float, flat: float, lrf: float) -> float:
     return cosine_factor((share - flat) / (1 - flat), 1, lrf) if share > flat else 1.0
 
 
+def step_factor(epoch: float, every: float, factor: float) -> float:
+    """Return the learning-rate factor that is multiplied by ``factor`` each time that ``every`` epochs are done."""
+    # A moment after the boundary may be a rounding error before it.
+    return factor ** math.floor(epoch / every + 1e-9)
+
+
+def schedule_epoch(epochs_done: float, every: str) -> float:
+    """Return at which point of its schedule the learning rate is when ``epochs_done`` epochs are done, a fraction.
+
+    Args:
+        epochs_done: 0 or more.
+        every: recipe key ``schedule_every``. ``round``: at this very point. ``epoch``: at the start of the epoch
+            that is under way. ``late_epoch``: at the start of the epoch before that one, so that the first two epochs
+            both have the rate of the start and the last one that of two epochs before the end.
+
+    Source of the last: the YOLOS repository, whose scheduler hears of an epoch when it is over and sets the rate of the
+    next one by the number of the one that has ended.
+    """
+    if every == "round":
+        return epochs_done
+    begun = math.floor(epochs_done)
+    return float(begun if every == "epoch" else max(begun - 1, 0))
+
+
 def warmup_value(step: float, warmup_steps: float, start: float, end: float, power: float = 1.0) -> float:
     """Return a value that moves from ``start`` to ``end`` over the warm-up as time to a power, then stays."""
     if warmup_steps <= 0 or step >= warmup_steps:

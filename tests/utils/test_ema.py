@@ -106,3 +106,25 @@ def test_whole_numbers_are_taken_over_as_they_are() -> None:
         moved(model, step)
         ema.update()
     assert ema.module.table.tolist() == [3, 4, 5] and int(ema.module.norm.num_batches_tracked) == 3
+
+
+def test_an_average_without_a_past_is_the_model_to_the_byte_and_is_made_when_it_is_asked_for() -> None:
+    torch.manual_seed(0)
+    model = Shared()
+    ema = ModelEma(model, decay=0.0)
+    for step, skip in enumerate((None, torch.zeros(()), torch.ones(()))):
+        moved(model, step)
+        ema.update(skip)
+        kept = {name: value.clone() for name, value in ema._module.state_dict().items()}
+        found = ema.module.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in model.state_dict().items())
+        assert not torch.equal(kept["norm.running_mean"], found["norm.running_mean"]), "nothing is copied before"
+    assert ema.updates == 2 and not any(p.requires_grad for p in ema.module.parameters())
+    # What is measured anew for the copy stays until the next update.
+    ema.module.norm.running_mean.fill_(7.0)
+    assert ema.module.norm.running_mean.tolist() == [7.0, 7.0]
+    state = {name: torch.full_like(value, 3) for name, value in ema.module.state_dict().items()}
+    moved(model, 9)
+    ema.update()
+    ema.load(state, 5)
+    assert ema.updates == 5 and ema.module.norm.running_mean.tolist() == [3.0, 3.0]

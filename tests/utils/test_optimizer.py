@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.graph import load_graph
+from models.graph import Graph, load_graph
 from utils.optimizer import (
     OPTIMIZERS,
     build_optimizer,
@@ -144,3 +144,67 @@ def test_squeeze_and_excitation_and_depthwise_kernels_of_yoloms_decay_and_shared
     assert all(id(module.weight) in decaying for module in (*linear, *depthwise))
     assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.999)}
     assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == 4_537_452
+
+
+YOLOS = """
+nc: 3
+backbone:
+  - [-1, 1, ViTEmbed, [16, 8, 5, [32, 40]]]
+  - [-1, 2, ViTBlockPE, [16, 2, 2.0, [32, 40]]]
+  - [-1, 1, ViTBlock, [16, 2, 2.0]]
+  - [-1, 1, TokenNorm, [16, 1.0e-6]]
+head:
+  - [3, 1, TokenMap, []]
+  - [-1, 1, Conv, [8, 3, 1]]
+  - [[-1], 1, SegMaskBase, [4, 1, 8, False]]
+  - [3, 1, YOLOSDetect, [nc]]
+"""
+BLOCK_WEIGHTS = ("qkv.weight", "proj.weight", "fc1.weight", "fc2.weight")
+BLOCK_BIASES = ("qkv.bias", "proj.bias", "fc1.bias", "fc2.bias", "norm1.bias", "norm2.bias")
+BLOCKS = ("model.1.0", "model.1.1", "model.2")
+HEAD_OF_YOLOS = {
+    f"model.7.{mlp}.{i}.{leaf}" for mlp in ("class_mlp", "box_mlp") for i in range(3) for leaf in ("weight", "bias")
+}
+DECAYING_BACKBONE = {
+    *(f"{block}.{leaf}" for block in BLOCKS for leaf in BLOCK_WEIGHTS),
+    *("model.0.proj.weight", "model.1.0.pos_embed", "model.1.1.pos_embed", "model.5.conv.weight"),
+}
+"""Of the published recipe: matrices and kernels, and the tables behind blocks, which its list of exceptions forgets."""
+SPARED = {
+    *("model.0.pos_embed", "model.0.cls_token", "model.0.det_tokens"),
+    *(f"{block}.{norm}.weight" for block in BLOCKS for norm in ("norm1", "norm2")),
+    *("model.3.norm.weight", "model.5.bn.weight"),
+}
+SPARED_BIASES = {
+    *(f"{block}.{leaf}" for block in BLOCKS for leaf in BLOCK_BIASES),
+    *("model.0.proj.bias", "model.3.norm.bias", "model.5.bn.bias"),
+}
+
+
+@pytest.fixture(scope="module")
+def yolos(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    path = tmp_path_factory.mktemp("yolos") / "yolos.yaml"
+    path.write_text(YOLOS)
+    return load_graph(path)
+
+
+@pytest.mark.parametrize("name", ["yolos_ti", "yolos"])
+def test_groups_of_yolos_are_the_published_ones(name: str, yolos: Graph) -> None:
+    hyp = load_recipe(name)
+    found = {group: set(parameters) for group, parameters in parameter_groups(yolos, hyp["decay"]).items()}
+    other_head = {parameter for parameter, _ in yolos.named_parameters() if parameter.startswith("model.6.")}
+    assert found["decay"] == HEAD_OF_YOLOS | other_head | DECAYING_BACKBONE
+    assert found["no_decay"] == SPARED and found["bias"] == SPARED_BIASES
+    optimizer = build_optimizer(yolos, hyp, hyp["weight_decay"])
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [1e-4, 0, 0]
+    assert {group["lr"] for group in optimizer.param_groups} == {hyp["lr0"]}
+
+
+def test_other_words_of_decay_spare_less_or_more(yolos: Graph) -> None:
+    everything = {name for name, _ in yolos.named_parameters()}
+    assert parameter_groups(yolos, "all")["decay"].keys() == everything
+    weights = parameter_groups(yolos)
+    vectors = {name for name in HEAD_OF_YOLOS if name.endswith("bias")}
+    assert weights["decay"].keys() >= DECAYING_BACKBONE | (HEAD_OF_YOLOS - vectors)
+    assert weights["bias"].keys() >= SPARED_BIASES | vectors and weights["no_decay"].keys() >= SPARED
+    assert sum(map(len, weights.values())) == len(everything)

@@ -47,15 +47,23 @@ def test_keys_without_effect_are_read_and_named(tmp_path: Path, monkeypatch: pyt
         ("lr0: -1", "'lr0' must be a number"),
         ("mosaic: true", "'mosaic' must be a number"),
         ("autobalance: 1", "'autobalance' must be true or false"),
-        ("schedule: linaer", "'schedule' must be cosine, linear, yolox or flat_cosine"),
+        ("schedule: linaer", "'schedule' must be cosine, linear, yolox, flat_cosine or step"),
         ("warmup: squared", "'warmup' must be linear or quadratic"),
         ("loss_reduction: max", "'loss_reduction' must be sum or mean"),
-        ("schedule_every: step", "'schedule_every' must be round or epoch, but it is 'step'"),
+        ("schedule_every: step", "'schedule_every' must be round, epoch or late_epoch, but it is 'step'"),
+        ("decay: head", "'decay' must be weights, heads or all, but it is 'head'. Did you mean 'heads'?"),
+        ("resize_sides: [256, 608]", "'resize_sides' must be three whole numbers above 0"),
+        ("crop_sides: []", "'crop_sides' must be a list of whole numbers above 0"),
+        ("crop_sides: [400, 0]", "'crop_sides' must be a list of whole numbers above 0"),
+        ("crop_range: 384", "'crop_range' must be two whole numbers above 0"),
+        ("resize_base: 0", "'resize_base' must be a number above 0"),
+        ("step_epochs: 0", "'step_epochs' must be a number above 0"),
+        ("drop_path: 1", "'drop_path' must be a number from 0 to below 1"),
         ("flat_share: 1.0", "'flat_share' must be a number from 0 to below 1"),
         ("warmup_steps: 0.5", "'warmup_steps' must be a whole number of 0 or more"),
         ("loss_images: -8", "'loss_images' must be a whole number of 0 or more"),
         ("ema_copy_first: 1", "'ema_copy_first' must be true or false, but it is 1"),
-        ("augment: [yolox]", "'augment' must be yolov5, yolox or rtmdet"),
+        ("augment: [yolox]", "'augment' must be yolov5, yolox, rtmdet or detr"),
         ("close_mosaic: 1.5", "'close_mosaic' must be a whole number"),
         ("multi_scale_interval: -1", "'multi_scale_interval' must be a whole number"),
         ("multi_scale_range: 5", "'multi_scale_range' must be two whole numbers"),
@@ -191,12 +199,32 @@ def test_recipes_of_yoloms_yolov6_and_yolov8_have_the_published_values(name: str
     assert found["ema_copy_first"] is True and found["ema_tau"] == 2000
 
 
+OF_YOLOS = {
+    **{"optimizer": "AdamW", "momentum": 0.9, "weight_decay": 1e-4, "decay": "heads", "schedule": "cosine"},
+    **{"schedule_every": "late_epoch", "warmup_epochs": 0, "loss_reduction": "mean", "clip_norm": 0.1, "ema_decay": 0},
+    **{"drop_path": 0, "augment": "detr", "fliplr": 0.5, "crop_sides": [400, 500, 600], "crop_range": [384, 600]},
+    **{"crop_chance": 0.5, "set_class": 1, "set_box": 5, "set_giou": 2, "set_no_object": 0.1, "close_mosaic": 0},
+    **{"set_cost_class": 1, "set_cost_box": 5, "set_cost_giou": 2, "set_earlier": 0, "drop_empty": False},
+}
+PUBLISHED_OF_YOLOS = {
+    "yolos_ti": {**OF_YOLOS, "lr0": 5e-5, "nominal_batch": 16, "resize_sides": [256, 608, 16], "resize_base": 512},
+    "yolos": {**OF_YOLOS, "lr0": 2.5e-5, "nominal_batch": 8, "resize_sides": [480, 800, 16], "resize_base": 800},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_OF_YOLOS)
+def test_recipes_of_yolos_have_the_published_values(name: str) -> None:
+    found, wanted = load_recipe(name), PUBLISHED_OF_YOLOS[name]
+    assert {key: found[key] for key in wanted} == wanted
+    assert found["lr0"] * found["lrf"] == pytest.approx(1e-7)
+
+
 def test_every_model_names_a_recipe_that_loads_and_is_of_its_family() -> None:
     configs = RECIPE_FOLDER.parents[1] / "models" / "configs"
     named = {path.stem: load_spec(path).values.get("recipe") for path in configs.rglob("*.yaml")}
     for name, recipe_name in named.items():
         family = name.split("_")[0]
-        if family in ("yoloms", "yolov6", "yolov8"):
-            assert recipe_name.split("_")[0] == family, name
+        if family in ("yoloms", "yolov6", "yolov8", "yolos") or family.startswith("yolos-"):
+            assert recipe_name.split("_")[0] == family.split("-")[0], name
         if recipe_name is not None:
             load_recipe(recipe_name)

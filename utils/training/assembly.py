@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from data.config import load_data_config
 from data.dataset import TaskDataset
 from models.graph import Graph
+from models.layers.drop_path import set_drop_path
 from models.layers.sync_norm import synchronise_norms
 from models.row_use import parameter_factors
 from utils.devices import autocast_dtype, training_format
@@ -23,7 +26,7 @@ from utils.image_size import round_up_to_stride
 from utils.loggers import open_loggers
 from utils.optimizer import build_optimizer
 from utils.training.balance import Balance, build_balance
-from utils.training.batch_size import input_sizes, largest_batch_size
+from utils.training.batch_size import draws_sizes, input_sizes, largest_batch_size
 from utils.training.compiling import compile_graph
 from utils.training.health import Health
 from utils.training.loss_scale import LossScale
@@ -168,6 +171,8 @@ def prepare_graph(graph: Graph, run: Run, world: World) -> None:
     freeze_rows(graph, options.freeze)
     if run.hyp["bn"] == "frozen":
         graph.freeze_norms()
+    if run.hyp["drop_path"] and not set_drop_path(graph, run.hyp["drop_path"]):
+        LOGGER.warning("the recipe key drop_path has no effect: %s has no blocks to leave out", graph.spec.source)
     graph.to(world.device).to(memory_format=torch.channels_last)
     graph.recompute = options.recompute
 
@@ -183,7 +188,7 @@ def fitting_batch_size(
     """Return the batch size of all processes together that fills the wanted share of the memory."""
     options = run.options
     size = round_up_to_stride(options.img_size[0], graph.stride)
-    sizes = input_sizes(graph, datasets, size)
+    sizes = input_sizes(graph, datasets, size, run.hyp)
     if scale is not None:
         largest = scale.largest
         sizes = {name: (largest, largest) if "boxes" in graph.heads[name].targets else s for name, s in sizes.items()}
@@ -221,6 +226,13 @@ def introduce(run: Run, parts: Parts) -> None:
         often = "step" if scale.interval == 1 else f"{scale.interval} steps"
         LOGGER.info("multi-scale: %d to %d px, another size every %s", scale.smallest, scale.largest, often)
     rates, wanted = parts.rates, int(run.hyp["warmup_steps"])
+    if rates.full_accumulation > 1:
+        LOGGER.info(
+            "a step adds up %d batches of %d images per head; the recipe is meant for steps of %d images",
+            rates.full_accumulation,
+            run.options.batch_size,
+            int(run.hyp["nominal_batch"]),
+        )
     if wanted and rates.warmup < rates.wanted_warmup:
         LOGGER.info(
             "the recipe warms up for %d steps or more; in this run it is %g, a quarter of all; "
@@ -228,8 +240,10 @@ def introduce(run: Run, parts: Parts) -> None:
             wanted,
             rates.warmup / rates.full_accumulation,
         )
+    warn_of_unlike_sizes(parts.graph, run.hyp)
     images = run.options.batch_size // parts.world.size
-    if images < SMALL_BATCH and not (parts.graph.norms_frozen or parts.world.synchronises_norms):
+    follows = not parts.graph.norms_frozen and any(isinstance(module, _BatchNorm) for module in parts.graph.modules())
+    if images < SMALL_BATCH and follows and not parts.world.synchronises_norms:
         LOGGER.warning(
             "--batch-size %d: BatchNorm sees %d image%s at a time, which makes its statistics noisy; take %d or more, "
             "or bn: frozen in the recipe",
@@ -237,4 +251,22 @@ def introduce(run: Run, parts: Parts) -> None:
             images,
             "s" if images > 1 else "",
             SMALL_BATCH * parts.world.size,
+        )
+
+
+def warn_of_unlike_sizes(graph: Graph, hyp: Mapping[str, Any]) -> None:
+    """Say where pictures are trained with one side at ``--img-size`` and tested with the other one there."""
+    by_short_side = graph.letterbox.by_short_side
+    if draws_sizes(hyp) == by_short_side or not any("boxes" in head.targets for head in graph.heads.values()):
+        return
+    if by_short_side:
+        LOGGER.warning(
+            "objects look larger in use than in training: the recipe's augment: %s takes --img-size for the longer "
+            "side of a picture, the model's input for the shorter one; choose augment: detr, or input: {fit: longest}",
+            hyp["augment"],
+        )
+    else:
+        LOGGER.warning(
+            "objects look smaller in use than in training: the recipe's augment: detr takes --img-size for the shorter "
+            "side of a picture, the model's input for the longer one; choose input: {fit: shortest}, or another augment"
         )

@@ -35,7 +35,7 @@ def draw_assignments(batches: Mapping[str, list[Batch]], parts: Parts, folder: P
                 continue
             images = batch.images.to(parts.device)
             with still_statistics(parts.graph), torch.random.fork_rng([parts.device] if images.is_cuda else []):
-                raw = parts.graph.forward(images, heads=(task.name,))[task.name]
+                raw = parts.graph.forward(images, heads=(task.name,), sizes=batch.sizes)[task.name]
             found = task.criterion.assignment(raw, batch)
             picture = draw_assignment(batch, found, parts.graph.names[task.name])
             save_picture(folder / f"assign_batch{number}_{task.name}.jpg", picture)

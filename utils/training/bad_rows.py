@@ -40,7 +40,7 @@ def first_bad_row(graph: Graph, task: TrainTask, batch: Batch, dtype: torch.dtyp
         targets = task.criterion.prepare(batch)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             # Straight to the rows: compiled ones would not call what watches them.
-            raw = graph.forward(batch.images.to(device), heads=(task.name,))[task.name]
+            raw = graph.forward(batch.images.to(device), heads=(task.name,), sizes=batch.sizes)[task.name]
         if bad:
             return f"the output of {describe_row(graph, bad[0])}"
         parts = task.criterion(raw, targets.to(device))

@@ -12,6 +12,7 @@ import torch
 
 from data.dataset import TaskDataset
 from data.samples import Batch
+from data.transforms.detr import DETRTrainTransform
 from models.graph import Graph
 from models.heads.base import Head
 from utils.errors import is_out_of_memory
@@ -37,18 +38,29 @@ UNKNOWN_MEMORY_BATCH = 16
 Size = tuple[int, int]
 
 
-def input_sizes(graph: Graph, datasets: Mapping[str, TaskDataset], img_size: int) -> dict[str, Size]:
-    """Return (height, width) of every head's training images, pixels.
+def input_sizes(
+    graph: Graph, datasets: Mapping[str, TaskDataset], img_size: int, hyp: Mapping[str, Any]
+) -> dict[str, Size]:
+    """Return (height, width) of every head's training images, pixels; of the largest where they differ.
 
     Args:
         graph: the model.
         datasets: training images of every head.
         img_size: side of square inputs and long side of crops, a multiple of the stride.
+        hyp: the recipe, which may draw sizes for single pictures.
     """
+    square = (img_size, img_size)
+    if draws_sizes(hyp):
+        square = DETRTrainTransform(hyp, img_size, graph.stride, graph.letterbox).largest_input
     return {
-        name: crop_size(datasets[name].sizes, img_size, graph.stride) if "masks" in head.targets else (img_size,) * 2
+        name: crop_size(datasets[name].sizes, img_size, graph.stride) if "masks" in head.targets else square
         for name, head in graph.heads.items()
     }
+
+
+def draws_sizes(hyp: Mapping[str, Any]) -> bool:
+    """Return whether the pictures of a batch with boxes have sizes of their own, so that it is padded."""
+    return hyp.get("augment") == "detr"
 
 
 def largest_batch_size(
@@ -174,17 +186,26 @@ class _Trial:
     ) -> None:
         self.graph, self.name, self.size, self.dtype, self.count = graph, name, size, dtype, count
         self.head: Head = graph.heads[name]
+        self.padded = draws_sizes(hyp) and "masks" not in self.head.targets
         self.criterion = self.head.criterion(hyp, max(size)).to(next(graph.parameters()).device)
 
     def __call__(self) -> None:
         """Run both passes; gradients are added to what the parameters have."""
         device = next(self.graph.parameters()).device
         batch = drawn_batch(self.count, self.size, len(self.head.keypoints or ()))
+        if self.padded:
+            batch.sizes = mixed_sizes(self.count, self.size)
         targets = self.criterion.prepare(batch).to(device)
         with torch.autocast(device.type, self.dtype, enabled=self.dtype is not None):
-            raw = self.graph(batch.images.to(device), heads=(self.name,))[self.name]
+            raw = self.graph(batch.images.to(device), heads=(self.name,), sizes=batch.sizes)[self.name]
         parts = self.criterion(raw, targets)
         sum(parts[part] for part in self.head.loss_names).backward()
+
+
+def mixed_sizes(count: int, size: Size) -> list[Size]:
+    """Return the sizes of pictures that are as tall as a batch and half as wide, and the other way round, in turns."""
+    height, width = size
+    return [(height, max(width // 2, 1)) if i % 2 else (max(height // 2, 1), width) for i in range(count)]
 
 
 def drawn_batch(count: int, size: Size, keypoints: int = 0) -> Batch:

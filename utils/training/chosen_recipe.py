@@ -44,7 +44,9 @@ def chosen_recipe(options: Namespace) -> dict[str, Any]:
 
 
 def _model_of(options: Namespace) -> ModelSpec:
-    return load_spec(options.cfg) if options.cfg else spec_of(load_weights(options.weights), options.weights)
+    if options.cfg:
+        return load_spec(options.cfg)
+    return spec_of(load_weights(options.weights, options.pretrained_grid), options.weights)
 
 
 def _recipe_of_model(spec: ModelSpec) -> dict[str, Any]:

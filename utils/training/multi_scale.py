@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from data.samples import Batch
 from models.graph import Graph
+from utils.errors import UsageError
 from utils.image_size import round_up_to_stride
 
 SMALLEST, GREATEST = 0.5, 1.5
@@ -107,7 +108,16 @@ def build_multi_scale(hyp: Mapping[str, Any], options: Namespace, stride: int) -
         hyp: ``multi_scale_interval``, ``multi_scale_range``.
         options: ``multi_scale``, ``img_size``, ``seed``.
         stride: of the model, pixels.
+
+    Raises:
+        UsageError: the pictures of a batch have sizes of their own already.
     """
+    asked = "--multi-scale" if options.multi_scale else "multi_scale_interval" if hyp["multi_scale_interval"] else ""
+    if asked and hyp["augment"] == "detr":
+        raise UsageError(
+            f"{asked}: the recipe says augment: detr, which draws a size for every picture (resize_sides); "
+            "leave one of the two out"
+        )
     size = round_up_to_stride(options.img_size[0], stride)
     if options.multi_scale:
         return MultiScale(options.img_size[0], stride, options.seed)

@@ -128,6 +128,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         default="",
         help="checkpoint to start from, ours or an official .pt; without --cfg its model is taken too",
     )
+    model.add_argument(
+        "--pretrained-grid",
+        nargs=2,
+        type=int,
+        metavar=("ROWS", "COLUMNS"),
+        help="patches of the position table of a vision transformer given as --weights, where it is no square",
+    )
     model.add_argument("--data", default="", help="data YAML: a path or a name in data/configs")
     model.add_argument(
         "--hyp",

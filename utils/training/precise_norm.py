@@ -90,7 +90,7 @@ def estimate_statistics(
                     continue
                 images = batch.images.to(device, non_blocking=True)
                 with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                    graph(images, heads=(name,))
+                    graph(images, heads=(name,), sizes=batch.sizes)
     if sum_over_ranks is not None:
         _add_other_ranks(moments, sum_over_ranks)
     seen = [(norm, found) for norm, found in zip(norms, moments, strict=True) if found.count]

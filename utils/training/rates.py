@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,8 @@ from utils.schedules import (
     cosine_with_plateaus,
     flat_then_cosine,
     linear_factor,
+    schedule_epoch,
+    step_factor,
     warmup_accumulation,
     warmup_value,
 )
@@ -54,6 +55,7 @@ class Rates:
         self.power = WARMUP_POWERS[hyp["warmup"]]
         # Published warm-ups in steps are those of full steps; and the square of time begins low enough for them.
         self.steps_grow = self.power == 1 and not hyp["warmup_steps"]
+        self.planned_epochs = planned_epochs
         self.plateaus = self.warmup / (rounds * planned_epochs), min(hyp["close_mosaic"] / planned_epochs, 1.0)
 
     def factor(self, share: float) -> float:
@@ -63,6 +65,8 @@ class Rates:
             return cosine_with_plateaus(share, *self.plateaus, lrf)
         if kind == "flat_cosine":
             return flat_then_cosine(share, self.hyp["flat_share"], lrf)
+        if kind == "step":
+            return step_factor(share * self.planned_epochs, self.hyp["step_epochs"], self.hyp["step_factor"])
         return (cosine_factor if kind == "cosine" else linear_factor)(share, 1, lrf)
 
     def accumulate(self, position: int) -> int:
@@ -82,9 +86,7 @@ class Rates:
             start: rate at which the warm-up begins; None is that of weights, ``warmup_start`` times ``lr0``.
         """
         start = self.hyp["lr0"] * self.hyp["warmup_start"] if start is None else start
-        epochs = position / self.rounds
-        if self.hyp["schedule_every"] == "epoch":
-            epochs = math.floor(epochs)
+        epochs = schedule_epoch(position / self.rounds, self.hyp["schedule_every"])
         rate = self.hyp["lr0"] * self.factor(self.length.share_at(epochs))
         return warmup_value(position, self.warmup, start, rate, self.power) * self.factor_of_run
 

@@ -186,7 +186,7 @@ class Stepper:
                 targets = micro.targets.to(self.device)
                 images_on_device = micro.batch.images.to(self.device, non_blocking=True)
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-                    raw = self.graph(images_on_device, heads=(name,))[name]
+                    raw = self.graph(images_on_device, heads=(name,), sizes=micro.batch.sizes)[name]
                 parts = task.criterion(raw, targets, totals[name])
                 weighed = torch.stack([parts[part] for part in task.head.loss_names])
                 loss = weighed.sum() * task.scale(images[name]) * factors[name]

@@ -21,6 +21,7 @@ from data.loader import TrainLoader, build_train_loader
 from data.samples import Batch
 from data.training_part import LeftOut
 from data.transforms.detection import DetectionTrainTransform
+from data.transforms.detr import DETRTrainTransform
 from data.transforms.recipe import recipe_flip_pairs
 from data.transforms.rtmdet import RTMDetTrainTransform
 from data.transforms.segmentation import SegmentationTrainTransform
@@ -33,7 +34,13 @@ from utils.image_size import round_up_to_stride
 from utils.training.turns import Turns
 
 LOGGER = logging.getLogger("yolograph")
-TrainTransform = DetectionTrainTransform | YOLOXTrainTransform | RTMDetTrainTransform | SegmentationTrainTransform
+TrainTransform = (
+    DetectionTrainTransform
+    | YOLOXTrainTransform
+    | RTMDetTrainTransform
+    | DETRTrainTransform
+    | SegmentationTrainTransform
+)
 
 
 @dataclass
@@ -163,10 +170,10 @@ def build_tasks(
         if on_device:
             loader = build_device_loader(dataset, transform, options.batch_size, options.seed, world.device, **placed)
         else:
-            if finds_objects:
-                dataset.reserve_memory(size)
-            else:
+            if hasattr(transform, "largest_side"):
                 dataset.reserve_memory(None, largest=transform.largest_side)
+            else:
+                dataset.reserve_memory(size)
             placed["rect"] = (size, graph.stride) if options.rect and finds_objects else None
             loader = build_train_loader(dataset, transform, options.batch_size, options.workers, options.seed, **placed)
         if options.precise_bn and on_device:
@@ -189,7 +196,8 @@ def train_transform(
         head: decides by what it learns from.
         dataset: its images.
         hyp: the recipe.
-        size: side of the network's input, pixels; for masks the long side of crops.
+        size: side of the network's input, pixels; for masks the long side of crops; where the recipe draws sizes for
+            single pictures (``augment: detr``) the one that its sides are scaled by.
         base_size: nominal long side of pictures with masks before they are cropped, pixels.
         graph: the model of the head.
     """
@@ -202,6 +210,8 @@ def train_transform(
         return YOLOXTrainTransform(hyp, size, graph.letterbox, pairs)
     if hyp["augment"] == "rtmdet":
         return RTMDetTrainTransform(hyp, size, pairs)
+    if hyp["augment"] == "detr":
+        return DETRTrainTransform(hyp, size, graph.stride, graph.letterbox, pairs)
     return DetectionTrainTransform({**hyp, "flip_pairs": pairs}, size)
 
 

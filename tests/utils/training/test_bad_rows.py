@@ -17,6 +17,16 @@ from utils.training.compiling import compile_graph
 from utils.training.options import default_options
 from utils.training.tasks import TrainTask, build_tasks, open_datasets, plan_turns
 
+YOLOS = """
+nc: 3
+backbone:
+  - [-1, 1, ViTEmbed, [16, 16, 4, [64, 96]]]
+  - [-1, 1, ViTBlock, [16, 2, 2.0]]
+  - [-1, 1, TokenNorm, [16, 1.0e-6]]
+head:
+  - [-1, 1, YOLOSDetect, [nc]]
+"""
+
 
 @pytest.fixture
 def graph_and_task(tiny_model: Path, tiny_data: Path) -> tuple[Graph, TrainTask]:
@@ -92,3 +102,18 @@ def test_weights_losses_and_gradients_are_named_too(graph_and_task: tuple[Graph,
     with torch.no_grad():
         graph.model[3].conv.weight[0, 0, 0, 0] = float("inf")
     assert first_bad_row(graph, task, batch, None) == "a weight of row 3 (Conv)"
+
+
+def test_a_row_of_tokens_is_named_too_in_a_padded_batch(tmp_path: Path, tiny_data: Path) -> None:
+    torch.manual_seed(0)
+    (tmp_path / "yolos.yaml").write_text(YOLOS)
+    graph = load_graph(tmp_path / "yolos.yaml").train()
+    options = default_options()
+    vars(options).update(img_size=[64], batch_size=4, workers=0)
+    hyp = {**DEFAULTS, "augment": "detr", "resize_base": 64, "resize_sides": [32, 64, 16], "crop_chance": 0.0}
+    datasets = open_datasets(graph, load_data_config(tiny_data), "train")
+    (task,) = build_tasks(graph, datasets, hyp, options, World(), plan_turns(datasets, hyp, 4))
+    batch = next(task.loader.batches(0))
+    assert batch.sizes is not None and first_bad_row(graph, task, batch, None) is None
+    graph.model[1].drop2 = Overflow()
+    assert first_bad_row(graph, task, batch, None) == "the output of row 1 (ViTBlock)"

@@ -127,7 +127,7 @@ def test_sizes_follow_the_heads(graph: Graph) -> None:
         sizes = torch.tensor([[60, 120]] * 3).numpy()
 
     datasets = {"detect": Wide(), "segment": Wide()}
-    assert input_sizes(graph, datasets, 128) == {"detect": (128, 128), "segment": (64, 128)}
+    assert input_sizes(graph, datasets, 128, DEFAULTS) == {"detect": (128, 128), "segment": (64, 128)}
 
 
 def test_drawn_boxes_are_boxes() -> None:
@@ -161,3 +161,9 @@ def test_heads_with_keypoints_are_tried_with_keypoints(tmp_path: Path, monkeypat
     assert batch.keypoints.shape == (2, batch.boxes.shape[1], 5, 3)
     places = batch.keypoints[..., :2]
     assert (places >= batch.boxes[:, :, None, :2]).all() and (places <= batch.boxes[:, :, None, 2:]).all()
+
+
+def test_pictures_of_sizes_of_their_own_are_measured_as_a_wide_one_beside_a_tall_one() -> None:
+    assert module.mixed_sizes(3, (104, 96)) == [(52, 96), (104, 48), (52, 96)]
+    assert module.mixed_sizes(2, (1, 1)) == [(1, 1), (1, 1)]
+    assert module.draws_sizes({**DEFAULTS, "augment": "detr"}) and not module.draws_sizes(DEFAULTS)

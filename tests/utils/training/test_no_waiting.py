@@ -1,4 +1,8 @@
-"""A step never asks the device for a value: on the meta device, which has none to give, everything still runs."""
+"""A step never asks the device for a value: on the meta device, which has none to give, everything still runs.
+
+One thing is excepted. Heads that answer with a set (YOLOS) match queries with objects on the CPU, so each of their
+micro-batches waits for the device once, between its forward and its backward pass, and for nothing else.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import torch
 from torch import nn
 
 from data.config import load_data_config
+from models.assigners.hungarian import Matches
 from models.graph import load_graph
 from tests.conftest import TINY_MODEL
 from tests.test_train_yolox import BACKBONE, DETECT, INPUT, POSE, SEGMENT, write_pose_set
@@ -80,8 +85,42 @@ def test_nor_does_one_of_other_heads(
     step_on_meta(tmp_path, "nc: 3\n" + BACKBONE + SEGMENT + OTHER_HEADS[head], tiny_data, hyp, monkeypatch)
 
 
-def step_on_meta(folder: Path, text: str, data: Path, hyp: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make two steps with a model on the meta device, L1 loss and other sizes included."""
+YOLOS = """
+nc: 3
+backbone:
+  - [-1, 1, ViTEmbed, [16, 16, 8, [64, 96]]]
+  - [-1, 1, ViTBlockPE, [16, 2, 2.0, [64, 96]]]
+  - [-1, 1, TokenNorm, [16, 1.0e-6]]
+head:
+  - [[-1, 1], 1, YOLOSDetect, [nc]]
+  - [2, 1, TokenMap, []]
+  - [[-1], 1, SegMaskBase, [4, 1, 8, False]]
+"""
+DRAWN_SIZES = {"augment": "detr", "resize_base": 96, "resize_sides": [48, 96, 16], "crop_chance": 0.0}
+
+
+@pytest.mark.parametrize("changes", [{}, DRAWN_SIZES], ids=["canvas", "sizes"])
+@pytest.mark.parametrize("earlier", [0.0, 0.5])
+def test_one_of_a_set_waits_once_per_micro_batch_to_match_all_its_layers(
+    earlier: float, changes: dict, tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers: list[int] = []
+
+    def without_solver(costs: list[torch.Tensor], valid: torch.Tensor) -> list[Matches]:
+        assert {*(cost.device for cost in costs), valid.device} == {META}
+        layers.append(len(costs))
+        return [Matches(*torch.zeros((3, 6), dtype=torch.int64, device=META).unbind(0)) for _ in costs]
+
+    monkeypatch.setattr("models.losses.set_prediction.match", without_solver)
+    hyp = {**HYP, **changes, "set_earlier": earlier, "loss_reduction": "mean", "clip_norm": 0.1}
+    step_on_meta(tmp_path, YOLOS, tiny_data, hyp, monkeypatch, multi_scale=not changes)
+    assert layers == [2 if earlier else 1] * 4, "two steps of two micro-batches"
+
+
+def step_on_meta(
+    folder: Path, text: str, data: Path, hyp: dict, monkeypatch: pytest.MonkeyPatch, multi_scale: bool = True
+) -> None:
+    """Make two steps with a model on the meta device, L1 loss included, and other sizes where it is said."""
     model = folder / "model.yaml"
     model.write_text(text)
     # There is no autocast for this device; it asks nothing of it anyway.
@@ -101,7 +140,7 @@ def step_on_meta(folder: Path, text: str, data: Path, hyp: dict, monkeypatch: py
     ema = ModelEma(graph)
     update = Update(optimizer, ema, hyp["clip_norm"])
     balance = build_balance(graph, hyp, update._parameters, 0).to(META)
-    scale = IntervalScale(96, graph.stride, 0, 1, 2, 0)
+    scale = IntervalScale(96, graph.stride, 0, 1, 2, 0) if multi_scale else None
     stepper = Stepper(graph.train(), tasks, update, balance, World(device=META), META, None, MemoryRetry(), scale)
     batches = {task.name: list(task.loader.batches(0))[:2] for task in tasks}
     for _ in range(2):

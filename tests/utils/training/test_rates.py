@@ -223,3 +223,40 @@ def test_a_deadline_moves_flat_cosine_along_without_a_jump(every: str) -> None:
     rates.length = length
     assert rates.rate(60 * 8) == pytest.approx(before)
     assert rates.rate(70 * 8) == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize(("name", "peak", "epochs", "batch"), [("yolos_ti", 5e-5, 300, 16), ("yolos", 2.5e-5, 150, 8)])
+def test_the_rate_of_every_epoch_of_yolos_is_the_published_one(name: str, peak: float, epochs: int, batch: int) -> None:
+    rounds = 6
+    rates = Rates(load_recipe(name), rounds, RunLength(epochs), batch_size=batch, planned_epochs=epochs)
+    # The scheduler is told of epoch t when that is over.
+    told = [0, *range(epochs - 1)]
+    expected = [1e-7 + 0.5 * (peak - 1e-7) * (1 + math.cos(math.pi * t / epochs)) for t in told]
+    optimizer = build_optimizer(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)), load_recipe(name), 1e-4)
+    for epoch, rate in enumerate(expected):
+        for position in range(epoch * rounds, (epoch + 1) * rounds):
+            rates.apply(optimizer, position)
+            assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate] * 3, rel=1e-9)
+        assert rates.last_rate(epoch + 1) == pytest.approx(rate, rel=1e-9)
+    assert told[:2] == [0, 0] and told[-1] == epochs - 2
+    assert rates.accumulate(0) == 1 and rates.warmup == 0
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.999)}
+    smaller = Rates(load_recipe(name), rounds, RunLength(epochs), batch_size=2, planned_epochs=epochs)
+    assert {smaller.accumulate(position) for position in range(20)} == {batch // 2}
+
+
+@pytest.mark.parametrize(("every", "late"), [("round", 0), ("epoch", 0), ("late_epoch", 1)])
+def test_a_rate_may_fall_in_steps(every: str, late: int) -> None:
+    hyp = {**DEFAULTS, "schedule": "step", "step_epochs": 11, "schedule_every": every, "warmup_epochs": 0}
+    rates = Rates(hyp, rounds=7, length=RunLength(40), batch_size=64, planned_epochs=40)
+    for epoch in range(40):
+        expected = 0.01 * 0.1 ** (max(epoch - late, 0) // 11)
+        assert [rates.rate(epoch * 7 + round_) for round_ in (0, 6)] == pytest.approx([expected] * 2)
+
+
+def test_a_deadline_moves_late_epochs_along() -> None:
+    rates = Rates(load_recipe("yolos_ti"), 4, RunLength(100), batch_size=16, planned_epochs=100)
+    before = rates.rate(25 * 4 - 1), rates.rate(25 * 4)
+    rates.length = RunLength(50, begun=25.0, share=0.25)
+    assert before[0] > before[1] > rates.rate(26 * 4) > rates.rate(49 * 4) > 0
+    assert all(1e-7 <= rates.rate(position) <= 5e-5 for position in range(200))
