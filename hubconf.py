@@ -59,8 +59,8 @@ def custom(
     return load_model(path, choose_device(device))
 
 
-def _entry(name: str) -> _typing.Callable[..., _Model | _Graph]:
-    """Return the entry point of one model of the family."""
+def _entry(name: str, config: str = "") -> _typing.Callable[..., _Model | _Graph]:
+    """Return the entry point of one model of the family, whose YAML is ``config`` or has the entry's own name."""
 
     def entry(
         pretrained: bool | str | _pathlib.Path = True,
@@ -86,7 +86,7 @@ def _entry(name: str) -> _typing.Callable[..., _Model | _Graph]:
             ModelError: the file is missing, damaged, no checkpoint, or that of another model.
             UsageError: an argument does not fit.
         """
-        return _create(name, pretrained, channels, classes, autoshape, device)
+        return _create(name, config or name, pretrained, channels, classes, autoshape, device)
 
     entry.__name__ = entry.__qualname__ = name
     return entry
@@ -105,17 +105,21 @@ yolov6_n, yolov6_t, yolov6_s, yolov6_t_ms = (_entry(f"yolov6_{size}") for size i
 yolov8_n, yolov8_s, yolov8_m, yolov8_l, yolov8_x, yolov8_n_ms = (
     _entry(f"yolov8_{size}") for size in ("n", "s", "m", "l", "x", "n_ms")
 )
+yolos_ti, yolos_s, yolos_s_dwr, yolos_b, yolos_s_pe = (
+    _entry(f"yolos_{size.replace('-', '_')}", f"yolos-{size}") for size in ("ti", "s", "s-dwr", "b", "s-pe")
+)
 
 
 def _create(
     name: str,
+    config: str,
     pretrained: bool | str | _pathlib.Path,
     channels: int,
     classes: int | None,
     autoshape: bool,
     device: str | int | _torch.device | None,
 ) -> _Model | _Graph:
-    """Return a model of the family; the arguments are those of its entry point."""
+    """Return a model of the family; ``config`` is its YAML, the other arguments are those of its entry point."""
     _require_own_packages()
     import torch
 
@@ -135,20 +139,23 @@ def _create(
     if autoshape and channels != _RGB:
         raise UsageError(f"{name}: pictures have 3 channels; with channels={channels} give autoshape=False too")
     chosen = choose_device(device)
-    graph = _fresh(name, channels, classes) if pretrained is False else _trained(name, pretrained, channels, classes)
+    if pretrained is False:
+        graph = _fresh(config, channels, classes)
+    else:
+        graph = _trained(name, config, pretrained, channels, classes)
     graph = graph.eval().to(chosen).to(memory_format=torch.channels_last)
     return Model(Inference([fuse_graph(graph)])) if autoshape else graph
 
 
-def _fresh(name: str, channels: int, classes: int | None) -> _Graph:
+def _fresh(config: str, channels: int, classes: int | None) -> _Graph:
     """Return a model of the family with random weights."""
     from models.graph import Graph
     from models.spec import load_spec
 
-    return Graph(_adapted(load_spec(name), channels, classes))
+    return Graph(_adapted(load_spec(config), channels, classes))
 
 
-def _trained(name: str, path: str | _pathlib.Path, channels: int, classes: int | None) -> _Graph:
+def _trained(name: str, config: str, path: str | _pathlib.Path, channels: int, classes: int | None) -> _Graph:
     """Return a model of the family with the weights of a file, as far as they fit.
 
     The rows are those of the file, because the family's layout changed between releases.
@@ -158,12 +165,13 @@ def _trained(name: str, path: str | _pathlib.Path, channels: int, classes: int |
     """
     from models.graph import Graph
     from models.spec import load_spec
-    from models.weights import build_model, load_weights, spec_of, transfer_weights
+    from models.transfer import transfer_weights
+    from models.weights import build_model, load_weights, spec_of
     from utils.errors import ModelError
 
     checkpoint = load_weights(path)
     own = spec_of(checkpoint)
-    if _kind(own) != _kind(load_spec(name)):
+    if _kind(own) != _kind(load_spec(config)):
         raise ModelError(f"{path}: holds another model than {name}; load it with custom('{path}')")
     graph = build_model(checkpoint, path)
     adapted = _adapted(own, channels, classes)
@@ -183,8 +191,12 @@ def _adapted(spec: _typing.Any, channels: int, classes: int | None) -> _typing.A
 
 
 def _kind(spec: _typing.Any) -> tuple[_typing.Any, ...]:
-    """Return what tells the models of the families apart: scale, depth, attention, levels and kind of the head."""
-    blocks = tuple(spec.values.get(key) for key in ("layers", "attention"))
+    """Return what tells the models of the families apart: scale, depth, attention, levels and kind of the head.
+
+    The sizes of a transformer have no scale; its width and its blocks tell them apart.
+    """
+    blocks = tuple(str(spec.values.get(key)) for key in ("layers", "attention", "width"))
+    blocks += tuple((row.module, row.number) for row in spec.rows if row.module.startswith("ViTBlock"))
     return spec.scale, blocks, len(spec.rows[-1].sources), spec.rows[-1].module
 
 

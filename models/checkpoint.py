@@ -42,6 +42,8 @@ class Checkpoint:
         tensors: groups of tensors by group name, see the file's first lines.
         progress: plain values: epoch, best fitness, recipe, options ...
         keypoints: what the keypoints are of every head that has some.
+        is_start: whether it is only a start for training, because the network it comes from has but a part of the
+            model. It is never saved as such.
     """
 
     source: str
@@ -50,6 +52,7 @@ class Checkpoint:
     tensors: dict[str, dict[str, Tensor]]
     progress: dict[str, Any] = field(default_factory=dict)
     keypoints: dict[str, KeypointSpec] = field(default_factory=dict)
+    is_start: bool = False
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -108,6 +111,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         progress=header["progress"],
         keypoints=_read_keypoints(header, path),
     )
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Return whether a safetensors file has our header; a damaged one counts as ours, so that reading it says so."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return HEADER_KEY in (file.metadata() or {}) or not list(file.keys())
+    except (SafetensorError, ValueError, OSError, RecursionError):
+        return True
 
 
 def read_header(path: str | Path) -> dict[str, Any]:

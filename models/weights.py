@@ -1,36 +1,56 @@
-"""Weights of any kind: a file of ours or an official one, as a checkpoint or as a model; transfer to another model."""
+"""Weights of any kind: a file of ours or an official one, as a checkpoint or as a model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from models.checkpoint import Checkpoint, load_checkpoint
+from models.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
+from models.convert.hugging_face import CONFIG, weights_in_folder
+from models.convert.matching import shape_text
 from models.convert.official import read_official
+from models.convert.weight_file import is_safetensors
 from models.graph import Graph, build_rows, with_classes, with_keypoints
-from models.heads.base import Head
-from models.layers.per_head import PREFIX
 from models.layers.reparam import MERGED
-from models.row_use import users_of_rows
 from models.spec import ModelSpec, parse_spec
-from utils.errors import ModelError
+from utils.errors import ModelError, UsageError
 from utils.yaml_text import parse_yaml
 
 SNIFFED_BYTES = 512
 EXPORTS = (".onnx", ".torchscript", ".engine", ".tflite", ".mlmodel", ".pb")
 
 
-def load_weights(path: str | Path) -> Checkpoint:
+def load_weights(path: str | Path, grid: Sequence[int] | None = None) -> Checkpoint:
     """Read a checkpoint of ours or an official one, told apart by their content; nothing is executed.
+
+    Args:
+        path: of the file, or of a folder as Hugging Face's transformers writes it.
+        grid: rows and columns of patches of the position table of a vision transformer that classifies pictures, where
+            it is no square; other weights say that themselves.
 
     Raises:
         ModelError: the file is missing, damaged, or no checkpoint; the sentence says what it is.
+        UsageError: a grid is given with other weights, or it is none.
     """
-    path = Path(path)
+    if grid is None:
+        return _read(Path(path), None)
+    if min(grid) < 1:
+        raise UsageError(f"--pretrained-grid is rows and columns of patches, 1 or more each, not {grid[0]} {grid[1]}")
+    checkpoint = _read(Path(path), (grid[0], grid[1]))
+    if not checkpoint.is_start:
+        raise UsageError(
+            f"--pretrained-grid is for a vision transformer that classifies pictures, and {path} is none; leave it out"
+        )
+    return checkpoint
+
+
+def _read(path: Path, grid: tuple[int, int] | None) -> Checkpoint:
+    if (path / CONFIG).is_file():
+        path = weights_in_folder(path)
     if path.is_dir():
         raise ModelError(f"{path}: is a folder; give the checkpoint in it, such as weights/best.safetensors")
     if not path.is_file():
@@ -46,10 +66,10 @@ def load_weights(path: str | Path) -> Checkpoint:
     if path.suffix.lower() in EXPORTS:
         raise ModelError(f"{path}: is an exported file; give the checkpoint that it was made from")
     # First of all: the length that a safetensors file begins with can look like the first byte of a pickle.
-    if start[8:9] == b"{":
-        return load_checkpoint(path)
+    if is_safetensors(start):
+        return load_checkpoint(path) if is_checkpoint(path) else read_official(path, grid=grid)
     if start.startswith((b"PK\x03\x04", b"\x80")) or start[257:262] == b"ustar":
-        return read_official(path)
+        return read_official(path, grid=grid)
     if path.suffix == ".safetensors":
         return load_checkpoint(path)
     raise ModelError(f"{path}: is neither a .safetensors file nor one of PyTorch; give the path of a checkpoint")
@@ -67,6 +87,7 @@ def build_model(checkpoint: Checkpoint, path: str | Path = "checkpoint") -> Grap
     Raises:
         ModelError: weights and graph do not belong together.
     """
+    _require_whole(checkpoint, path)
     spec = spec_of(checkpoint, path)
     _require_weights(spec, checkpoint, path)
     graph = Graph(spec)
@@ -93,6 +114,20 @@ def _describe_keypoints(graph: Graph, checkpoint: Checkpoint, path: str | Path) 
         graph.set_keypoints(name, keypoints)
 
 
+def _require_whole(checkpoint: Checkpoint, path: str | Path | None = None) -> None:
+    """Refuse a start for training where a model is wanted.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if checkpoint.is_start:
+        path = path or checkpoint.progress["converted"]["from"]
+        raise ModelError(
+            f"{path}: is a vision transformer that classifies pictures and has neither [DET] tokens nor a head; it can "
+            f"begin a training: python train.py --weights {path} --cfg yolos-s"
+        )
+
+
 def _require_weights(spec: ModelSpec, checkpoint: Checkpoint, path: str | Path) -> None:
     """Refuse weights of another model before it takes memory, of which a few words of YAML can ask for too much.
 
@@ -111,7 +146,7 @@ def _require_weights(spec: ModelSpec, checkpoint: Checkpoint, path: str | Path) 
             "made from, and give --deploy where it runs"
         )
     if wrong is not None:
-        here, there = (_sides(shapes[wrong]) if wrong in shapes else "nothing" for shapes in (ours, theirs))
+        here, there = (shape_text(shapes[wrong]) if wrong in shapes else "nothing" for shapes in (ours, theirs))
         raise ModelError(
             f"{path}: weights and graph differ: {wrong[:100]!r} is {there} in the weights and {here} in the graph; "
             "take the file of another epoch or copy it again"
@@ -127,177 +162,11 @@ def load_model(path: str | Path, device: torch.device | None = None) -> Graph:
 def graph_for_data(
     checkpoint: Checkpoint, classes: Mapping[str, int], keypoints: Mapping[str, int] | None = None
 ) -> Graph:
-    """Return a fresh model with the checkpoint's rows and the data's numbers of classes and of keypoints."""
+    """Return a fresh model with the checkpoint's rows and the data's numbers of classes and of keypoints.
+
+    Raises:
+        ModelError: the checkpoint is only a start for the training of another model.
+    """
+    _require_whole(checkpoint)
     spec = with_classes(spec_of(checkpoint), classes)
     return Graph(with_keypoints(spec, keypoints) if keypoints else spec)
-
-
-@dataclass
-class Transfer:
-    """What became of the tensors when weights went over to another model, by the names in that model.
-
-    Attributes:
-        copied: taken over.
-        other_shape: in both, but of different shape: name, shape in the weights, shape in the model.
-        fresh: only in the model; they start anew.
-        unused: only in the weights.
-        derived: in both, but a matter of the model and not of its weights, such as anchors.
-    """
-
-    copied: list[str] = field(default_factory=list)
-    other_shape: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
-    fresh: list[str] = field(default_factory=list)
-    unused: list[str] = field(default_factory=list)
-    derived: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        """The whole account, a line for each tensor that was not simply copied and one for all that were."""
-        lines = [f"copied ({len(self.copied)}): {', '.join(self.copied)}"]
-        lines += [
-            f"other shape: {name}, {_sides(theirs)} there, {_sides(ours)} here"
-            for name, theirs, ours in self.other_shape
-        ]
-        for what, names in (("fresh", self.fresh), ("not used", self.unused), ("the model's own", self.derived)):
-            lines += [f"{what}: {name}" for name in names]
-        return "\n".join(lines)
-
-    def summary(self) -> str:
-        """One line: how many tensors were copied, and the rows of the others."""
-        total = len(self.copied) + len(self.other_shape) + len(self.fresh) + len(self.derived)
-        parts = [f"{len(self.copied)} of {total} tensors taken over"]
-        if self.other_shape:
-            shapes = [f"{name} ({_sides(theirs)} -> {_sides(ours)})" for name, theirs, ours in self.other_shape]
-            parts.append(f"other shape: {_first(shapes)}")
-        for what, names in (("fresh", self.fresh), ("not used", self.unused)):
-            if names:
-                parts.append(f"{what}: {_first(_by_row(names))}")
-        return "; ".join(parts)
-
-
-def _sides(shape: tuple[int, ...]) -> str:
-    return "x".join(str(side) for side in shape) or "one number"
-
-
-def _first(entries: list[str], most: int = 6) -> str:
-    return ", ".join(entries[:most]) + (f" and {len(entries) - most} more" if len(entries) > most else "")
-
-
-def _by_row(names: list[str]) -> list[str]:
-    """Return names with those of one row taken together, such as ``model.24.* (7)``."""
-    rows: dict[str, list[str]] = {}
-    for name in names:
-        rows.setdefault(".".join(name.split(".")[:2]), []).append(name)
-    return [found[0] if len(found) == 1 else f"{row}.* ({len(found)})" for row, found in rows.items()]
-
-
-def transfer_weights(graph: Graph, checkpoint: Checkpoint) -> Transfer:
-    """Copy the weights of a checkpoint that have a place of the same shape in another model.
-
-    Tensors find each other by name, that is by row. A head finds the head of its name and class, wherever its row is,
-    so that a row put in before it does not cost its weights. A head whose class adds to another one's, such as a pose
-    head's to a detection head's, shares weights with such a head in either direction, where there is no head of its own
-    name and class.
-
-    Norms that one of the two keeps per head (``bn: per-task``) and the other one does not find each other, too: a
-    shared norm goes to every head, and a model with one norm takes that of the first head that uses it there.
-
-    Args:
-        graph: the model to fill.
-        checkpoint: the weights.
-
-    Returns:
-        The account of it.
-    """
-    weights, unused = _by_our_names(checkpoint, graph)
-    own = graph.state_dict()
-    derived = _derived_names(graph)
-    sources = _sources(graph, weights)
-    taken = {*own, *sources.values()}
-    result = Transfer(unused=unused + [name for name in weights if name not in taken])
-    fitting: dict[str, Tensor] = {}
-    for name, value in own.items():
-        if name in derived:
-            result.derived.append(name)
-        elif name not in sources:
-            result.fresh.append(name)
-        elif (found := weights[sources[name]]).shape != value.shape:
-            result.other_shape.append((name, tuple(found.shape), tuple(value.shape)))
-        else:
-            fitting[name] = found
-    graph.load_state_dict(fitting, strict=False)
-    result.copied = list(fitting)
-    return result
-
-
-def _sources(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return for every tensor of the graph the name of the weight that it takes, where there is one.
-
-    That is the one of its own name. Norms of single heads and shared ones stand in for each other, see
-    ``transfer_weights``; a head that the weights do not know takes the norm of the first that they do.
-    """
-    per_head: dict[str, dict[str, str]] = {}
-    for name in weights:
-        plain, head = _without_head(name)
-        if head:
-            per_head.setdefault(plain, {})[head] = name
-    users = users_of_rows(graph.spec, graph.head_rows)
-    found: dict[str, str] = {}
-    for name in graph.state_dict():
-        plain, head = _without_head(name)
-        copies = per_head.get(plain, {})
-        wanted = [head] if head else users[int(name.split(".")[1])]
-        candidates = [name, plain, *(copies[user] for user in wanted if user in copies), *copies.values()]
-        source = next((candidate for candidate in candidates if candidate in weights), None)
-        if source is not None:
-            found[name] = source
-    return found
-
-
-def _without_head(name: str) -> tuple[str, str]:
-    """Return a tensor's name without the part that says for which head it is, and that head or nothing."""
-    parts = name.split(".")
-    heads = [part for part in parts if part.startswith(PREFIX)]
-    return ".".join(part for part in parts if part not in heads), heads[0].removeprefix(PREFIX) if heads else ""
-
-
-def _derived_names(graph: Graph) -> set[str]:
-    """Return the names of the heads' buffers that follow from the model's rows."""
-    return {
-        f"model.{row}.{buffer}" for name, row in graph.head_rows.items() for buffer in graph.heads[name].derived_buffers
-    }
-
-
-def _heirs(theirs: Graph, graph: Graph) -> dict[str, str]:
-    """Return for heads of the weights' model the head of ``graph`` that takes their tensors, by name."""
-    same = [name for name, head in theirs.heads.items() if type(graph.heads.get(name)) is type(head)]
-    heirs = {name: name for name in same}
-    for own, head in graph.heads.items():
-        givers = [name for name, giver in theirs.heads.items() if name not in heirs and _akin(giver, head)]
-        if own not in heirs and len(givers) == 1:
-            heirs[givers[0]] = own
-    return heirs
-
-
-def _akin(one: Head, other: Head) -> bool:
-    """Return whether the class of one of two heads is derived from that of the other, so that parts share names."""
-    return type(one) is not type(other) and (isinstance(one, type(other)) or isinstance(other, type(one)))
-
-
-def _by_our_names(checkpoint: Checkpoint, graph: Graph) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the weights under the names that they would have in ``graph``, and names without a counterpart there."""
-    with torch.device("meta"):
-        theirs = Graph(spec_of(checkpoint))
-    ours = set(graph.head_rows.values())
-    row_of: dict[str, int | None] = {str(i): None if i in ours else i for i in range(len(theirs.model))}
-    heirs = _heirs(theirs, graph)
-    for name, row in theirs.head_rows.items():
-        row_of[str(row)] = graph.head_rows[heirs[name]] if name in heirs else None
-    named: dict[str, Tensor] = {}
-    unused: list[str] = []
-    for name, value in checkpoint.weights.items():
-        first, row, rest = (*name.split(".", 2), "", "")[:3]
-        if first != "model" or row_of.get(row) is None:
-            unused.append(name)
-        else:
-            named[f"model.{row_of[row]}.{rest}"] = value
-    return named, unused

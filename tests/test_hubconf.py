@@ -27,7 +27,8 @@ YOLOX = [f"yolox_{size}" for size in ("nano", "tiny", "s", "m", "l", "x", "darkn
 YOLOMS = [f"yoloms{size}" for size in ("_xs", "_s", "", "_xs_se", "_s_se", "_se")]
 YOLOV6 = [f"yolov6_{size}" for size in ("n", "t", "s", "t_ms")]
 YOLOV8 = [f"yolov8_{size}" for size in ("n", "s", "m", "l", "x", "n_ms")]
-FAMILY = YOLOV5 + YOLOX + YOLOMS + YOLOV6 + YOLOV8
+YOLOS = [f"yolos_{size}" for size in ("ti", "s", "s_dwr", "b", "s_pe")]
+FAMILY = YOLOV5 + YOLOX + YOLOMS + YOLOV6 + YOLOV8 + YOLOS
 OPTIONAL = ("pandas", "supervision")
 OTHER_PIP_NAMES = {"pil": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
@@ -143,17 +144,19 @@ def test_the_entry_points_are_these_and_no_others():
     assert all("Args:" in (getattr(hubconf, name).__doc__ or "") for name in ("custom", *FAMILY))
 
 
-@pytest.mark.parametrize("name", ["yolov5n", "yolov5s6", "yoloms_xs", "yolov6_t_ms", "yolov8_n"])
+@pytest.mark.parametrize("name", ["yolov5n", "yolov5s6", "yoloms_xs", "yolov6_t_ms", "yolov8_n", "yolos_ti"])
 def test_a_fresh_model_is_the_one_of_its_yaml(name):
     graph = getattr(hubconf, name)(pretrained=False, autoshape=False, device="cpu")
     assert isinstance(graph, Graph) and not graph.training
-    expected = sum(row.params for row in tabulate_model(load_spec(name)))
+    config = name.replace("_", "-") if name in YOLOS else name
+    expected = sum(row.params for row in tabulate_model(load_spec(config)))
     assert sum(parameter.numel() for parameter in graph.parameters()) == expected
 
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_every_model_of_the_family_has_a_yaml(name):
-    assert load_spec(name).source.startswith(name)
+    config = name.replace("_", "-") if name in YOLOS else name
+    assert load_spec(config).source.startswith(config)
 
 
 def test_classes_and_channels_are_those_asked_for():
@@ -215,6 +218,21 @@ def test_the_same_size_with_attention_is_another_model(tmp_path):
     assert isinstance(hubconf.yoloms_xs_se(path, autoshape=False, device="cpu"), Graph)
     with pytest.raises(ModelError, match="holds another model than yoloms_xs;"):
         hubconf.yoloms_xs(path, autoshape=False, device="cpu")
+
+
+def test_sizes_of_a_transformer_are_told_apart(tmp_path):
+    from models.checkpoint import Checkpoint, save_checkpoint
+
+    spec = load_spec("yolos-ti").with_values(pe_size=[64, 96])
+    graph = Graph(spec)
+    path = tmp_path / "mine.safetensors"
+    save_checkpoint(path, Checkpoint("yolos-ti.yaml", spec.text, graph.names, {"model": graph.state_dict()}))
+    assert isinstance(hubconf.yolos_ti(path, device="cpu"), Model)
+    changed = hubconf.yolos_ti(path, classes=2, autoshape=False, device="cpu")
+    assert changed.heads["detect"].num_classes == 2
+    assert torch.equal(changed.state_dict()["model.1.3.fc1.weight"], graph.state_dict()["model.1.3.fc1.weight"])
+    with pytest.raises(ModelError, match="holds another model than yolos_s;"):
+        hubconf.yolos_s(path, device="cpu")
 
 
 def test_custom_takes_the_settings_of_load(weights):

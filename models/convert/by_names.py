@@ -16,7 +16,7 @@ from models.convert.merged_blocks import MERGED_PARTS, branches_of, merged_block
 from models.convert.mmengine_file import written_class_names
 from models.convert.name_table import NameTable
 from models.convert.records import StoredTensor
-from models.convert.torch_file import TorchFile
+from models.convert.weight_file import WeightFile
 from models.graph import Graph
 from models.layers.reparam import RepVGG
 from models.spec import ModelSpec
@@ -54,7 +54,7 @@ def outputs_of(path: object, shapes: Shapes, name: str, family: str) -> int:
 
 
 def convert_by_names(
-    file: TorchFile,
+    file: WeightFile,
     stored: Mapping[str, StoredTensor],
     table: NameTable,
     spec: ModelSpec,
@@ -100,7 +100,7 @@ def convert_by_names(
 
 
 def _without_copies(
-    file: TorchFile, stored: Mapping[str, StoredTensor], copies: Mapping[str, str]
+    file: WeightFile, stored: Mapping[str, StoredTensor], copies: Mapping[str, str]
 ) -> dict[str, StoredTensor]:
     """Return the tensors without those that only repeat another one.
 
@@ -119,7 +119,7 @@ def _without_copies(
 
 
 def _merged_blocks(
-    file: TorchFile, stored: Mapping[str, StoredTensor], graph: Graph, names: Mapping[str, str]
+    file: WeightFile, stored: Mapping[str, StoredTensor], graph: Graph, names: Mapping[str, str]
 ) -> tuple[list[str], dict[str, Tensor]]:
     """Return the tensors of blocks that were re-parameterised, and those of their branches in their place."""
     wanted = {names[name]: tuple(value.shape) for name, value in graph.state_dict().items()}
@@ -134,7 +134,7 @@ def _merged_blocks(
     return [block + part for block in blocks for part in MERGED_PARTS], made
 
 
-def _equal(file: TorchFile, one: StoredTensor, other: StoredTensor) -> bool:
+def _equal(file: WeightFile, one: StoredTensor, other: StoredTensor) -> bool:
     return one == other or (one.shape == other.shape and torch.equal(file.tensor(one), file.tensor(other)))
 
 

@@ -1,7 +1,8 @@
-"""Damage in a file of PyTorch as one sentence, and numbers of its layouts that may be missing."""
+"""Damage in a file of weights as one sentence, numbers of its layout that may be missing, and its checksum."""
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -16,6 +17,12 @@ def damaged(path: Path, reason: str) -> NoReturn:
         ModelError: always.
     """
     raise ModelError(f"{path}: is damaged or no file of PyTorch ({reason}); copy or download it again")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_numbers(path: Path, file: BinaryIO, layout: str) -> tuple[int, ...]:

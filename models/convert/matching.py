@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from models.convert.records import StoredTensor
-from models.convert.torch_file import TorchFile
+from models.convert.weight_file import WeightFile
 from utils.errors import ModelError
 
 SHOWN = 100
 
 
 def load_matching(
-    file: TorchFile,
+    file: WeightFile,
     model: nn.Module,
     source: str,
     stored: Mapping[str, StoredTensor],
@@ -38,22 +38,43 @@ def load_matching(
         ModelError: one is missing, too many, or of another shape; the sentence names it as the file does.
     """
     own, made = model.state_dict(), made or {}
-    wanted, given = set(names.values()), {*stored, *made}
-    missing = [f"{names[name]:.{SHOWN}} is missing" for name in own if names[name] not in given]
-    unknown = [f"{name:.{SHOWN}} has no place in it" for name in stored if name not in wanted]
-    pairs = [(names[name], value.shape) for name, value in own.items() if names[name] in stored]
-    other = [
-        f"{name:.{SHOWN}} has another shape ({_sides(stored[name].shape)} there, {_sides(shape)} here)"
-        for name, shape in pairs
-        if stored[name].shape != tuple(shape)
-    ]
-    for found in (missing, unknown, other):
-        if found:
-            more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-            raise ModelError(f"{file.path}: its tensors are not those of the model {source}: {found[0]}{more}")
+    wanted = {names[name]: tuple(value.shape) for name, value in own.items()}
+    given = {name: stored_tensor.shape for name, stored_tensor in stored.items()}
+    require_matching(file.path, source, {**given, **{name: wanted[name] for name in made if name in wanted}}, wanted)
     read = {name: made[theirs] if (theirs := names[name]) in made else file.tensor(stored[theirs]) for name in own}
     return {name: value.to(own[name].dtype) for name, value in read.items()}
 
 
-def _sides(shape: Sequence[int]) -> str:
+def require_matching(
+    path: object,
+    source: str,
+    given: Mapping[str, tuple[int, ...] | None],
+    wanted: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Hold the names and shapes of a file's tensors against those of a model.
+
+    Args:
+        path: of the file.
+        source: name of the model's YAML, for messages.
+        given: shapes by name in the file.
+        wanted: shapes by the names that the model's tensors have there.
+
+    Raises:
+        ModelError: one is missing, too many, or of another shape; the sentence names it.
+    """
+    missing = [f"{name:.{SHOWN}} is missing" for name in wanted if name not in given]
+    unknown = [f"{name:.{SHOWN}} has no place in it" for name in given if name not in wanted]
+    other = [
+        f"{name:.{SHOWN}} has another shape ({shape_text(given[name])} there, {shape_text(shape)} here)"
+        for name, shape in wanted.items()
+        if name in given and given[name] != shape
+    ]
+    for found in (missing, unknown, other):
+        if found:
+            more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+            raise ModelError(f"{path}: its tensors are not those of the model {source}: {found[0]}{more}")
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Return such as ``64x3x7x7``, for messages."""
     return "x".join(str(side) for side in shape) or "one number"

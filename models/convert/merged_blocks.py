@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.convert.records import StoredTensor
-from models.convert.torch_file import TorchFile
+from models.convert.weight_file import WeightFile
 
 MERGED_PARTS = (".rbr_reparam.weight", ".rbr_reparam.bias")
 DENSE, POINT, IDENTITY = "rbr_dense", "rbr_1x1", "rbr_identity"
@@ -37,7 +37,7 @@ def merged_blocks(stored: Mapping[str, StoredTensor], wanted: Mapping[str, tuple
 
 
 def branches_of(
-    file: TorchFile, stored: Mapping[str, StoredTensor], block: str, wanted: Mapping[str, object], eps: float
+    file: WeightFile, stored: Mapping[str, StoredTensor], block: str, wanted: Mapping[str, object], eps: float
 ) -> dict[str, Tensor]:
     """Return the tensors of a block's branches, which together compute its one stored convolution.
 

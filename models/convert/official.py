@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import Checkpoint
-from models.convert import mmyolo, ultralytics, yolov5, yolox
+from models.convert import mmyolo, ultralytics, vit, yolos, yolov5, yolox
 from models.convert.by_names import convert_by_names
 from models.convert.mmengine_file import RAW_KEY, raw_weights
 from models.convert.module_tree import dotted, stored_tensors
 from models.convert.records import Inert, StoredTensor
-from models.convert.torch_file import TorchFile
+from models.convert.weight_file import open_weights
 from models.spec import load_spec
 from utils.errors import ModelError
 
-WRAPPED_NAME = re.compile(r"((?:module|model)\.)+(?=(?:model\.\d|(?:backbone|neck|head|bbox_head)\.))")
+FIRST_PARTS = (
+    *("backbone", "neck", "head", "bbox_head", "class_embed", "bbox_embed"),
+    *("vit", "class_labels_classifier", "bbox_predictor"),
+)
+WRAPPED_NAME = re.compile(rf"((?:module|model)\.)+(?=(?:model\.\d|(?:{'|'.join(FIRST_PARTS)})\.))")
 """What DataParallel and torch.hub put before the names of a network's tensors."""
 STATE_DICT_KEYS = ("ema", "model", "state_dict", "model_state_dict")
 KEY_SHOWN = 40
@@ -26,20 +30,24 @@ FAMILIES = (yolox, mmyolo, ultralytics)
 """Modules that know families whose files hold tensors by name and no model."""
 
 
-def read_official(path: str | Path, cfg: str | Path | None = None, raw: bool = False) -> Checkpoint:
+def read_official(
+    path: str | Path, cfg: str | Path | None = None, raw: bool = False, grid: tuple[int, int] | None = None
+) -> Checkpoint:
     """Read an official checkpoint; nothing of it is executed.
 
     Args:
         path: of the file.
         cfg: the model YAML (path, or name below ``models/configs``) where the file holds tensors alone.
         raw: take the weights that were not averaged, which mmengine's training checkpoints hold beside the others.
+        grid: rows and columns of patches of the position table of a vision transformer that classifies pictures, where
+            it is no square.
 
     Raises:
         ModelError: the file is damaged or dangerous, nothing here knows who wrote it, or it does not say which model
             it belongs to, or has no raw weights.
     """
     path = Path(path)
-    with TorchFile(path) as file:
+    with open_weights(path) as file:
         if raw:
             file.root = _with_raw_weights(path, file.root)
         model = yolov5.find_model(file.root)
@@ -52,6 +60,10 @@ def read_official(path: str | Path, cfg: str | Path | None = None, raw: bool = F
             raise ModelError(f"{path}: is no checkpoint of YOLO that is known here: {error}") from None
         if tensors is None:
             raise ModelError(f"{path}: holds {_describe(file.root)}, not a network that this program can rebuild")
+        if (scheme := yolos.find_scheme(tensors)) is not None:
+            return yolos.convert(file, tensors, scheme, None if cfg is None else load_spec(cfg))
+        if cfg is None and (scheme := vit.find_scheme(tensors)) is not None:
+            return vit.convert(file, tensors, scheme, grid)
         for family in FAMILIES:
             table = family.find_table(path, tensors)
             if table is not None:

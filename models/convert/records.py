@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,6 +110,11 @@ def _sizes(values: Any) -> tuple[Any, ...]:
     if not isinstance(values, list | tuple) or len(values) > MOST_DIMENSIONS:
         raise ValueError("a tensor has no shape")
     return tuple(values)
+
+
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of a tensor whose elements lie row after row."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def storage_type(kind: Any) -> torch.dtype:

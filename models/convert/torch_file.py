@@ -5,7 +5,6 @@ Objects come from ``pickle_machine``; tensors stay in the file until ``TorchFile
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from models.convert.file_faults import damaged
+from models.convert.file_faults import damaged, file_sha256
 from models.convert.pickle_row_layout import PickleRowLayout
 from models.convert.records import Storage, StoredTensor
 from models.convert.tar_layout import TarLayout
@@ -80,8 +79,7 @@ class TorchFile:
 
     def sha256(self) -> str:
         """Return the SHA-256 of the file in hexadecimal digits."""
-        with open(self.path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(self.path)
 
     def tensor(self, stored: StoredTensor) -> Tensor:
         """Read a tensor from the file.

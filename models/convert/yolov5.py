@@ -17,7 +17,7 @@ from models.checkpoint import Checkpoint
 from models.convert.matching import load_matching
 from models.convert.module_tree import children, descendants, plain, stored_tensors
 from models.convert.records import MOST_NAME, Inert, StoredTensor
-from models.convert.torch_file import TorchFile
+from models.convert.weight_file import WeightFile
 from models.graph import Graph
 from models.heads.detect import Detect
 from models.layers.normalisation import BATCHNORM_EPS
@@ -59,7 +59,7 @@ def find_model(root: Any) -> Inert | None:
     return None
 
 
-def convert_model(file: TorchFile, model: Inert) -> Checkpoint:
+def convert_model(file: WeightFile, model: Inert) -> Checkpoint:
     """Rebuild a pickled network.
 
     Args:
@@ -87,7 +87,7 @@ def convert_model(file: TorchFile, model: Inert) -> Checkpoint:
 
 
 def rebuild(
-    file: TorchFile,
+    file: WeightFile,
     spec: ModelSpec,
     stored: Mapping[str, StoredTensor],
     source: str,

@@ -9,7 +9,7 @@ from models import operations
 from models.graph import Graph
 from models.layers.conv import Conv
 from models.spec import ModelSpec, load_spec
-from models.table import tabulate_model
+from models.table import tabulate_model, totals_of
 
 V5: dict[str, tuple[int, int, float, int]] = {
     "yolov5s_v5": (7_276_605, 7_266_973, 17.16, 362),
@@ -134,6 +134,15 @@ YOLOV8 = {
 }
 """Parameters as ultralytics prints them; it counts the numbers of the bins, which are no weights here."""
 BINS = 16
+YOLOS = {
+    "yolos-ti": (6_488_736, 163, 107),
+    "yolos-s": (30_684_768, 164, 258),
+    "yolos-s-dwr": (27_561_696, 188, 246),
+    "yolos-b": (127_798_368, 164, 697),
+}
+"""Parameters and tensors with the 91 labels of the published heads, and G multiply-adds at 800x1328."""
+TABLES_OF_YOLOS_S = 11
+"""Position tables between its blocks, which are one tensor in the published files."""
 
 
 def blank(name: str) -> Graph:
@@ -206,6 +215,25 @@ def test_parts_of_yolov6_and_yolov8_are_as_large_as_published(name: str) -> None
 @pytest.mark.parametrize("name", YOLOV8)
 def test_yolov8_has_the_published_parameters(name: str) -> None:
     assert sum(p.numel() for p in blank(name).parameters()) == YOLOV8[name] - BINS
+
+
+@pytest.mark.parametrize("name", YOLOS)
+def test_yolos_as_it_is_published(name: str) -> None:
+    parameters, tensors, published = YOLOS[name]
+    spec = load_spec(name).with_values(nc=91)
+    with torch.device("meta"):
+        graph = Graph(spec)
+    assert sum(p.numel() for p in graph.parameters()) == parameters
+    tables = [key for key in graph.state_dict() if key.endswith(".pos_embed")][1:]
+    assert len(graph.state_dict()) - max(len(tables) - 1, 0) == tensors
+    adds = totals_of(tabulate_model(spec, (800, 1328)))["mac_based"] / 1e9
+    assert abs(adds - published) <= 0.01 * published
+
+
+def test_yolos_s_pe_has_one_large_table_in_place_of_twelve() -> None:
+    counts = [sum(p.numel() for p in blank(name).parameters()) for name in ("yolos-s", "yolos-s-pe")]
+    small, large = (1 + grid + 100 for grid in (32 * 54, 50 * 84))
+    assert counts[0] - counts[1] == 384 * ((TABLES_OF_YOLOS_S + 1) * small - large)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

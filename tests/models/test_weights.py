@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.graph import Graph, load_graph
 from models.spec import parse_spec
-from models.weights import build_model, load_model, load_weights, transfer_weights
+from models.transfer import transfer_weights
+from models.weights import build_model, load_model, load_weights
 from utils.errors import ModelError
 
 

@@ -22,6 +22,8 @@ from tests.parity.mmyolo_model_checks import check_mmyolo_model
 from tests.parity.mmyolo_rebuild import named_network
 from tests.parity.model_checks import check_model
 from tests.parity.published import Fixture, Report, load_fixture
+from tests.parity.yolos_model_checks import check_yolos_model
+from tests.parity.yolos_rebuild import config_of as yolos_config_of
 from tests.parity.yolox_loss_checks import check_yolox_pose_loss, check_yolox_simota
 from tests.parity.yolox_model_checks import check_yolox_model
 from tests.parity.yolox_pipeline_checks import check_yolox_pipeline
@@ -65,6 +67,8 @@ def check(path: str | Path) -> Report:
         by_name = check_yolox_model
     if by_name is None and named_network(fixture) is not None:
         by_name = check_mmyolo_model
+    if by_name is None and yolos_config_of(fixture) is not None:
+        by_name = check_yolos_model
     if by_name is None and "model" not in fixture.facts:
         raise UsageError(f"{path}: it names no model, and no check is for '{fixture.name}'; add one to CHECKS")
     (by_name or check_model)(fixture, report)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -248,6 +250,45 @@ def yoloms(stem: int = 32, classes: int = 80, layers: int = 1) -> bytes:
     return state_of(entries | {f"backbone.stage1.1.mid_convs.1.{j}.in_conv.conv.weight": 1 for j in range(layers)})
 
 
+def yolos(
+    width: int = 64, hidden: int = 64, patches: int = 1, labels: int = 2, blocks: int = 1, options: bytes = b""
+) -> bytes:
+    """Return a state dict with the names of YOLOS that its size is told from, none of whose numbers are there."""
+
+    def tensor(*shape: int) -> bytes:
+        identifier = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")
+        count, steps = math.prod(shape), tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+        place = plain_pickle(shape) + plain_pickle(steps)
+        return b"ctorch._utils\n_rebuild_tensor_v2\n(" + identifier + plain_pickle(count) + b"tQK\x00" + place + b"tR"
+
+    entries = {f"backbone.blocks.{j}.mlp.fc1.weight": tensor(hidden, 64) for j in range(blocks)}
+    entries |= {
+        "backbone.patch_embed.proj.weight": tensor(width, 3, 16, 16),
+        "backbone.pos_embed": tensor(1, 2 + patches, 64),
+        "backbone.det_token": tensor(1, 1, 64),
+        "class_embed.layers.2.weight": tensor(labels + 1, 64),
+    }
+    state = b"}(" + b"".join(text(name) + value for name, value in entries.items()) + b"u"
+    return zipped(b"\x80\x02" + dictionary(model=state, args=options or yolos_options(init_pe_size=[16, 16])) + b".")
+
+
+def yolos_options(**values: Any) -> bytes:
+    """Return the options that the official YOLOS keeps in its files."""
+    return record("argparse Namespace", **{name: plain_pickle(value) for name, value in values.items()})
+
+
+def vision_transformer(length: int) -> bytes:
+    """Return a safetensors file with the names of a vision transformer and a table of so many entries."""
+    shapes = {"patch_embed.proj.weight": [1, 3, 1, 1], "blocks.0.mlp.fc1.weight": [1, 1], "pos_embed": [1, length, 1]}
+    header, start = {}, 0
+    for name, shape in shapes.items():
+        end = start + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+        start = end
+    packed = json.dumps(header).encode()
+    return struct.pack("<Q", len(packed)) + packed + bytes(min(start, 2**16))
+
+
 FILES: dict[str, Callable[[], bytes]] = {
     "command.pt": lambda: zipped(COMMAND),
     "command_row.pt": lambda: row(COMMAND),
@@ -331,6 +372,16 @@ FILES: dict[str, Callable[[], bytes]] = {
     "yoloms_wide.pt": lambda: yoloms(stem=2**40),
     "yoloms_deep.pt": lambda: yoloms(layers=5000),
     "yoloms_classes.pt": lambda: yoloms(classes=2**40),
+    "yolos.pt": yolos,
+    "yolos_wide.pt": lambda: yolos(width=2**30),
+    "yolos_hidden.pt": lambda: yolos(hidden=2**30),
+    "yolos_table.pt": lambda: yolos(patches=2**30, options=yolos_options(init_pe_size=[2**19, 2**19])),
+    "yolos_table_unknown.pt": lambda: yolos(patches=2**30),
+    "yolos_labels.pt": lambda: yolos(labels=2**30),
+    "yolos_deep.pt": lambda: yolos(blocks=5000),
+    "yolos_options.pt": lambda: yolos(options=yolos_options(init_pe_size="a" * 100)),
+    "vit_odd.safetensors": lambda: vision_transformer(12),
+    "vit_table.safetensors": lambda: vision_transformer(2**40 + 1),
     "unknown_call.pt": lambda: zipped(b"cother.package\nrun\n(S'touch executed'\ntR."),
     "unknown_getattr.pt": lambda: zipped(b"c__builtin__\ngetattr\n(cother.package\nTool\nS'run'\ntR."),
     "numpy_call.pt": lambda: zipped(b"cnumpy.testing._private.utils\nrunstring\n(S'1'\n}tR."),

@@ -74,6 +74,16 @@ SENTENCES = {
     "yoloms_wide.pt": "of a size that no YAML here has",
     "yoloms_deep.pt": "5,000 repeats",
     "yoloms_classes.pt": "is the largest",
+    "yolos.pt": "backbone.cls_token is missing",
+    "yolos_wide.pt": "is the largest",
+    "yolos_hidden.pt": "is the largest",
+    "yolos_table.pt": "is the largest",
+    "yolos_table_unknown.pt": "1,073,741,824 patches",
+    "yolos_labels.pt": "100,000 is the most",
+    "yolos_deep.pt": "5,000 blocks",
+    "yolos_options.pt": "nothing says of how many rows",
+    "vit_odd.safetensors": "--pretrained-grid",
+    "vit_table.safetensors": "damaged",
     "unknown_call.pt": "an object of other.package.run",
     "unknown_getattr.pt": "'__builtin__.getattr'",
     "numpy_call.pt": "'numpy.testing._private.utils.runstring'",
@@ -107,6 +117,7 @@ with TorchFile(zipped) as file:
 load_graph("yolov5n")
 load_graph("yolox_s")
 load_graph("yoloms_xs")
+load_graph("yolos-nano")
 before = peak_megabytes()
 events = []
 
@@ -126,6 +137,7 @@ load_graph("yolov5n")
 load_graph("yolox_nano")
 load_graph("yolox_s")
 load_graph("yoloms_xs")
+load_graph("yolos-nano")
 annotations = {event for event in events if event[0] in ("compile", "exec")}
 found = {}
 for path in hostile:

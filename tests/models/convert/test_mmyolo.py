@@ -22,7 +22,8 @@ from models.convert.official import read_official
 from models.graph import Graph
 from models.layers.reparam import reparameterise
 from models.spec import load_spec
-from models.weights import build_model, graph_for_data, load_weights, transfer_weights
+from models.transfer import transfer_weights
+from models.weights import build_model, graph_for_data, load_weights
 from tests.models.convert.published_yolox import filled_graph, mmengine, mmyolo_file, published_state
 from tests.models.convert.test_yolox import assert_same_model
 from utils.errors import ModelError

@@ -21,7 +21,8 @@ from models.convert.yolox import SHIPPED, find_spec
 from models.convert.yolox_names import MMYOLO, OFFICIAL, OFFICIAL_DARKNET53
 from models.graph import Graph
 from models.spec import load_spec, parse_spec
-from models.weights import build_model, graph_for_data, load_weights, transfer_weights
+from models.transfer import transfer_weights
+from models.weights import build_model, graph_for_data, load_weights
 from tests.models.convert.published_yolox import (
     SMALL,
     dense_nano,
