@@ -6,6 +6,7 @@ import argparse
 import copy
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,113 +14,24 @@ import numpy as np
 from data.images import read_image
 from models.fusing import deploy_graph, fuse_graph
 from models.graph import Graph
+from models.layers.position_tables import Positioned, fix_tables
 from models.weights import load_model
+from utils.command_lines.exporting import SUFFIXES, parse_options
 from utils.errors import UsageError, did_you_mean, run_command
-from utils.export.agreement import Difference, check_images, compare_onnx, judge
+from utils.export.agreement import Difference, Runner, check_images, compare, judge, onnx_runner
 from utils.export.exported_graph import ExportedGraph
+from utils.export.metadata import ALL, BATCH, NONE, OpenAxes
 from utils.export.onnx_model import build_onnx
+from utils.export.openvino_model import openvino_folder, openvino_runner
 from utils.export.packages import require_for_export
+from utils.export.torchscript_file import build_torchscript, torchscript_runner
 from utils.files import atomic_writer
-from utils.image_size import require_possible_sizes, round_up_to_stride
+from utils.image_size import round_up_to_stride
 from utils.logging import start_logging
 
 LOGGER = logging.getLogger("yolograph")
-FORMATS = ("onnx",)
+TITLES = {"onnx": "ONNX", "torchscript": "TorchScript", "openvino": "OpenVINO"}
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-
-EPILOG = """the file:
-  input   images          uint8 (batch, 3, height, width), RGB, letterboxed as the metadata say: in the middle or in the
-                          corner, with which grey; scaling and another order of channels happen inside
-  outputs HEAD_boxes      float32 (batch, N, 4), x1 y1 x2 y2 in pixels of the input, before suppression
-          HEAD_scores     float32 (batch, N, classes), probabilities, not multiplied by objectness
-          HEAD_objectness float32 (batch, N); confidence = objectness x score; absent for heads without it
-          HEAD_keypoints  float32 (batch, N, K, 3), x y in pixels of the input and score, of heads for poses
-          HEAD_logits     float32 (batch, classes, height, width); the class of a pixel is the largest logit's
-  HEAD is a head's name in the model YAML. The metadata hold the class names, the stride, how to prepare the input, the
-  heads with their tasks and outputs, the model YAML and more; all but 'graph' and 'yolograph' are JSON.
-
-the check:
-  ONNX Runtime runs the file on a picture and on random pixels beside the model. The largest difference of every output
-  is printed, and where one is above --tolerance of that output's largest value, no file is left behind.
-
-examples:
-  python export.py --weights runs/train/exp/weights/best.safetensors
-  python export.py --weights best.safetensors --img-size 384 640 --heads detect --output street.onnx
-  python export.py --weights best.safetensors --dynamic --source my_picture.jpg
-
-needs: pip install onnx onnxruntime onnxscript
-exit codes: 1 the run failed, 2 wrong usage, 3 the picture is at fault, 4 the model is at fault, 5 the export failed"""
-
-
-def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Raises:
-        UsageError: a value is out of its range.
-    """
-    parser = argparse.ArgumentParser(
-        prog="export.py",
-        description="Write a model as a file that runs without this program, all heads decoded, and check it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--weights", required=True, help="checkpoint, such as runs/train/exp/weights/best.safetensors")
-    parser.add_argument("--include", nargs="+", default=["onnx"], choices=FORMATS, help="formats (default: onnx)")
-    parser.add_argument(
-        "--img-size",
-        "--imgsz",
-        "--img",
-        type=int,
-        nargs="+",
-        default=[640],
-        metavar="PIXELS",
-        help="height and width of the input, or one number for both (default 640); rounded up to the model's stride",
-    )
-    parser.add_argument("--batch-size", type=int, default=1, help="images per batch (default %(default)s)")
-    parser.add_argument(
-        "--dynamic",
-        action="store_true",
-        help="leave batch size, height and width open; the file is then checked at a second shape too",
-    )
-    parser.add_argument("--opset", type=int, help="version of the ONNX operator set (default: the exporter's own)")
-    parser.add_argument("--heads", nargs="+", metavar="HEAD", help="only these heads (default: all)")
-    parser.add_argument(
-        "--deploy", action="store_true", help="re-parameterise blocks that can be, such as those of YOLOv6: less to run"
-    )
-    parser.add_argument("--source", help="picture for the check (default: a generated street scene)")
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=1e-4,
-        help="largest difference that passes, relative to an output's largest value (default %(default)g)",
-    )
-    parser.add_argument("--output", help="file to write, ending in .onnx (default: beside the checkpoint)")
-    options = parser.parse_args(arguments)
-    check_options(options)
-    return options
-
-
-def check_options(options: argparse.Namespace) -> None:
-    """Refuse values that no model could be exported with.
-
-    Raises:
-        UsageError: a value is out of its range, or the output cannot be written there.
-    """
-    if len(options.img_size) > 2:
-        raise UsageError(f"--img-size takes one number or height and width, but got {len(options.img_size)} numbers")
-    require_possible_sizes("--img-size", options.img_size)
-    if options.batch_size < 1:
-        raise UsageError(f"--batch-size must be 1 or more, but is {options.batch_size}")
-    if not options.tolerance >= 0:
-        raise UsageError(f"--tolerance must be 0 or more, but is {options.tolerance}")
-    if options.output is not None:
-        path = Path(options.output)
-        if path.suffix.lower() != ".onnx":
-            raise UsageError(f"--output {path}: the name must end in .onnx")
-        if path.is_dir():
-            raise UsageError(f"--output {path}: that is a folder; give the name of a file in it")
-        if not path.parent.is_dir():
-            raise UsageError(f"--output {path}: there is no folder {path.parent}; make it first")
 
 
 def chosen_heads(graph: Graph, wanted: list[str] | None) -> list[str]:
@@ -171,42 +83,135 @@ def show_differences(differences: Mapping[str, Difference], tolerance: float) ->
         )
 
 
-def export_onnx(graph: Graph, picture: np.ndarray, path: Path, options: argparse.Namespace) -> None:
-    """Write a model as ONNX; the file appears only when ONNX Runtime computes from it what the model computes.
+@dataclass(frozen=True)
+class Job:
+    """One model to be written, in any format.
 
-    The file has the BatchNorms folded, and with ``--deploy`` fewer branches. It is held against the model as it is, so
-    that the check is about that too.
+    Attributes:
+        module: the model as it is, which every file is held against.
+        form: the model as it is written: BatchNorms folded, with ``--deploy`` fewer branches, position tables resized.
+        shape: batch size, height and width of the input.
+        open_axes: which of them stay open.
+        images: what both are checked on, by description.
+        options: command-line values.
+    """
+
+    module: ExportedGraph
+    form: ExportedGraph
+    shape: tuple[int, int, int]
+    open_axes: OpenAxes
+    images: dict[str, np.ndarray]
+    options: argparse.Namespace
+
+    def judge(self, run: Runner) -> None:
+        """Hold what runs a file against the model.
+
+        Raises:
+            ExportError: it computes something else.
+        """
+        differences = compare(run, self.module, self.images)
+        show_differences(differences, self.options.tolerance)
+        judge(differences, self.options.tolerance)
+
+
+def require_sizes_may_vary(graph: Graph) -> None:
+    """Refuse to leave height and width open where a file has the position tables of one input.
+
+    Raises:
+        UsageError: the model has position tables.
+    """
+    if any(isinstance(module, Positioned) for module in graph.modules()):
+        raise UsageError(
+            f"{graph.spec.source}: --dynamic leaves height and width open, but this model's position tables are "
+            "resized when the file is written; export one file per --img-size, with --dynamic-batch if the number of "
+            "images shall vary"
+        )
+
+
+def plan_job(graph: Graph, picture: np.ndarray, options: argparse.Namespace) -> Job:
+    """Prepare what is written and what it is checked on.
+
+    Raises:
+        UsageError: an option does not fit the model.
+    """
+    if options.dynamic:
+        require_sizes_may_vary(graph)
+    module = ExportedGraph(graph, chosen_heads(graph, options.heads))
+    shape = input_shape(options, graph.stride)
+    prepare = deploy_graph if options.deploy else fuse_graph
+    form = ExportedGraph(prepare(fix_tables(copy.deepcopy(graph), shape[1:])), module.heads)
+    open_axes, shapes = NONE, [shape]
+    if options.dynamic_batch:
+        open_axes = BATCH
+        shapes.append((shape[0] + 1, *shape[1:]))
+    elif options.dynamic:
+        open_axes = ALL
+        shapes.append((shape[0] + 1, shape[1] + graph.stride, shape[2] + 2 * graph.stride))
+    return Job(module, form, shape, open_axes, check_images(picture, shapes, graph.letterbox), options)
+
+
+def write_onnx(job: Job, path: Path) -> Path:
+    """Write a model as ONNX; the file appears only when ONNX Runtime computes from it what the model computes.
 
     Raises:
         ExportError: the model cannot be translated, or the file computes something else.
     """
-    module = ExportedGraph(graph, chosen_heads(graph, options.heads))
-    prepare = deploy_graph if options.deploy else fuse_graph
-    fused = ExportedGraph(prepare(copy.deepcopy(graph)), module.heads)
-    shape = input_shape(options, graph.stride)
-    LOGGER.info("translating %s with the heads %s", options.weights, ", ".join(module.heads))
-    model = build_onnx(fused, shape, options.dynamic, options.opset)
-    shapes = [shape]
-    if options.dynamic:
-        shapes.append((shape[0] + 1, shape[1] + graph.stride, shape[2] + 2 * graph.stride))
+    model = build_onnx(job.form, job.shape, job.open_axes, job.options.opset)
     with atomic_writer(path) as file:
         file.write(model.SerializeToString())
         file.flush()
-        differences = compare_onnx(Path(file.name), module, check_images(picture, shapes, graph.letterbox))
-        show_differences(differences, options.tolerance)
-        judge(differences, options.tolerance)
+        job.judge(onnx_runner(Path(file.name)))
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     LOGGER.info("\nwrote %s (%.1f MB, opset %d)", path, path.stat().st_size / 1e6, opset)
-
-
-def export(options: argparse.Namespace) -> Path:
-    """Export, print how far the file is from the model, and return the file."""
-    require_for_export(ONNX_PACKAGES, "ONNX export")
-    graph = load_model(options.weights)
-    picture = check_picture(options.source)
-    path = Path(options.output) if options.output else Path(options.weights).with_suffix(".onnx")
-    export_onnx(graph, picture, path, options)
     return path
+
+
+def write_torchscript(job: Job, path: Path) -> Path:
+    """Write a model as TorchScript, as ``write_onnx`` does.
+
+    Raises:
+        ExportError: the model cannot be recorded, or the file computes something else.
+    """
+    content = build_torchscript(job.form, job.shape, job.open_axes)
+    with atomic_writer(path) as file:
+        file.write(content)
+        file.flush()
+        job.judge(torchscript_runner(Path(file.name)))
+    LOGGER.info("\nwrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
+    return path
+
+
+def write_openvino(job: Job, path: Path) -> Path:
+    """Write a model for OpenVINO into a folder beside ``path``, as ``write_onnx`` does; return the XML file.
+
+    Raises:
+        ExportError: the model cannot be translated, or the files compute something else.
+    """
+    folder = path.with_name(f"{path.stem}_openvino")
+    model = build_onnx(job.form, job.shape, job.open_axes, job.options.opset)
+    with openvino_folder(model, path.stem, folder) as xml:
+        job.judge(openvino_runner(xml))
+    written = folder / path.name
+    LOGGER.info("\nwrote %s (%.1f MB)", written, written.with_suffix(".bin").stat().st_size / 1e6)
+    return written
+
+
+WRITERS = {"onnx": write_onnx, "torchscript": write_torchscript, "openvino": write_openvino}
+PACKAGES = {"onnx": ONNX_PACKAGES, "torchscript": (), "openvino": (*ONNX_PACKAGES, "openvino")}
+
+
+def export(options: argparse.Namespace) -> list[Path]:
+    """Export, print how far every file is from the model, and return the files."""
+    for name in options.include:
+        require_for_export(PACKAGES[name], f"{TITLES[name]} export")
+    graph = load_model(options.weights)
+    job = plan_job(graph, check_picture(options.source), options)
+    written = []
+    for name in options.include:
+        path = Path(options.output) if options.output else Path(options.weights).with_suffix(SUFFIXES[name])
+        LOGGER.info("translating %s to %s with the heads %s", options.weights, TITLES[name], ", ".join(job.form.heads))
+        written.append(WRITERS[name](job, path))
+    return written
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from data.coco_categories import category_ids
 from data.config import TaskData, load_data_config, segmentation_root
@@ -18,13 +19,14 @@ from models.inference import Inference, load_inference
 from models.predictions import DetectionResult, PostprocessOptions
 from utils.command_lines.testing import parse_options
 from utils.devices import autocast_dtype, select_device
-from utils.errors import DataError, UsageError, run_command
+from utils.errors import DataError, RunError, UsageError, is_out_of_memory, run_command
 from utils.files import UniqueNames, increment_run_folder
 from utils.label_text import write_label_text
 from utils.logging import start_logging
 from utils.plots.batches import picture_of_labels, picture_of_results
 from utils.plots.drawing import save_picture
-from utils.validation import build_tests, measured, run_head_test
+from utils.size_study import SizeRow, progress_of, row_of, table_of, write_sizes
+from utils.validation import HeadTest, ResultSink, build_tests, measured, run_head_test, warm_up
 
 LOGGER = logging.getLogger("yolograph")
 MOST_PICTURES = 3
@@ -128,48 +130,134 @@ class ResultWriter:
                 write_label_text(target, result, size, self.options.save_conf)
 
 
+class Session:
+    """What is tested, on what, and how.
+
+    Args:
+        options: command-line values.
+
+    Attributes:
+        model: what answers.
+        datasets: of every head that has data.
+        folder: of the run.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.device = select_device(options.device)
+        self.dtype = autocast_dtype(self.device, options.dtype)
+        self.model = load_inference(options.weights, self.device, options.passes, deploy=options.deploy)
+        self.datasets = open_test_data(self.model, options)
+        self.folder = increment_run_folder(options.project, options.name, options.exist_ok)
+
+    def thresholds(self, head: str) -> PostprocessOptions:
+        """Return the thresholds of a head: the command line's, and where that says nothing its own."""
+        asked = self.options.conf_thres
+        return PostprocessOptions(
+            conf=self.model.heads[head].test_confidence if asked is None else asked,
+            iou=self.options.iou_thres,
+            max_det=self.options.max_det,
+            multi_label=True,
+            oks=self.options.oks_thres,
+        )
+
+    def measure(
+        self, img_size: int, base_size: int, sink: ResultSink | None = None
+    ) -> Iterator[tuple[str, HeadTest, Any]]:
+        """Test head by head.
+
+        Args:
+            img_size: of inputs for heads that find objects, pixels.
+            base_size: of inputs for heads that label pixels, pixels.
+            sink: gets every batch with its results.
+
+        Yields:
+            A head's name, its test and its evaluator.
+
+        Raises:
+            RunError: there is no memory for a batch.
+        """
+        options = self.options
+        tests = build_tests(
+            self.model, self.datasets, img_size, base_size, options.batch_size, options.workers, options.pad
+        )
+        for name, test in tests.items():
+            size = base_size if "masks" in self.model.heads[name].targets else img_size
+            thresholds = self.thresholds(name)
+            try:
+                warm_up(self.model, name, size, self.device, self.dtype)
+                evaluator = run_head_test(self.model, name, test, self.device, self.dtype, thresholds, sink)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise RunError(
+                    f"no memory for head '{name}' in batches of {options.batch_size} at {size} pixels; take a smaller "
+                    "--batch-size, or smaller pictures"
+                ) from error
+            yield name, test, evaluator
+
+
 def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Test, print the tables, and return the metrics of every head."""
-    device = select_device(options.device)
-    dtype = autocast_dtype(device, options.dtype)
-    model = load_inference(options.weights, device, options.passes, deploy=options.deploy)
-    datasets = open_test_data(model, options)
-    folder = increment_run_folder(options.project, options.name, options.exist_ok)
-    base_size = options.base_size or options.img_size
-    tests = build_tests(model, datasets, options.img_size, base_size, options.batch_size, options.workers, options.pad)
-    thresholds = PostprocessOptions(
-        conf=options.conf_thres,
-        iou=options.iou_thres,
-        max_det=options.max_det,
-        multi_label=True,
-        oks=options.oks_thres,
-    )
-    writer = ResultWriter(model, folder, options)
+    session = Session(options)
+    folder = session.folder
+    writer = ResultWriter(session.model, folder, options)
     metrics: dict[str, dict[str, float]] = {}
-    for name, head_test in tests.items():
-        evaluator = run_head_test(model, name, head_test, device, dtype, thresholds, writer)
+    for name, head_test, evaluator in session.measure(options.img_size, options.base_size or options.img_size, writer):
         metrics[name] = measured(evaluator.compute())
         summary = "  ".join(f"{metric} {value:.4f}" for metric, value in metrics[name].items())
         LOGGER.info("\n%s (%s): %s", name, options.task, summary)
         LOGGER.info("%s", evaluator.table(options.verbose))
         LOGGER.info("speed of %s: %s", name, head_test.speed)
-        for message in head_test.loader.skipped:
-            LOGGER.warning("skipped: %s", message)
+        head_test.report(head_test.loader.skipped)
         if not options.noplots:
             pictures = folder / name
             pictures.mkdir(exist_ok=True)
             evaluator.plot(pictures)
         if options.save_json and hasattr(evaluator, "coco_json"):
-            ids = category_ids(datasets[name].data, options.task)
+            ids = category_ids(session.datasets[name].data, options.task)
             evaluator.coco_json(folder / f"{name}_predictions.json", ids)
     LOGGER.info("\nresults in %s", folder)
     return metrics
 
 
+def test_sizes(options: argparse.Namespace) -> list[SizeRow]:
+    """Test at every one of ``--sizes``, print a table per head, and return its lines.
+
+    The files are written anew after every size, so that a run that ends early leaves what it has measured.
+    """
+    session = Session(options)
+    conditions = {
+        "weights": [str(path) for path in options.weights],
+        "data": str(options.data),
+        "split": options.task,
+        "batch_size": options.batch_size,
+        "passes": len(session.model.passes),
+        "device": str(session.device),
+        "dtype": str(session.dtype or torch.float32).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+    }
+    rows: list[SizeRow] = []
+    for size in options.sizes:
+        for name, head_test, evaluator in session.measure(size, size):
+            rows.append(row_of(session.model, name, size, head_test, evaluator))
+            # The same images at every size.
+            head_test.report(head_test.loader.skipped if size == options.sizes[0] else ())
+            LOGGER.info("%s", progress_of(rows[-1]))
+            if options.verbose:
+                LOGGER.info("%s", evaluator.table(verbose=True))
+        write_sizes(rows, session.folder, conditions, picture=not options.noplots)
+    for name in session.datasets:
+        LOGGER.info("\n%s (%s):\n%s", name, options.task, table_of([row for row in rows if row.head == name]))
+    LOGGER.info("\nresults in %s", session.folder)
+    return rows
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; ``arguments`` stand in for the command line."""
     start_logging()
-    test(parse_options(arguments))
+    options = parse_options(arguments)
+    test_sizes(options) if options.sizes else test(options)
 
 
 if __name__ == "__main__":

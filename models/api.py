@@ -44,7 +44,8 @@ class Model:
         max_det: most objects per picture.
         classes: indices of the classes of objects to keep, or None for all.
         agnostic: let boxes suppress each other across classes.
-        size: longer side of a picture in the network's input, pixels; rounded up to a multiple of the stride.
+        size: longer side of a picture in the network's input, pixels, or its shorter one where the model's YAML says
+            ``fit: shortest``; rounded up to a multiple of the stride.
         half: compute in 16 bits where the device does: float16 on a GPU, bfloat16 on a CPU.
         augment: look three times: as it is, mirrored at 0.83 and at 0.67 of the size.
         batch_size: most consecutive pictures of equal input shape per pass; more is faster on a GPU, and may change the

@@ -1,6 +1,7 @@
-"""Forms of a model for running: BatchNorms folded into convolutions, and blocks of several branches as one convolution.
+"""Forms of a model for running: BatchNorms folded into convolutions, blocks of several branches as one convolution, and
+transformer blocks that share memory and leave out what nothing reads.
 
-Both give the numbers of the trained form in inference, to float rounding, in less time and memory.
+All give the numbers of the trained form in inference, to float rounding, in less time and memory.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from models.graph import Graph
+from models.heads.base import Head
 from models.layers.activations import FReLU
 from models.layers.conv import Conv
 from models.layers.folding import scale_and_shift
 from models.layers.per_head import PerHead
 from models.layers.reparam import reparameterise
 from models.layers.shared_conv import SharedConv
+from models.layers.vit import TokenNorm, ViTBlock, ViTBlockPE
+from models.layers.vit_inference import InferenceBlocks
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 BLOCKS = (Conv, FReLU)
@@ -46,7 +50,7 @@ def deploy_graph(graph: Graph) -> Graph:
 
 
 def fuse_graph(graph: Graph) -> Graph:
-    """Fold every BatchNorm that follows a convolution directly into that convolution, in place.
+    """Fold every BatchNorm that follows a convolution directly into that convolution, in place; see also below.
 
     That is the BatchNorm of every ``Conv`` block, and of every convolution with a BatchNorm right behind it in an
     ``nn.Sequential``. ``nn.Identity`` takes its place. All others stay, such as those after a concatenation, those
@@ -55,6 +59,9 @@ def fuse_graph(graph: Graph) -> Graph:
     Where every head has a norm of its own (``bn: per-task``), every head gets a folded copy of the convolution, and so
     does every level where levels share a convolution and not its norm: more memory for weights, and as fast as any
     other folded model.
+
+    Blocks of a vision transformer run as ``InferenceBlocks``. The last one answers for the tokens behind the patches
+    alone where only heads for detection read it, through norms of every token or not.
 
     The state dict of a fused graph has other names than that of a trained one, so it is for running, not for saving.
 
@@ -76,12 +83,35 @@ def fuse_graph(graph: Graph) -> Graph:
             module.fold_norms(_folded)
         elif isinstance(module, nn.Sequential):
             _fold_neighbours(module)
+    _fuse_transformer(graph)
     return graph
 
 
 def _require_eval(graph: Graph) -> None:
     if graph.training:
         raise ValueError("BatchNorm can be folded in eval mode only; call graph.eval() first")
+
+
+def _fuse_transformer(graph: Graph) -> None:
+    """Let the rows of transformer blocks run as ``InferenceBlocks``."""
+    for index, module in enumerate(graph.model):
+        blocks = list(module) if isinstance(module, nn.Sequential) else [module]
+        if all(isinstance(block, ViTBlock) for block in blocks):
+            suffix_alone = not isinstance(blocks[-1], ViTBlockPE) and _suffix_alone_is_read(graph, index)
+            graph.model[index] = InferenceBlocks(blocks, suffix_alone).eval()
+
+
+def _suffix_alone_is_read(graph: Graph, index: int) -> bool:
+    """Return whether whatever reads a row of tokens reads those behind the patches and no others."""
+    readers = [row.index for row in graph.spec.rows if index in row.sources]
+    for reader in readers:
+        module = graph.model[reader]
+        if isinstance(module, TokenNorm):
+            if not _suffix_alone_is_read(graph, reader):
+                return False
+        elif not (isinstance(module, Head) and module.reads_suffix_alone):
+            return False
+    return bool(readers)
 
 
 def _fold_neighbours(stack: nn.Sequential) -> None:

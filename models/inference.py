@@ -14,12 +14,15 @@ from data.transforms.letterbox import LetterboxRule
 from models.fusing import deploy_graph, fuse_graph
 from models.graph import Graph
 from models.heads.base import Head
+from models.padded_batches import cut_to_size, pictures_by_size
 from models.predictions import Predictions
 from models.views import SINGLE, Pass, look
 from models.weights import load_model
 from utils.errors import UsageError
 
 RGB_CHANNELS = 3
+Sizes = Sequence[tuple[int, int]]
+"""(height, width) in pixels of every picture's own input, measured from the upper left corner of a padded batch."""
 
 
 class Inference:
@@ -50,16 +53,22 @@ class Inference:
         apart = all(each.apart for each in self.passes)
         self.letterbox: LetterboxRule = own.without_shared_rectangles() if apart else own
 
-    def __call__(self, images: Tensor, heads: Iterable[str], dtype: torch.dtype | None = None) -> dict[str, Any]:
+    def __call__(
+        self, images: Tensor, heads: Iterable[str], dtype: torch.dtype | None = None, sizes: Sizes | None = None
+    ) -> dict[str, Any]:
         """Return the decoded predictions of the asked heads.
+
+        What is said of a picture does not depend on those that share its batch, also where it is padded for their sake.
 
         Args:
             images: (B, 3, H, W) uint8 RGB; H and W multiples of ``stride``.
             heads: names of heads.
             dtype: reduced format of the graphs' passes, None for float32; predictions are float32.
+            sizes: (height, width) of every picture's own input, which begins in the upper left corner; what lies
+                beyond is padding. None where all fill the batch.
         """
         heads = tuple(heads)
-        answers = [answer for graph in self.graphs for answer in self._answers(graph, images, heads, dtype)]
+        answers = [answer for graph in self.graphs for answer in self._answers(graph, images, heads, dtype, sizes)]
         if len(answers) == 1:
             return answers[0]
         if all(each.apart for each in self.passes):
@@ -67,19 +76,48 @@ class Inference:
         return {head: _combine([answer[head] for answer in answers]) for head in heads}
 
     def _answers(
-        self, graph: Graph, images: Tensor, heads: tuple[str, ...], dtype: torch.dtype | None
+        self, graph: Graph, images: Tensor, heads: tuple[str, ...], dtype: torch.dtype | None, sizes: Sizes | None
     ) -> list[dict[str, Any]]:
-        """Return one graph's predictions of every pass."""
+        """Return one graph's predictions of every pass; of a padded batch, as if nothing were padded."""
+        if not sizes or self._sees_through_padding(graph, heads):
+            return self._passes(graph, images, heads, dtype, sizes)
+        groups = pictures_by_size(sizes)
+        found = [
+            self._passes(graph, cut_to_size(images, pictures, size, graph.stride), heads, dtype)
+            for size, pictures in groups.items()
+        ]
+        places, canvas = list(groups.values()), (images.shape[-2], images.shape[-1])
+        return [
+            {head: _stack([answers[i][head] for answers in found], places, canvas) for head in heads}
+            for i in range(len(self.passes))
+        ]
+
+    def _sees_through_padding(self, graph: Graph, heads: tuple[str, ...]) -> bool:
+        """Whether a padded batch can go through a graph whole: a mirrored picture would lie behind its padding."""
+        plain = all(each.plain for each in self.passes)
+        return plain and graph.takes_sizes and all(graph.heads[name].knows_padding for name in heads)
+
+    def _passes(
+        self,
+        graph: Graph,
+        images: Tensor,
+        heads: tuple[str, ...],
+        dtype: torch.dtype | None,
+        sizes: Sizes | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return one graph's predictions of every pass over inputs of one size, or over a padded batch it knows of."""
         if any(not each.plain for each in self.passes):
             grey = images.new_full((1, images.shape[1], 1, 1), self.letterbox.pad, dtype=torch.uint8)
             images, grey = graph.preprocess(images), graph.preprocess(grey).flatten()
+        # A picture that fills its input is taught to no grey: its views fill theirs too.
+        whole = graph.stride if self.letterbox.by_short_side else None
         answers = []
         for each in self.passes:
-            view = each.view(images.shape[-2:])
+            view = each.view(images.shape[-2:], whole)
             seen = images if each.plain else look(images, view, graph.stride, grey)
             size = seen.shape[-2], seen.shape[-1]
             with torch.autocast(images.device.type, dtype, enabled=dtype is not None):
-                raw = graph(seen, heads=heads)
+                raw = graph(seen, heads=heads) if sizes is None else graph(seen, heads=heads, sizes=sizes)
             found = {name: _decode(graph.heads[name], raw.pop(name), size, each) for name in heads}
             answers.append(found if each.plain else {name: found[name].undo(view) for name in heads})
         return answers
@@ -93,6 +131,10 @@ def _decode(head: Head, raw: Any, size: tuple[int, int], each: Pass) -> Predicti
 
 def _combine(parts: list[Predictions]) -> Predictions:
     return type(parts[0]).combine(parts)
+
+
+def _stack(parts: list[Predictions], places: list[list[int]], size: tuple[int, int]) -> Predictions:
+    return type(parts[0]).stack(parts, places, size)
 
 
 def as_inference(model: Graph | Inference) -> Inference:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from data.samples import stack_pictures, unless_equal
 from data.transforms.letterbox import apply_plan, plan_for_stride
 from models.graph import Graph
 from models.inference import Inference, as_inference
@@ -25,7 +26,8 @@ class Predictor:
 
     Args:
         model: a graph, or what else answers for pictures, in eval mode on ``device``.
-        sizes: per head to run, the longer side of the picture in the network's input, pixels.
+        sizes: per head to run, the longer side of the picture in the network's input, pixels; its shorter side where
+            the model's letterbox goes by that.
         options: thresholds of the results, the same for all heads or by head.
         device: where the model is.
         dtype: reduced format of forward passes, None for float32.
@@ -59,17 +61,21 @@ class Predictor:
     def __call__(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         """Return the results of every picture by head, in native pixels.
 
+        Pictures of the same ``input_shapes`` share a pass best. Others are padded to the largest, which costs time and
+        changes no result.
+
         Args:
-            images: (H, W, 3) uint8 RGB each, with the same ``input_shapes``.
+            images: (H, W, 3) uint8 RGB each.
         """
         found: dict[str, list[Any]] = {}
         for size, heads in self._heads.items():
             with self.clock.time("preprocess"):
                 plans = [self._plan(image, size) for image in images]
-                stacked = np.stack([apply_plan(image, plan) for image, plan in zip(images, plans, strict=True)])
-                batch = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(self.device)
+                shapes = [plan.out for plan in plans]
+                inputs = [apply_plan(image, plan) for image, plan in zip(images, plans, strict=True)]
+                batch = torch.from_numpy(stack_pictures(inputs, shapes, 0)).permute(0, 3, 1, 2).to(self.device)
             with self.clock.time("inference"):
-                predictions = self.model(batch, heads, self.dtype)
+                predictions = self.model(batch, heads, self.dtype, unless_equal(shapes))
                 self._wait()
             with self.clock.time("postprocess"):
                 placements = [plan.placement for plan in plans]

@@ -61,10 +61,19 @@ class Pass:
         """Whether the input is taken as it is."""
         return self.scale == 1 and not self.mirrored
 
-    def view(self, size: tuple[int, int]) -> View:
-        """Return the view of an input of (height, width); its scales follow the whole pixels that it is resized to."""
+    def view(self, size: tuple[int, int], whole: int | None = None) -> View:
+        """Return the view of an input; its scales follow the whole pixels that it is resized to.
+
+        Args:
+            size: (height, width) of the input.
+            whole: the stride of a network whose pictures fill their inputs: the view's sides are the nearest multiples
+                of it, so that nothing is padded. None cuts them to whole pixels.
+        """
         height, width = size
-        rows, columns = (max(int(side * self.scale), 1) for side in size)
+        if whole is None:
+            rows, columns = (max(int(side * self.scale), 1) for side in size)
+        else:
+            rows, columns = (max(int(side * self.scale / whole + 0.5), 1) * whole for side in size)
         return View(Placement(height, width, columns / width, rows / height), self.mirrored)
 
 

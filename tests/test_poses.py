@@ -193,7 +193,7 @@ def test_a_pose_model_is_exported_with_what_its_keypoints_are(weights: Path, tmp
     pytest.importorskip("onnxscript")
     from export import export, parse_options
 
-    path = export(
+    [path] = export(
         parse_options(["--weights", str(weights), "--img-size", "64", "96", "--output", str(tmp_path / "p.onnx")])
     )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

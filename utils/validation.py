@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from data.dataset import TaskDataset
 from data.loader import TestLoader, build_test_loader
 from data.samples import Batch
 from models.graph import Graph
-from models.inference import Inference, as_inference
+from models.inference import RGB_CHANNELS, Inference, as_inference
 from models.predictions import PostprocessOptions
 from utils.distributed import World
 from utils.errors import DataError, StoppedRun
+from utils.image_size import round_up_to_stride
 from utils.metrics import build_evaluator
 
 LOGGER = logging.getLogger("yolograph")
@@ -27,6 +29,7 @@ SAME_POSE = 0.9
 """Similarity of keypoints (OKS) above which the published figures of YOLOX-Pose count two poses as one."""
 
 VALIDATION_OPTIONS = PostprocessOptions(conf=0.001, iou=0.6, max_det=300, multi_label=True, oks=SAME_POSE)
+"""Thresholds of tests; the least confidence is the head's own unless somebody asks for another, see ``Head``."""
 
 ResultSink = Callable[[str, Batch, list[Any]], None]
 """Called with a head's name, a batch and its results, to draw or save them."""
@@ -54,12 +57,14 @@ class HeadTest:
         names: class names.
         hidden: whether no progress bar is shown.
         speed: how long it took when it last ran, in this process.
+        inputs: how many pictures the network then saw at which (height, width).
     """
 
     loader: TestLoader
     names: list[str]
     hidden: bool = False
     speed: Speed = field(default_factory=Speed)
+    inputs: Counter[tuple[int, int]] = field(default_factory=Counter)
     _told: set[str] = field(default_factory=set, init=False)
 
     def report(self, skipped: Iterable[str]) -> None:
@@ -112,7 +117,7 @@ def run_head_test(
     test: HeadTest,
     device: torch.device,
     dtype: torch.dtype | None,
-    options: PostprocessOptions = VALIDATION_OPTIONS,
+    options: PostprocessOptions | None = None,
     sink: ResultSink | None = None,
 ) -> Any:
     """Run one head over its test images and return its evaluator.
@@ -123,28 +128,47 @@ def run_head_test(
         test: its images.
         device: where the model is.
         dtype: reduced format of forward passes, None for float32.
-        options: thresholds of the results.
+        options: thresholds of the results; None takes those of a validation.
         sink: gets every batch with its results.
     """
     model = as_inference(model)
     head = model.heads[name]
+    if options is None:
+        options = replace(VALIDATION_OPTIONS, conf=head.test_confidence)
     evaluator = build_evaluator(head, test.names)
-    test.speed = Speed()
+    test.speed, test.inputs = Speed(), Counter()
     bar = {"desc": f"testing {name}", "unit": "batch", "leave": False, "dynamic_ncols": True, "delay": 1.0}
     for batch in tqdm(test.loader, disable=test.hidden, **bar):
         batch = batch.to(device)
         started = time.perf_counter()
-        predictions = model(batch.images, (name,), dtype)[name]
+        predictions = model(batch.images, (name,), dtype, batch.sizes)[name]
         _wait_for(device)
         inferred = time.perf_counter()
         results = head.postprocess(predictions, options, batch.placements)
         test.speed.seconds["inference"] += inferred - started
         test.speed.seconds["postprocess"] += time.perf_counter() - inferred
         test.speed.images += len(batch)
+        test.inputs.update(batch.sizes or [tuple(batch.images.shape[-2:])] * len(batch))
         evaluator.update(results, batch)
         if sink is not None:
             sink(name, batch, results)
     return evaluator
+
+
+@torch.inference_mode()
+def warm_up(model: Inference, name: str, size: int, device: torch.device, dtype: torch.dtype | None) -> None:
+    """Let a model look at an empty picture, so that what only its first pass costs is in no figure of its speed.
+
+    Args:
+        model: in eval mode on ``device``.
+        name: of the head to run.
+        size: of the picture, pixels.
+        device: where the model is.
+        dtype: reduced format of the forward pass, None for float32.
+    """
+    side = round_up_to_stride(size, model.stride)
+    model(torch.zeros(1, RGB_CHANNELS, side, side, dtype=torch.uint8, device=device), (name,), dtype)
+    _wait_for(device)
 
 
 def validate(

@@ -16,7 +16,8 @@ from models.checkpoint import HEADER_KEY, Checkpoint, load_checkpoint, save_chec
 from models.checkpoint_info import checkpoint_facts, describe_checkpoint
 from models.graph import Graph, load_graph, with_keypoints
 from models.spec import load_spec, parse_spec
-from models.weights import graph_for_data, load_model, transfer_weights
+from models.transfer import transfer_weights
+from models.weights import graph_for_data, load_model
 from utils.errors import ModelError
 
 VALUES: dict[str, Any] = {

@@ -18,8 +18,9 @@ from models.inference import Inference, load_inference
 from models.layers.per_head import PerHead
 from models.spec import load_spec, parse_spec
 from models.table import tabulate_model
+from models.transfer import transfer_weights
 from models.views import AUGMENTED
-from models.weights import load_model, transfer_weights
+from models.weights import load_model
 from tests.tiny_detector import BOTH, TWO_DETECTORS
 from utils.ema import ModelEma
 from utils.errors import ModelError

@@ -46,7 +46,9 @@ class Marks:
     def __init__(self, letterbox: LetterboxRule) -> None:
         self.letterbox, self.heads, self.seen = letterbox, {"spot": SimpleNamespace(postprocess=self.postprocess)}, []
 
-    def __call__(self, images: torch.Tensor, heads: Any, dtype: Any) -> dict[str, list[torch.Tensor]]:
+    def __call__(
+        self, images: torch.Tensor, heads: Any, dtype: Any, sizes: Any = None
+    ) -> dict[str, list[torch.Tensor]]:
         self.seen.append(images)
         found = []
         for image in images[:, 0] > 200:

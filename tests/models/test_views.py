@@ -50,6 +50,17 @@ def test_one_kind_of_augmentation_can_be_chosen() -> None:
         choose_passes(True, True)
 
 
+def test_pictures_that_fill_their_input_fill_a_view_too() -> None:
+    image = torch.rand(1, 3, 48, 80)
+    for scale, size in ((0.83, (32, 64)), (0.67, (32, 48)), (1.5, (80, 128)), (0.1, (16, 16))):
+        view = Pass(scale, mirrored=True).view((48, 80), whole=16)
+        assert view.area == (0, size[0], 0, size[1])
+        assert look(image, view, 16, torch.zeros(3)).shape[-2:] == size
+        # The corners of the view are those of the picture, left and right exchanged.
+        seen = Detections(torch.tensor([[[0.0, 0.0, size[1] / 2, size[0]]]]), torch.ones(1, 1, 1))
+        assert seen.undo(view).boxes.flatten().tolist() == pytest.approx([40, 0, 80, 48])
+
+
 def test_half_the_size_is_the_mean_of_four_pixels() -> None:
     images = torch.rand(1, 3, 64, 96)
     seen = look(images, Pass(0.5).view((64, 96)), 16, torch.zeros(3))

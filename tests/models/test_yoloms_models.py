@@ -186,7 +186,7 @@ def test_an_onnx_file_answers_as_the_model(tmp_path: Path) -> None:
     graph = narrow("yoloms_xs_psp", attention="se").eval()
     module = ExportedGraph(fuse_graph(graph), graph.heads)
     path = tmp_path / "model.onnx"
-    path.write_bytes(build_onnx(module, (2, 64, 96), False).SerializeToString())
+    path.write_bytes(build_onnx(module, (2, 64, 96)).SerializeToString())
     pixels = np.random.default_rng(7).integers(0, 256, (2, 3, 64, 96), np.uint8)
     with torch.inference_mode():
         answers = module(torch.from_numpy(pixels))

@@ -101,8 +101,15 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
     """Add the options about what the heads see."""
     add = group.add_argument
     add("--heads", nargs="+", help="only these heads (default: all, in one pass)")
-    add("--img-size", "--imgsz", "--img", type=int, default=640, help="long side, pixels (default %(default)s)")
-    add("--base-size", type=int, help="other long side for segmentation; costs a second pass (default: --img-size)")
+    add(
+        "--img-size",
+        "--imgsz",
+        "--img",
+        type=int,
+        default=640,
+        help="long side, pixels; the short side for models whose YAML says 'fit: shortest' (default %(default)s)",
+    )
+    add("--base-size", type=int, help="the same for segmentation; costs a second pass (default: --img-size)")
 
 
 def _add_objects(group: argparse._ArgumentGroup) -> None:

@@ -17,11 +17,15 @@ from utils.errors import UsageError
 from utils.image_size import require_possible_sizes
 from utils.validation import SAME_POSE
 
+IMG_SIZE = 640
+"""Size of a test unless another one is asked for, pixels."""
+
 EPILOG = """examples:
   python test.py --weights runs/train/exp/weights/best.safetensors --data embedded.yaml --img-size 256
   python test.py --weights best.safetensors --data my_data.yaml --task test --save-json --verbose
   python test.py --weights best.safetensors --data boxes.yaml --segdata my_masks/ --base-size 1024
   python test.py --weights best.safetensors --data my_data.yaml --tta --iou-thres 0.65
+  python test.py --weights best.safetensors --data my_data.yaml --sizes 256 384 512 640
 
 exit codes: 1 the run failed, 2 wrong usage, 3 the data are at fault, 4 the model is at fault"""
 
@@ -34,6 +38,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
     options = build_parser().parse_args(arguments)
     require_shares(options, "conf_thres", "iou_thres", "oks_thres")
+    check_sizes(options)
+    options.img_size = options.img_size or IMG_SIZE
     require_possible_sizes("--img-size", [options.img_size])
     require_possible_sizes("--base-size", [options.base_size])
     require_at_least(options, batch_size=1, max_det=1, workers=0, pad=0)
@@ -41,6 +47,26 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     if options.save_conf and not options.save_txt:
         raise UsageError("--save-conf adds a column to the files of --save-txt; give both")
     return options
+
+
+def check_sizes(options: argparse.Namespace) -> None:
+    """Hold ``--sizes`` against what it cannot go together with.
+
+    Raises:
+        UsageError: a size is impossible or comes twice, or an option is about one size alone.
+    """
+    if options.sizes is None:
+        return
+    require_possible_sizes("--sizes", options.sizes)
+    twice = [size for size in options.sizes if options.sizes.count(size) > 1]
+    if twice:
+        raise UsageError(f"--sizes has {twice[0]} more than once; give every size once")
+    for name in ("img_size", "base_size"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--sizes measures every head at each of its sizes; leave --{name.replace('_', '-')} out")
+    for name in ("save_json", "save_txt"):
+        if getattr(options, name):
+            raise UsageError(f"--{name.replace('_', '-')} writes the results of one size; leave it or --sizes out")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,10 +109,18 @@ def _add_pictures(group: argparse._ArgumentGroup) -> None:
         "--imgsz",
         "--img",
         type=int,
-        default=640,
-        help="long side for objects, pixels (default %(default)s)",
+        help="long side for objects, pixels; the short side for models whose YAML says 'fit: shortest' "
+        f"(default {IMG_SIZE})",
     )
-    add("--base-size", type=int, help="long side for segmentation, pixels (default: --img-size)")
+    add("--base-size", type=int, help="the same for segmentation (default: --img-size)")
+    add(
+        "--sizes",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help="measure at each of these sizes in place of --img-size: AP also by area, time, operations and tokens, as "
+        "a table, sizes.csv, sizes.json and sizes.png",
+    )
     add("--batch-size", type=int, default=16, help="images per batch (default %(default)s)")
     add(
         "--pad",
@@ -100,7 +134,13 @@ def _add_pictures(group: argparse._ArgumentGroup) -> None:
 def _add_objects(group: argparse._ArgumentGroup) -> None:
     """Add the options about which objects are kept."""
     add = group.add_argument
-    add("--conf-thres", "--conf", type=float, default=0.001, help="least confidence (default %(default)s)")
+    add(
+        "--conf-thres",
+        "--conf",
+        type=float,
+        help="least confidence (default: 0.001; 0 for models that choose their objects without suppression, such as "
+        "YOLOS)",
+    )
     add("--iou-thres", "--iou", type=float, default=0.6, help="overlap that suppresses (default %(default)s)")
     add(
         "--oks-thres",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,13 @@ import numpy as np
 import torch
 
 from data.transforms.letterbox import CENTERED, LetterboxRule, apply_plan
+from utils.boxes import plan_stretch
 from utils.errors import ExportError
 from utils.export.exported_graph import ExportedGraph
 from utils.export.metadata import INPUT_NAME
+
+Runner = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""Runs a file: uint8 (B, 3, H, W) pixels to the outputs by name, in the order of the file."""
 
 LEAST_MAGNITUDE = 0.01
 """Differences are told relative to an output's largest value, but at least to this one.
@@ -46,7 +51,7 @@ def check_images(
     """Return network inputs by description: per shape the picture and random pixels.
 
     Args:
-        picture: (H, W, 3) uint8 RGB of any size; it is letterboxed.
+        picture: (H, W, 3) uint8 RGB of any size; it is letterboxed, or stretched where pictures fill their inputs.
         shapes: batch size, height and width of every check.
         letterbox: of the model.
 
@@ -57,7 +62,8 @@ def check_images(
     images = {}
     for batch, height, width in shapes:
         size = f"{batch}x3x{height}x{width}"
-        placed = apply_plan(picture, letterbox.plan(picture.shape[:2], (height, width)))
+        fit = plan_stretch if letterbox.by_short_side else letterbox.plan
+        placed = apply_plan(picture, fit(picture.shape[:2], (height, width)))
         images[f"the picture at {size}"] = np.repeat(placed.transpose(2, 0, 1)[None], batch, 0)
         images[f"random pixels at {size}"] = random.integers(0, 256, (batch, 3, height, width), np.uint8)
     return images
@@ -78,39 +84,73 @@ def difference(expected: np.ndarray, found: np.ndarray, image: str) -> Differenc
     return Difference(expected.shape, absolute, absolute / max(magnitude, LEAST_MAGNITUDE), image)
 
 
-def compare_onnx(path: Path, module: ExportedGraph, images: Mapping[str, np.ndarray]) -> dict[str, Difference]:
-    """Run a file in ONNX Runtime on the CPU beside the model and return every output's worst difference.
+def compare(run: Runner, module: ExportedGraph, images: Mapping[str, np.ndarray]) -> dict[str, Difference]:
+    """Run a file on the CPU beside the model and return every output's worst difference.
 
     Args:
-        path: the ONNX file.
+        run: runs the file.
         module: the model, on the CPU.
         images: network inputs by description.
 
     Raises:
-        ExportError: the file is no valid ONNX, or does not run, or its outputs are other ones.
+        ExportError: the file does not run, or its outputs are other ones.
     """
-    import onnx
-    import onnxruntime
-
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        found = {image: session.run(names, {INPUT_NAME: pixels}) for image, pixels in images.items()}
-    except Exception as error:  # Both packages raise errors of their own that share no base class.
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ExportError(f"the exported model does not run in ONNX Runtime: {reason}") from error
     worst: dict[str, Difference] = {}
     for image, pixels in images.items():
+        found = run(pixels)
         with torch.inference_mode():
             expected = {name: tensor.numpy() for name, tensor in module(torch.from_numpy(pixels)).items()}
-        if list(expected) != names:
-            raise ExportError(f"the file has the outputs {', '.join(names)}, the model {', '.join(expected)}")
-        for name, values in zip(names, found[image], strict=True):
+        if list(expected) != list(found):
+            raise ExportError(f"the file has the outputs {', '.join(found)}, the model {', '.join(expected)}")
+        for name, values in found.items():
             here = difference(expected[name], values, image)
             if name not in worst or here.relative > worst[name].relative:
                 worst[name] = here
     return worst
+
+
+def compare_onnx(path: Path, module: ExportedGraph, images: Mapping[str, np.ndarray]) -> dict[str, Difference]:
+    """Do what ``compare`` does with an ONNX file in ONNX Runtime.
+
+    Raises:
+        ExportError: the file is no valid ONNX, or does not run, or its outputs are other ones.
+    """
+    return compare(onnx_runner(path), module, images)
+
+
+def onnx_runner(path: Path) -> Runner:
+    """Return what runs an ONNX file in ONNX Runtime on the CPU.
+
+    Raises:
+        ExportError: the file is no valid ONNX.
+    """
+    import onnx
+    import onnxruntime
+
+    with failing_as("ONNX Runtime"):
+        onnx.checker.check_model(str(path), full_check=True)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        with failing_as("ONNX Runtime"):
+            return dict(zip(names, session.run(names, {INPUT_NAME: pixels}), strict=True))
+
+    return run
+
+
+@contextmanager
+def failing_as(program: str) -> Iterator[None]:
+    """Turn whatever a program that runs files raises into one sentence.
+
+    Raises:
+        ExportError: it raised something.
+    """
+    try:
+        yield
+    except Exception as error:  # These packages raise errors of their own that share no base class.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ExportError(f"the exported model does not run in {program}: {reason}") from error
 
 
 def judge(differences: Mapping[str, Difference], tolerance: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,17 +43,29 @@ class ExportedGraph(nn.Module):
 
     def by_head(self, images: Tensor) -> dict[str, dict[str, Tensor]]:
         """Return the named outputs of every head."""
+        return {
+            name: {f"{name}_{field}": tensor for field, tensor in named_outputs(predictions).items()}
+            for name, predictions in self._predictions(images).items()
+        }
+
+    def _predictions(self, images: Tensor) -> dict[str, Any]:
         raw = self.model(images, heads=self.heads)
         size = images.shape[-2], images.shape[-1]
-        outputs = {}
-        for name in self.heads:
-            predictions = named_outputs(self.model.heads[name].predict(raw[name], size))
-            outputs[name] = {f"{name}_{field}": tensor for field, tensor in predictions.items()}
-        return outputs
+        return {name: self.model.heads[name].predict(raw[name], size) for name in self.heads}
 
-    @torch.no_grad()
     def output_names(self) -> dict[str, list[str]]:
         """Return the names of every head's outputs in the order of ``forward``."""
+        return {
+            head: [f"{head}_{field}" for field in named_outputs(predictions)]
+            for head, predictions in self._sample().items()
+        }
+
+    def distinct_heads(self) -> list[str]:
+        """Return the heads whose every candidate stands for an object of its own, so that nothing is suppressed."""
+        return [head for head, predictions in self._sample().items() if getattr(predictions, "distinct", False)]
+
+    @torch.no_grad()
+    def _sample(self) -> dict[str, Any]:
+        """Return what the heads say of a small black picture."""
         side = 2 * self.model.stride
-        outputs = self.by_head(torch.zeros(1, self.model.spec.channels, side, side, dtype=torch.uint8))
-        return {head: list(tensors) for head, tensors in outputs.items()}
+        return self._predictions(torch.zeros(1, self.model.spec.channels, side, side, dtype=torch.uint8))

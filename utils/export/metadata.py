@@ -5,44 +5,54 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.graph import Graph
 from utils.version import program_version
 
+if TYPE_CHECKING:
+    from utils.export.exported_graph import ExportedGraph
+
 INPUT_NAME = "images"
+OpenAxes = tuple[str, ...]
+"""Which sides of the input may have other lengths than those that the file was written for."""
+NONE: OpenAxes = ()
+BATCH: OpenAxes = ("batch",)
+ALL: OpenAxes = ("batch", "height", "width")
 RESIZING = {
     "center": "letterbox: aspect kept, centred",
     "top-left": "letterbox: aspect kept, sides cut to whole pixels, at the top left",
 }
 """What happens to a picture, in words, by the anchor of the letterbox."""
+FILLING = "stretched to exactly this height and width, nothing padded; choose them near the picture's aspect"
+"""The same where pictures fill their inputs."""
 
 
 def describe(
-    graph: Graph, outputs: Mapping[str, list[str]], shape: tuple[int, int, int], dynamic: bool, opset: int
+    module: ExportedGraph,
+    outputs: Mapping[str, list[str]],
+    shape: tuple[int, int, int],
+    open_axes: OpenAxes,
+    opset: int | None = None,
 ) -> dict[str, str]:
     """Return the metadata of an exported graph; every value that is not plain text is JSON.
 
     Args:
-        graph: the model.
+        module: the model with the heads that the file has.
         outputs: output names per exported head.
-        shape: batch size, height and width of the input; with ``dynamic`` the ones it was checked at.
-        dynamic: whether the input may have other shapes.
-        opset: version of the operator set.
+        shape: batch size, height and width of the input; where they are open the ones it was checked at.
+        open_axes: which of them are open.
+        opset: version of the operator set, for ONNX.
     """
-    scale, mean, std = graph.normalisation
-    rule: dict[str, Any] = {
-        "name": INPUT_NAME,
-        "layout": "NCHW",
-        "dtype": "uint8",
-        "colour": "RGB",
-        "resize": RESIZING[graph.letterbox.anchor],
-        "letterbox": asdict(graph.letterbox),
-        "padding": graph.letterbox.pad,
-        "multiple_of": graph.stride,
-        "normalised_inside_by": {"channels": graph.spec.input.channels, "scale": scale, "mean": mean, "std": std},
+    graph = module.model
+    heads = {
+        name: {
+            "task": graph.heads[name].task,
+            "outputs": list(names),
+            **({"suppression": False} if name in module.distinct_heads() else {}),
+        }
+        for name, names in outputs.items()
     }
-    heads = {name: {"task": graph.heads[name].task, "outputs": list(names)} for name, names in outputs.items()}
     keypoints = {name: graph.keypoints[name].to_plain() for name in outputs if name in graph.keypoints}
     return {
         **({"keypoints": json.dumps(keypoints)} if keypoints else {}),
@@ -50,11 +60,29 @@ def describe(
         "heads": json.dumps(heads),
         "names": json.dumps({name: graph.names[name] for name in outputs}),
         "stride": json.dumps(graph.stride),
-        "input": json.dumps(rule),
+        "input": json.dumps(describe_input(graph)),
         "batch_size": json.dumps(shape[0]),
         "image_size": json.dumps(shape[1:]),
-        "dynamic": json.dumps(dynamic),
-        "opset": json.dumps(opset),
+        "dynamic": json.dumps(open_axes == ALL),
+        "open_axes": json.dumps(open_axes),
+        **({} if opset is None else {"opset": json.dumps(opset)}),
         "deployed": json.dumps(graph.is_deployed),
         "graph": graph.spec.text,
+    }
+
+
+def describe_input(graph: Graph) -> dict[str, Any]:
+    """Return how a picture becomes the input of a file, as plain values."""
+    scale, mean, std = graph.normalisation
+    rule = graph.letterbox
+    return {
+        "name": INPUT_NAME,
+        "layout": "NCHW",
+        "dtype": "uint8",
+        "colour": "RGB",
+        "resize": FILLING if rule.by_short_side else RESIZING[rule.anchor],
+        "letterbox": asdict(rule),
+        "padding": rule.pad,
+        "multiple_of": graph.stride,
+        "normalised_inside_by": {"channels": graph.spec.input.channels, "scale": scale, "mean": mean, "std": std},
     }

@@ -13,7 +13,7 @@ import torch
 from utils.errors import ExportError
 from utils.export.adaptive_pooling import DECOMPOSITIONS
 from utils.export.exported_graph import ExportedGraph
-from utils.export.metadata import INPUT_NAME, describe
+from utils.export.metadata import ALL, BATCH, INPUT_NAME, NONE, OpenAxes, describe
 
 if TYPE_CHECKING:
     import onnx
@@ -23,14 +23,14 @@ _DYNAMIC_BATCH, _DYNAMIC_ROWS, _DYNAMIC_COLUMNS = 2, 5, 7
 
 
 def build_onnx(
-    module: ExportedGraph, shape: tuple[int, int, int], dynamic: bool = False, opset: int | None = None
+    module: ExportedGraph, shape: tuple[int, int, int], open_axes: OpenAxes = NONE, opset: int | None = None
 ) -> onnx.ModelProto:
     """Translate a graph to ONNX, metadata included.
 
     Args:
         module: what to translate, on the CPU.
         shape: batch size, height and width of the input; sizes are multiples of the graph's stride.
-        dynamic: leave batch size, height and width open.
+        open_axes: which sides of the input stay open.
         opset: version of the operator set, or None for the exporter's own.
 
     Raises:
@@ -42,7 +42,7 @@ def build_onnx(
     try:
         with _no_warnings():
             translated = torch.onnx.export(
-                _trace(module, shape, dynamic),
+                _trace(module, shape, open_axes),
                 dynamo=True,
                 verbose=False,
                 input_names=[INPUT_NAME],
@@ -61,9 +61,9 @@ def build_onnx(
             f"--opset {opset}: the exporter cannot write this model as that opset; take {written} or leave --opset out"
         )
     _forget_the_machine(model)
-    if dynamic:
+    if open_axes:
         _name_dimensions(model, module.model.stride)
-    set_model_props(model, describe(module.model, outputs, shape, dynamic, written))
+    set_model_props(model, describe(module, outputs, shape, open_axes, written))
     return model
 
 
@@ -79,14 +79,17 @@ def _no_warnings() -> Iterator[None]:
 
 
 @torch.no_grad()
-def _trace(module: ExportedGraph, shape: tuple[int, int, int], dynamic: bool) -> torch.export.ExportedProgram:
-    dimensions: dict[str, Any] | None = None
-    if dynamic:
+def _trace(module: ExportedGraph, shape: tuple[int, int, int], open_axes: OpenAxes) -> torch.export.ExportedProgram:
+    open_sides: dict[int, Any] = {}
+    if open_axes in (BATCH, ALL):
+        open_sides[0] = torch.export.Dim("batch")
+        shape = _DYNAMIC_BATCH, *shape[1:]
+    if open_axes == ALL:
         stride = module.model.stride
         shape = _DYNAMIC_BATCH, _DYNAMIC_ROWS * stride, _DYNAMIC_COLUMNS * stride
-        rows, columns = torch.export.Dim("rows"), torch.export.Dim("columns")
-        dimensions = {INPUT_NAME: {0: torch.export.Dim("batch"), 2: stride * rows, 3: stride * columns}}
+        open_sides[2], open_sides[3] = (stride * torch.export.Dim(name) for name in ("rows", "columns"))
     example = torch.zeros(shape[0], module.model.spec.channels, *shape[1:], dtype=torch.uint8)
+    dimensions = {INPUT_NAME: open_sides} if open_sides else None
     return torch.export.export(module, (example,), dynamic_shapes=dimensions).run_decompositions(DECOMPOSITIONS)
 
 
@@ -112,7 +115,8 @@ def _name_dimensions(model: onnx.ModelProto, stride: int) -> None:
     readable = {batch: "batch", height: "height", width: "width"}
     symbols = {batch: "batch"}
     for label, name in ((height, "rows"), (width, "columns")):
-        symbols[label.removeprefix(f"{stride}*")] = f"{name}_of_{stride}"
+        if label:
+            symbols[label.removeprefix(f"{stride}*")] = f"{name}_of_{stride}"
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for dimension in value.type.tensor_type.shape.dim:
             if label := dimension.dim_param:

@@ -18,6 +18,7 @@ from models.spec import load_spec
 from tests.lively import lively
 from utils.export.agreement import compare_onnx, judge
 from utils.export.exported_graph import ExportedGraph
+from utils.export.metadata import ALL, NONE
 from utils.export.onnx_model import build_onnx
 
 TWO_POINTS = KeypointSpec(("left", "right"), (1, 0), (0.05, 0.05), ((0, 1),))
@@ -46,7 +47,7 @@ def images(batch: int, height: int, width: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(("name", "dynamic"), [("yolox_nano", False), ("yolox_pose_tiny", True)])
 def test_a_file_answers_as_the_model(name: str, dynamic: bool, tmp_path: Path) -> None:
     module = module_of(name)
-    model = build_onnx(module, (2, 64, 96), dynamic)
+    model = build_onnx(module, (2, 64, 96), ALL if dynamic else NONE)
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     for shape in ((2, 64, 96), (1, 128, 32)) if dynamic else ((2, 64, 96),):
@@ -74,7 +75,9 @@ def test_a_deployed_file_answers_as_the_model(name: str, dynamic: bool, tmp_path
             if isinstance(conv, nn.Conv2d) and conv.bias is not None:
                 conv.bias.zero_()  # scores of a fresh head lie too near to 0 to show anything
     module = ExportedGraph(graph, graph.heads)
-    model = build_onnx(ExportedGraph(deploy_graph(copy.deepcopy(graph)), graph.heads), (2, 64, 96), dynamic)
+    model = build_onnx(
+        ExportedGraph(deploy_graph(copy.deepcopy(graph)), graph.heads), (2, 64, 96), ALL if dynamic else NONE
+    )
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     for shape in ((2, 64, 96), (1, 128, 32)) if dynamic else ((2, 64, 96),):

@@ -1,0 +1,142 @@
+"""The command line of ``export.py``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.errors import UsageError
+from utils.image_size import require_possible_sizes
+
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".torchscript", "openvino": ".xml"}
+"""Endings of the files of every format."""
+
+EPILOG = """the file:
+  input   images          uint8 (batch, 3, height, width), RGB, letterboxed as the metadata say: in the middle or in the
+                          corner, with which grey, or filling it; scaling and another order of channels happen inside
+  outputs HEAD_boxes      float32 (batch, N, 4), x1 y1 x2 y2 in pixels of the input, before suppression
+          HEAD_scores     float32 (batch, N, classes), probabilities, not multiplied by objectness
+          HEAD_objectness float32 (batch, N); confidence = objectness x score; absent for heads without it
+          HEAD_keypoints  float32 (batch, N, K, 3), x y in pixels of the input and score, of heads for poses
+          HEAD_logits     float32 (batch, classes, height, width); the class of a pixel is the largest logit's
+  HEAD is a head's name in the model YAML. The metadata hold the class names, the stride, how to prepare the input, the
+  heads with their tasks and outputs, the model YAML and more; all but 'graph' and 'yolograph' are JSON. Where they say
+  "suppression": false, as for YOLOS, every candidate stands for itself and none suppresses another.
+
+formats:
+  onnx         NAME.onnx, for ONNX Runtime and whatever reads ONNX
+  torchscript  NAME.torchscript, for programs with libtorch; the metadata are its extra file metadata.json
+  openvino     NAME_openvino/NAME.xml and .bin; the metadata are its rt_info 'yolograph'
+
+models of tokens, such as YOLOS: the position tables are resized to the input when the file is written, so a file has
+one height and width (--img-size 512 672); --dynamic-batch leaves the number of images open.
+
+the check:
+  The program that runs the format does so on a picture and on random pixels beside the model. The largest difference of
+  every output is printed, and where one is above --tolerance of that output's largest value, no file is left behind.
+
+examples:
+  python export.py --weights runs/train/exp/weights/best.safetensors
+  python export.py --weights best.safetensors --img-size 384 640 --heads detect --output street.onnx
+  python export.py --weights best.safetensors --dynamic --source my_picture.jpg
+  python export.py --weights yolos-ti.pth --img-size 512 672 --dynamic-batch --include onnx torchscript
+
+needs: pip install onnx onnxruntime onnxscript; for openvino also pip install openvino; for torchscript nothing more
+exit codes: 1 the run failed, 2 wrong usage, 3 the picture is at fault, 4 the model is at fault, 5 the export failed"""
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Raises:
+        UsageError: a value is out of its range, or two options do not go together.
+    """
+    options = build_parser().parse_args(arguments)
+    check_options(options)
+    return options
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="export.py",
+        description="Write a model as a file that runs without this program, all heads decoded, and check it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--weights", required=True, help="checkpoint, such as runs/train/exp/weights/best.safetensors")
+    add("--include", nargs="+", default=["onnx"], choices=tuple(SUFFIXES), help="formats (default: onnx)")
+    add(
+        "--img-size",
+        "--imgsz",
+        "--img",
+        type=int,
+        nargs="+",
+        default=[640],
+        metavar="PIXELS",
+        help="height and width of the input, or one number for both (default 640); rounded up to the model's stride",
+    )
+    add("--batch-size", type=int, default=1, help="images per batch (default %(default)s)")
+    add(
+        "--dynamic",
+        action="store_true",
+        help="leave batch size, height and width open; the file is then checked at a second shape too",
+    )
+    add("--dynamic-batch", action="store_true", help="leave the batch size alone open, checked at a second one too")
+    add("--opset", type=int, help="version of the ONNX operator set (default: the exporter's own)")
+    add("--heads", nargs="+", metavar="HEAD", help="only these heads (default: all)")
+    add(
+        "--deploy", action="store_true", help="re-parameterise blocks that can be, such as those of YOLOv6: less to run"
+    )
+    add("--source", help="picture for the check (default: a generated street scene)")
+    add(
+        "--tolerance",
+        type=float,
+        default=1e-4,
+        help="largest difference that passes, relative to an output's largest value (default %(default)g)",
+    )
+    add("--output", help="file to write, with the ending of its one format (default: beside the checkpoint)")
+    return parser
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse values that no model could be exported with.
+
+    Raises:
+        UsageError: a value is out of its range, options do not go together, or the output cannot be written there.
+    """
+    options.include = list(dict.fromkeys(options.include))
+    if len(options.img_size) > 2:
+        raise UsageError(f"--img-size takes one number or height and width, but got {len(options.img_size)} numbers")
+    require_possible_sizes("--img-size", options.img_size)
+    if options.batch_size < 1:
+        raise UsageError(f"--batch-size must be 1 or more, but is {options.batch_size}")
+    if not options.tolerance >= 0:
+        raise UsageError(f"--tolerance must be 0 or more, but is {options.tolerance}")
+    if options.dynamic and options.dynamic_batch:
+        raise UsageError("--dynamic leaves the batch size open too; leave --dynamic-batch out")
+    if options.dynamic and "torchscript" in options.include:
+        raise UsageError("--dynamic: a TorchScript file is a record of one height and width; take --dynamic-batch")
+    if options.opset is not None and options.include == ["torchscript"]:
+        raise UsageError("--opset is about ONNX, but --include has torchscript alone; leave it out")
+    if options.output is not None:
+        check_output(Path(options.output), options.include)
+
+
+def check_output(path: Path, formats: Sequence[str]) -> None:
+    """Refuse a file that cannot be written.
+
+    Raises:
+        UsageError: there are several formats, the name has another ending, or the place is none for a file.
+    """
+    if len(formats) > 1:
+        raise UsageError(f"--output names one file, but --include has {len(formats)} formats; leave it out")
+    suffix = SUFFIXES[formats[0]]
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"--output {path}: the name must end in {suffix}")
+    if path.is_dir():
+        raise UsageError(f"--output {path}: that is a folder; give the name of a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {path}: there is no folder {path.parent}; make it first")
