@@ -273,14 +273,15 @@ def with_classes(spec: ModelSpec, classes: Mapping[str, int]) -> ModelSpec:
     """Return the model with other numbers of classes, given per head name; other names are passed over.
 
     What a head's row says of its classes one by one (``Head.class_arguments``), such as their ids, is left out where
-    their number changes.
+    their number changes. Where it does not, the number is written into the row, because the symbol may change.
     """
-    for name, (index, head) in _blank_heads(spec).items():
-        if classes.get(name, head.num_classes) == head.num_classes:
-            continue
-        for position in head.class_arguments:
-            if position < len(spec.rows[index].args):
-                spec = spec.with_argument(index, position, None)
+    heads = _blank_heads(spec)
+    changed = {name for name, (_, head) in heads.items() if classes.get(name, head.num_classes) != head.num_classes}
+    for name, (index, head) in heads.items() if changed else ():
+        args = spec.rows[index].args
+        for position in (place for place in head.class_arguments if place < len(args) and args[place] is not None):
+            own = (position, None) if name in changed else (0, head.num_classes)
+            spec = spec.with_argument(index, *own)
     return _with_counts(spec, classes, lambda head: (0, head.num_classes))
 
 

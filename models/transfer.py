@@ -170,7 +170,7 @@ def _warn_of_lost_classes(theirs: Graph, graph: Graph, result: Transfer) -> None
     """Warn where the class layer of a head of single answers begins anew because the number of labels is another."""
     for name, row in graph.head_rows.items():
         shapes = [shapes for full, *shapes in result.other_shape if full == f"model.{row}.{CLASS_LAYER[0]}"]
-        if shapes and isinstance(graph.heads[name], YOLOSDetect):
+        if shapes and isinstance(graph.heads[name], YOLOSDetect) and shapes[0][0][0] != shapes[0][1][0]:
             LOGGER.warning(
                 "the class layer of '%s' begins anew: it has %d outputs in the weights and %d here, one of them for no "
                 "object",

@@ -19,8 +19,12 @@ from utils.errors import ModelError
 FIRST_PARTS = (
     *("backbone", "neck", "head", "bbox_head", "class_embed", "bbox_embed"),
     *("vit", "class_labels_classifier", "bbox_predictor"),
+    *("blocks", "patch_embed", "norm", "head_dist"),
 )
-WRAPPED_NAME = re.compile(rf"((?:module|model)\.)+(?=(?:model\.\d|(?:{'|'.join(FIRST_PARTS)})\.))")
+SINGLE_TENSORS = ("cls_token", "dist_token", "mask_token", "pos_embed")
+WRAPPED_NAME = re.compile(
+    rf"((?:module|model)\.)+(?=model\.\d|(?:{'|'.join(FIRST_PARTS)})\.|(?:{'|'.join(SINGLE_TENSORS)})$)"
+)
 """What DataParallel and torch.hub put before the names of a network's tensors."""
 STATE_DICT_KEYS = ("ema", "model", "state_dict", "model_state_dict")
 KEY_SHOWN = 40

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.layers.drop_path import DropPath
 from models.layers.position_tables import INITIAL_STD, Positioned, PositionTables, grid_of, new_table
-from models.registry import Built, RowBlock, Scale, construct, register, single_input, usage
+from models.registry import Built, ChannelKeepingBlock, RowBlock, Scale, construct, register, single_input, usage
 from models.tokens import Sizes, Tokens, TokenWidth, token_mask
 
 NORM_EPS = 1e-6
@@ -36,21 +36,10 @@ def _check_width(c_in: int, width: int) -> None:
         raise ValueError(f"its width is {width}, but the tokens that it reads have {int(c_in)}; write {int(c_in)}")
 
 
-class TokenRow(RowBlock):
-    """A row that reads tokens and gives tokens of the same width and layout; ``number`` stacks it."""
+class TokenRow(ChannelKeepingBlock):
+    """A row that reads tokens and gives tokens of the same width and layout; no argument is scaled."""
 
     reads_tokens: ClassVar[bool] = True
-
-    @classmethod
-    def from_row(cls, in_channels: list[int], number: int, args: list[Any], scale: Scale) -> Built:
-        """Build from one row of tokens; no argument is scaled.
-
-        Raises:
-            ValueError: see ``RowBlock.from_row``.
-        """
-        c_in = single_input(cls, in_channels)
-        blocks = [construct(cls, c_in, *args) for _ in range(number)]
-        return Built(blocks[0] if number == 1 else nn.Sequential(*blocks), c_in)
 
 
 @register

@@ -11,6 +11,7 @@ from torch import Tensor
 from models.graph import Graph, load_graph, with_classes
 from models.layers.vit import ViTBlock
 from models.recompute import run_with_recomputation, segments
+from models.spec import load_spec
 from models.table import format_table, tabulate_model
 from models.tokens import Tokens, TokenWidth, describe_tokens, padded_sizes, tensors_of, token_mask
 from tests.models.test_recompute import saved_bytes
@@ -195,26 +196,35 @@ def one_block() -> Graph:
 
 @torch.no_grad()
 def test_compiled_answers_are_the_same() -> None:
-    """In one piece, padded or not, and not compiled anew for every size."""
+    """In one piece, padded too."""
     torch._dynamo.reset()
     graph = one_block()
+    graph.plan(("detect",))
+
+    def answer(images: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
+        return graph(images, sizes=sizes)["detect"].logits
+
+    compiled = torch.compile(answer, backend="eager", fullgraph=True, dynamic=False)
+    images, sizes = torch.rand(2, 3, 64, 80), [(64, 48), (48, 80)]
+    assert torch.allclose(compiled(images, sizes), answer(images, sizes), atol=1e-5)
+
+
+@torch.no_grad()
+def test_another_size_is_not_compiled_anew() -> None:
+    """The embedding alone is compiled, where the grid and its table are made; blocks see a length."""
+    torch._dynamo.reset()
+    embed = tiny_transformer().model[0]
     runs = []
 
     def counting(module: torch.fx.GraphModule, _: list[Tensor]) -> torch.fx.GraphModule:
         runs.append(module)
         return module
 
-    def answer(images: Tensor, sizes: list[tuple[int, int]] | None = None) -> tuple[Tensor, Tensor]:
-        return graph(images, sizes=sizes)["detect"][:2]
-
-    compiled = torch.compile(answer, backend=counting, fullgraph=True, dynamic=True)
-    graph.plan(("detect",))
+    compiled = torch.compile(lambda images: embed(images).values, backend=counting, fullgraph=True, dynamic=True)
     for size in ((64, 80), (96, 144)):
         images = torch.rand(2, 3, *size)
-        assert torch.allclose(compiled(images)[0], answer(images)[0], atol=1e-5)
+        assert torch.allclose(compiled(images), embed(images).values, atol=1e-5)
     assert len(runs) == 1
-    images, sizes = torch.rand(2, 3, 64, 80), [(64, 48), (48, 80)]
-    assert torch.allclose(compiled(images, sizes)[0], answer(images, sizes)[0], atol=1e-5)
 
 
 def test_an_export_with_open_sides_answers_at_the_size_of_the_table_too() -> None:
@@ -258,8 +268,7 @@ def test_a_patch_that_does_not_divide_the_traced_picture_is_the_stride() -> None
 @pytest.mark.parametrize(("name", "multiply_adds"), [("yolos-ti", 17.5), ("yolos-s-dwr", 46.1), ("yolos-b", 162)])
 def test_operations_are_those_of_the_formula(name: str, multiply_adds: float) -> None:
     """768 P d + depth (12 T d^2 + 2 T^2 d) and the head, at 512 x 672; tables are kept and do not count."""
-    with torch.device("meta"):
-        rows = tabulate_model(load_graph(name).spec, (512, 672))
+    rows = tabulate_model(load_spec(name), (512, 672))
     assert sum(row.mac_based for row in rows) / 1e9 == pytest.approx(multiply_adds, rel=5e-3)
     assert sum(row.flops for row in rows) / 2e9 == pytest.approx(multiply_adds, rel=5e-3)
 
@@ -273,3 +282,6 @@ def test_category_ids_go_where_the_number_of_classes_changes() -> None:
     assert Graph(with_classes(spec, {"detect": 3})).heads["detect"].labels == 7
     other = Graph(with_classes(spec, {"detect": 5, "segment": 2})).heads
     assert other["detect"].labels == other["detect"].num_classes == 5 and other["segment"].num_classes == 2
+    two = tiny_spec(head=[*head, [3, 1, "YOLOSDetect", ["nc", "category_ids"], "other"]], category_ids=ids)
+    one_changed = Graph(with_classes(two, {"detect": 5})).heads
+    assert (one_changed["detect"].labels, one_changed["other"].labels) == (5, 7), "they share their symbols"

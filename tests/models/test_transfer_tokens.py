@@ -85,3 +85,6 @@ def test_another_number_of_classes_costs_the_class_layer_with_a_warning(caplog: 
         account = transfer_weights(graph, checkpoint_of(theirs))
     assert {name for name, _, _ in account.other_shape} == {"model.3.class_mlp.2.weight", "model.3.class_mlp.2.bias"}
     assert "the class layer of 'detect' begins anew: it has 92 outputs in the weights and 4 here" in caplog.text
+    caplog.clear()
+    transfer_weights(Graph(small_spec("yolos-ti", width=32)), checkpoint_of(filled_graph(small_spec("yolos-ti"))))
+    assert not caplog.text, "another width costs more than the class layer, and the account says so"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from utils.errors import ExportError
 from utils.export.agreement import Runner, failing_as
 from utils.export.metadata import INPUT_NAME
 
@@ -34,8 +35,9 @@ def openvino_folder(model: onnx.ModelProto, name: str, folder: Path) -> Iterator
         The XML in its temporary folder, for checks.
 
     Raises:
-        ExportError: OpenVINO cannot translate the model.
+        ExportError: OpenVINO cannot translate the model, or what is there is not an earlier model of that name.
     """
+    _require_replaceable(folder, name)
     import openvino
 
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
@@ -52,6 +54,21 @@ def openvino_folder(model: onnx.ModelProto, name: str, folder: Path) -> Iterator
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _require_replaceable(folder: Path, name: str) -> None:
+    """Make sure that nothing is lost when a folder is replaced.
+
+    Raises:
+        ExportError: it holds other files than those of a model of that name, or is no folder.
+    """
+    own = {f"{name}.xml", f"{name}.bin"}
+    is_own = folder.is_dir() and not folder.is_symlink() and {path.name for path in folder.iterdir()} <= own
+    if folder.exists() and not is_own:
+        raise ExportError(
+            f"{folder}: is in the way, it is not only the OpenVINO model '{name}' of an earlier export; move it, or "
+            "choose another --output"
+        )
 
 
 def openvino_runner(path: Path) -> Runner:

@@ -122,6 +122,15 @@ def test_what_has_no_place_is_named(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "mask_token" in checkpoint.progress["converted"]["left out"]
 
 
+def test_names_that_parallel_training_puts_a_word_before(tmp_path: Path) -> None:
+    saved = deit_file(source(), 17)["model"]
+    torch.save({"model": saved}, tmp_path / "plain.pth")
+    torch.save({"model": {f"module.{name}": value for name, value in saved.items()}}, tmp_path / "wrapped.pth")
+    plain, wrapped = (load_weights(tmp_path / name) for name in ("plain.pth", "wrapped.pth"))
+    assert plain.weights.keys() == wrapped.weights.keys() and wrapped.is_start
+    assert all(torch.equal(value, wrapped.weights[name]) for name, value in plain.weights.items())
+
+
 def test_a_start_is_no_model(tmp_path: Path) -> None:
     torch.save(deit_file(source(), 17), tmp_path / "vit.pth")
     checkpoint = load_weights(tmp_path / "vit.pth")

@@ -105,6 +105,16 @@ def test_an_earlier_file_survives_a_failure(tmp_path: Path, monkeypatch: pytest.
         ({"true_images": np.full(5, -1, np.int32)}, "'true_images' names an index"),
         ({"boxes": np.zeros((4, 3, 5), np.float32)}, "'boxes' has 5 entries where 4"),
         ({"true_classes": np.zeros(5, np.float32)}, "'true_classes' is float32"),
+        (
+            {
+                "image_ids": np.zeros(0, "U1"),
+                "image_sizes": np.zeros((0, 2), np.int32),
+                "classes": np.zeros((0, 3), np.int32),
+                "scores": np.zeros((0, 3), np.float32),
+                "boxes": np.zeros((0, 3, 4), np.float32),
+            },
+            "'image_ids' is empty",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(tmp_path: Path, change: dict, says: str) -> None:

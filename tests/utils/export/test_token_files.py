@@ -15,9 +15,10 @@ from models.graph import Graph
 from models.layers.position_tables import Positioned, fix_tables
 from models.weights import load_model
 from tests.tiny_yolos import tiny_yolos, write_yolos
-from utils.errors import UsageError, run_command
+from utils.errors import ExportError, UsageError, run_command
 from utils.export.agreement import check_images, compare, onnx_runner
 from utils.export.exported_graph import ExportedGraph
+from utils.export.openvino_model import openvino_folder, openvino_runner
 from utils.export.torchscript_file import METADATA, torchscript_runner
 
 SIZE = (48, 80)
@@ -146,8 +147,6 @@ def test_pictures_fill_the_input_of_the_check() -> None:
 
 def test_an_openvino_model_answers_as_the_model(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     openvino = pytest.importorskip("openvino")
-    from utils.export.openvino_model import openvino_runner
-
     arguments = ["--weights", str(weights), "--img-size", *map(str, SIZE), "--dynamic-batch", "--include", "openvino"]
     [path] = export(parse_options(arguments))
     assert sorted(file.name for file in path.parent.iterdir()) == ["yolos.bin", "yolos.xml"]
@@ -158,3 +157,16 @@ def test_an_openvino_model_answers_as_the_model(weights: Path, capsys: pytest.Ca
     assert json.loads(told)["detect"]["suppression"] is False
     [again] = export(parse_options(arguments))
     assert again == path and len(list(weights.parent.glob("*openvino*"))) == 1, "replaced, with nothing left beside"
+
+
+@pytest.mark.parametrize("there", ["a folder of other files", "a file"])
+def test_an_openvino_folder_replaces_nothing_but_itself(there: str, tmp_path: Path) -> None:
+    folder = tmp_path / "best_openvino"
+    if there == "a file":
+        folder.write_text("mine")
+    else:
+        folder.mkdir()
+        (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ExportError, match="is in the way"), openvino_folder(None, "best", folder):
+        raise AssertionError("it was begun")
+    assert "mine" in (folder if folder.is_file() else folder / "notes.txt").read_text()
