@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """In the order of preference: a safetensors file holds no program that somebody else might run."""
 INDEX = ".index.json"
+SHARD = re.compile(r".+-\d+-of-(?!0*1\.)\d+\.(safetensors|bin)")
+"""How one of several files is called into which the weights of a model are cut."""
+CUT = "cut into several files, which are not read here; save the model again with a larger max_shard_size"
 MOST_BYTES = 2**22
 MOST_HEADS = 1000
 LEAST_EPS, MOST_EPS = 0.0, 1e-5
@@ -31,15 +35,22 @@ def weights_in_folder(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
         if (folder / f"{name}{INDEX}").is_file():
-            raise ModelError(
-                f"{folder}: its weights are cut into several files, which are not read here; save the model again with "
-                "a larger max_shard_size"
-            )
+            raise ModelError(f"{folder}: its weights are {CUT}")
     if not (folder / CONFIG).is_file():
         raise ModelError(
             f"{folder}: is a folder without a {CONFIG}, so no model of transformers; give a file of weights"
         )
     raise ModelError(f"{folder}: has a {CONFIG}, but neither {' nor '.join(WEIGHTS)}; download the folder again")
+
+
+def require_uncut(path: Path) -> None:
+    """Refuse a file that is by its name one of several with the weights of a model.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if SHARD.fullmatch(path.name):
+        raise ModelError(f"{path}: holds a part of a model, whose weights are {CUT}")
 
 
 def config_beside(path: Path) -> tuple[Path, dict[str, Any]] | None:

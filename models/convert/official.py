@@ -9,6 +9,7 @@ from typing import Any
 from models.checkpoint import Checkpoint
 from models.convert import mmyolo, ultralytics, vit, yolos, yolov5, yolox
 from models.convert.by_names import convert_by_names
+from models.convert.hugging_face import require_uncut
 from models.convert.mmengine_file import RAW_KEY, raw_weights
 from models.convert.module_tree import dotted, stored_tensors
 from models.convert.records import Inert, StoredTensor
@@ -51,6 +52,7 @@ def read_official(
             it belongs to, or has no raw weights.
     """
     path = Path(path)
+    require_uncut(path)
     with open_weights(path) as file:
         if raw:
             file.root = _with_raw_weights(path, file.root)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.checkpoint_info import describe_checkpoint
@@ -285,11 +286,15 @@ def test_folders_without_weights(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(ModelError, match="cut into several files"):
         load_weights(tmp_path)
+    save_file({"a": torch.zeros(2)}, tmp_path / "model-00002-of-00010.safetensors")
+    with pytest.raises(ModelError, match="holds a part of a model, whose weights are cut into several files"):
+        load_weights(tmp_path / "model-00002-of-00010.safetensors")
+    save_file({"a": torch.zeros(2)}, tmp_path / "model-00001-of-00001.safetensors")
+    with pytest.raises(ModelError, match="holds 1 tensors but not the model"):
+        load_weights(tmp_path / "model-00001-of-00001.safetensors")
 
 
 def test_a_safetensors_file_of_nobody(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file({"a": torch.zeros(2)}, tmp_path / "x.safetensors")
     with pytest.raises(ModelError, match=r"x\.safetensors: holds 1 tensors but not the model they belong to"):
         load_weights(tmp_path / "x.safetensors")
