@@ -69,6 +69,7 @@ def trace_rows(
     image = torch.empty((1, spec.channels, *image_size), device="meta")
     outputs: dict[int, Any] = {-1: image}
     strides: dict[int, int] = {-1: 1}
+    covered: dict[int, int] = {-1: image_size[0]}
     traces: list[RowTrace] = []
     runs = runs_of_rows(spec, {str(i): i for i, module in enumerate(modules) if isinstance(module, Head)})
     for row, module in zip(spec.rows, modules, strict=True):
@@ -90,9 +91,10 @@ def trace_rows(
         shapes = [tuple(tensor.shape) for tensor in tensors_of(result)]
         if not (is_head or isinstance(result, Tokens) or _is_map(result)):
             raise ModelError(_misfit(spec, row, inputs, strides, ValueError("it does not give a feature map")))
+        covered[row.index] = _covered(module, result, inputs[0], covered[row.sources[0]])
         largest = max(strides[source] for source in row.sources)
-        first = (inputs[0], strides[row.sources[0]])
-        outputs[row.index], strides[row.index] = result, largest if is_head else _stride_of(module, result, *first)
+        strides[row.index] = largest if is_head else round(covered[row.index] / _rows(result))
+        outputs[row.index] = result
         parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
         layout = describe_tokens(result) if isinstance(result, Tokens) else None
         traces.append(RowTrace(shapes, strides[row.index], parameters, counted[0] * runs[row.index], layout))
@@ -103,11 +105,11 @@ def _is_map(result: Any) -> bool:
     return isinstance(result, Tensor) and result.dim() == 4 and 0 not in result.shape
 
 
-def _stride_of(module: nn.Module, result: Tensor | Tokens, source: Tensor | Tokens, stride: int) -> int:
-    """Return image pixels per pixel of a row's map, or per patch, along y, from one of its sources and its stride."""
+def _covered(module: nn.Module, result: Any, source: Any, covered: int) -> int:
+    """Return how many rows of the image a row's output stands for, from one of its sources."""
     if isinstance(result, Tokens) and not isinstance(source, Tokens):
-        return module.layout.patch  # patches that do not divide the traced image leave a strip out
-    return round(stride * _rows(source) / _rows(result))
+        return result.grid[0] * module.layout.patch  # patches that do not divide the image leave a strip out
+    return covered
 
 
 def _rows(output: Tensor | Tokens) -> int:

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from models.checkpoint_info import main
 from models.graph import Graph, load_graph
 from models.weights import load_model
 from utils.errors import ModelError, RunError
@@ -73,27 +74,25 @@ def test_a_file_without_weights_is_named(tiny_model: Path, tmp_path: Path) -> No
         load_checkpoint(path)
 
 
-def run_info(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "models.checkpoint", "info", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-
-
-def test_info_tells_text_and_json(tiny_model: Path, tmp_path: Path) -> None:
+def test_info_tells_text_and_json(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph = load_graph(tiny_model)
     graph.names["detect"] = ["car", "person", "dog"]
     path = tmp_path / "model.safetensors"
     saved = checkpoint_of(graph)
     saved.progress = {"progress": {"epochs_done": 7, "best_fitness": 0.25}, "hyp": {}}
     save_checkpoint(path, saved)
-    text = run_info(str(path)).stdout
+    main(["info", str(path)])
+    text = capsys.readouterr().out
     count = sum(p.numel() for p in graph.parameters())
     assert f"{count:,} parameters" in text and "detect (Detect, row 5): 3 classes: car, person, dog" in text
     assert "epochs_done 7, best_fitness 0.25" in text and "resumable no" in text
-    facts = json.loads(run_info(str(path), "--json").stdout)
+    main(["info", str(path), "--json"])
+    facts = json.loads(capsys.readouterr().out)
     assert facts["parameters"] == count and facts["heads"]["segment"]["task"] == "segment"
     assert facts["tensors"]["ema"]["count"] == len(graph.state_dict())
 
 
 def test_info_ends_with_one_sentence(tmp_path: Path) -> None:
-    failed = run_info(str(tmp_path / "none.safetensors"))
+    command = [sys.executable, "-m", "models.checkpoint", "info", str(tmp_path / "none.safetensors")]
+    failed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert failed.returncode == 4 and failed.stderr.count("\n") == 1 and "none.safetensors" in failed.stderr

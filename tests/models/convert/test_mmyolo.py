@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -255,15 +253,14 @@ def test_rtmdet_is_refused_by_name(name: str, tmp_path: Path) -> None:
         load_weights(tmp_path / "x.pth")
 
 
-def test_the_commands_say_what_it_is(tmp_path: Path) -> None:
+def test_the_command_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph = filled("yoloms_xs", nc=4)
     save(graph, "yoloms_xs", tmp_path / "mine.pth")
     made = tmp_path / "mine.safetensors"
-    command = [sys.executable, "-m", "models.convert", str(tmp_path / "mine.pth"), str(made)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "head      detect (RTMDetHead, row 32): 4 classes: 0, 1, 2, 3" in done.stdout
-    assert "family YOLO-MS (mmyolo), sha256 " in done.stdout and f"stored once {HEAD}.cls_convs.0.0.conv" in done.stdout
+    main([str(tmp_path / "mine.pth"), str(made)])
+    said = capsys.readouterr().out
+    assert "head      detect (RTMDetHead, row 32): 4 classes: 0, 1, 2, 3" in said
+    assert "family YOLO-MS (mmyolo), sha256 " in said and f"stored once {HEAD}.cls_convs.0.0.conv" in said
     assert_same_model(build_model(load_checkpoint(made)), graph)
     with pytest.raises(ModelError, match="ema_state_dict"):
         main([str(tmp_path / "mine.pth"), str(made), "--raw"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -272,10 +270,8 @@ def test_the_command_converts_and_refuses(tmp_path: Path, capsys: pytest.Capture
     graph = small_graph("yolov5s")
     torch.save(checkpoint_dict(pickled_model(graph)), tmp_path / "in.pt")
 
-    command = [sys.executable, "-m", "models.convert", str(tmp_path / "in.pt"), str(tmp_path / "out.safetensors")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "head      detect (Detect, row 24): 80 classes" in done.stdout
+    convert([str(tmp_path / "in.pt"), str(tmp_path / "out.safetensors")])
+    assert "head      detect (Detect, row 24): 80 classes" in capsys.readouterr().out
     assert_same_model(build_model(load_checkpoint(tmp_path / "out.safetensors")), graph)
     for arguments, code in (
         ((tmp_path / "missing.pt", tmp_path / "y.safetensors"), 2),
