@@ -19,6 +19,7 @@ from utils.devices import select_device
 from utils.errors import DataError, UsageError
 from utils.explain.attention import Look, attention_maps, look_at
 from utils.explain.attention_pictures import Scene, write_blocks, write_scene, write_token
+from utils.explain.attention_share import FILE, records_of, share_in_box, write_shares
 from utils.explain.head_data import LabelledPictures, open_head_data
 from utils.explain.token_heads import (
     BlockPlace,
@@ -48,6 +49,7 @@ class Run:
         done: pictures drawn.
         empty: pictures without a token above the confidence, each with the score of its surest.
         failures: pictures that could not be read.
+        records: of the table of what lies in the tokens' boxes.
     """
 
     graph: Graph
@@ -59,6 +61,7 @@ class Run:
     done: int = 0
     empty: dict[Path, float] = field(default_factory=dict)
     failures: list[Path] = field(default_factory=list)
+    records: list[tuple[object, ...]] = field(default_factory=list)
     _names: UniqueNames = field(default_factory=UniqueNames)
 
     def folder_for(self, picture: Path) -> Path:
@@ -161,7 +164,7 @@ def _explain(run: Run, frame: Frame, count: int) -> None:
     if run.labelled is not None and labels is None:
         LOGGER.warning("%s: the %s split of %s has no such picture", frame.path, run.options.split, run.options.data)
     write_scene(folder, scene, tokens, labels)
-    _draw_tokens(run, folder, scene, look, tokens)
+    _draw_tokens(run, frame.path, folder, scene, look, tokens)
     run.done += 1
     LOGGER.info("%s, tokens %s", title, ", ".join(scene.describe(token) for token in tokens))
 
@@ -173,7 +176,7 @@ def _chosen(options: argparse.Namespace, answers: TokenAnswers) -> list[int]:
     return list(dict.fromkeys(options.tokens))
 
 
-def _draw_tokens(run: Run, folder: Path, scene: Scene, look: Look, tokens: Sequence[int]) -> None:
+def _draw_tokens(run: Run, picture: Path, folder: Path, scene: Scene, look: Look, tokens: Sequence[int]) -> None:
     """Draw the chosen tokens in every chosen block, one block's maps in memory at a time."""
     means = []
     for block in run.blocks:
@@ -182,6 +185,8 @@ def _draw_tokens(run: Run, folder: Path, scene: Scene, look: Look, tokens: Seque
         place.mkdir(exist_ok=True)
         for token, own in zip(tokens, maps, strict=True):
             write_token(place, scene, token, own)
+            shares = share_in_box(own, look.answers.boxes[token], scene.placement, scene.patch)
+            run.records += records_of(picture, (token, *scene.class_and_score(token)), block, shares)
         means.append(maps.mean(1))
     if len(run.blocks) > 1:
         for i, token in enumerate(tokens):
@@ -203,6 +208,7 @@ def _report(run: Run, count: int) -> Path:
             f"no token is surer of an object than {run.options.conf:g}; the highest score is {best:.3g} ({path.name}), "
             "so give a lower --conf or name tokens with --tokens"
         )
+    write_shares(run.folder / FILE, run.records)
     for paths, what in ((run.empty, "have no token above --conf"), (run.failures, "cannot be read")):
         if paths:
             LOGGER.warning("%d of %d pictures %s: %s", len(paths), count, what, ", ".join(path.name for path in paths))

@@ -44,6 +44,10 @@ class Scene:
             texts = [f"{token}: {text}" for token, text in zip(chosen, texts, strict=True)]
         return draw_boxes(image, self.answers.boxes[chosen], classes, texts)
 
+    def class_and_score(self, token: int) -> tuple[str, str]:
+        """Return such as ``person`` and ``0.9512``."""
+        return self.names[int(self.answers.classes[token])], f"{self.answers.scores[token]:.4f}"
+
     def describe(self, token: int) -> str:
         """Return ``17 person 0.95``."""
         own = slice(token, token + 1)

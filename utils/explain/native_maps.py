@@ -20,11 +20,26 @@ def enlarge(maps: np.ndarray, placement: Placement, patch: int) -> np.ndarray:
     Returns:
         (..., height, width) of the same type, for the picture at its native size.
     """
+    rows, columns = patch_of_pixels(placement, patch, maps.shape[-2:])
+    return maps[..., rows[:, None], columns]
+
+
+def patch_of_pixels(placement: Placement, patch: int, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return which row of patches each native row's centre lies in, and the same of columns.
+
+    Args:
+        placement: where the picture lies within the input.
+        patch: side of a patch, input pixels.
+        grid: rows and columns of patches.
+
+    Returns:
+        (height,) and (width,) int64.
+    """
     rows, columns = (
         np.clip(np.floor(places).astype(np.int64), 0, count - 1)
-        for places, count in zip(_places(placement, patch), maps.shape[-2:], strict=True)
+        for places, count in zip(_places(placement, patch), grid, strict=True)
     )
-    return maps[..., rows[:, None], columns]
+    return rows, columns
 
 
 def enlarge_smoothly(maps: np.ndarray, placement: Placement, patch: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import cv2
@@ -33,6 +34,11 @@ def run(tmp_path: Path, weights: Path, *more: str) -> Path:
     return explain_attention(parse_options([*words, "--project", str(tmp_path / "runs"), *more]))
 
 
+def folders_of(run_folder: Path) -> list[str]:
+    """Return the names of the pictures' folders, sorted."""
+    return sorted(path.name for path in run_folder.iterdir() if path.is_dir())
+
+
 def test_every_token_gets_its_pictures(tmp_path: Path, weights: Path) -> None:
     source = write_picture(tmp_path / "photos" / "street.v2.png", (60, 84))
     folder = run(tmp_path, weights, "--source", str(source), "--tokens", "3", "1", "3")
@@ -59,11 +65,23 @@ def test_several_blocks_have_folders_and_a_common_picture(tmp_path: Path, weight
     assert (own / "Det-Tok-0_blocks.jpg").is_file() and not (own / "Det-Tok-0").exists()
 
 
+def test_what_lies_in_the_boxes_is_told_for_every_token_block_and_head(tmp_path: Path, weights: Path) -> None:
+    source = write_picture(tmp_path / "a, b.png")
+    folder = run(tmp_path, weights, "--source", str(source), "--tokens", "2", "0", "--block", "0", "2.0")
+    with open(folder / "attention.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    seen = [(row["token"], row["block"], row["attention_head"]) for row in rows]
+    first = [(token, "1.0", head) for token in ("2", "0") for head in ("mean", "0", "1")]
+    assert seen == first + [(token, "2.0", head) for token in ("2", "0") for head in ("mean", *"0123")]
+    assert {row["picture"] for row in rows} == {str(source)}
+    assert all(0 <= float(row[key]) <= 1 for row in rows for key in ("in_box", "box_area", "score"))
+
+
 def test_labels_are_drawn_for_pictures_of_the_data(tmp_path: Path, weights: Path, caplog) -> None:
     data = write_tiny_set(tmp_path / "set", images=2)
     given = ("--data", str(data), "--tokens", "0")
     folder = run(tmp_path, weights, *given, "--index", "1")
-    assert [path.name for path in folder.iterdir()] == ["001"]
+    assert folders_of(folder) == ["001"]
     truth, plain = (read_image(folder / "001" / name) for name in ("gt_img.png", "img.png"))
     assert (truth != plain).any()
     same = run(tmp_path, weights, *given, "--source", str(tmp_path / "set" / "images" / "val" / "001.png"))
@@ -101,7 +119,7 @@ def test_unreadable_pictures_are_left_out(tmp_path: Path, weights: Path) -> None
     write_picture(tmp_path / "photos" / "good.png")
     (tmp_path / "photos" / "bad.png").write_bytes(b"nothing")
     folder = run(tmp_path, weights, "--source", str(tmp_path / "photos"), "--tokens", "0")
-    assert [path.name for path in folder.iterdir()] == ["good"]
+    assert folders_of(folder) == ["good"]
     with pytest.raises(DataError, match=r"bad\.png"):
         run(tmp_path, weights, "--source", str(tmp_path / "photos" / "bad.png"))
 
@@ -110,7 +128,7 @@ def test_pictures_of_one_name_do_not_share_a_folder(tmp_path: Path, weights: Pat
     write_picture(tmp_path / "photos" / "a.png")
     cv2.imwrite(str(tmp_path / "photos" / "a.bmp"), read_image(tmp_path / "photos" / "a.png"))
     folder = run(tmp_path, weights, "--source", str(tmp_path / "photos"), "--tokens", "0")
-    assert sorted(path.name for path in folder.iterdir()) == ["a", "a_2"]
+    assert folders_of(folder) == ["a", "a_2"]
 
 
 def test_mistakes_are_sentences(tmp_path: Path, weights: Path) -> None:
