@@ -29,7 +29,8 @@ from models.assigners.dynamic_soft_label import assign_dynamic_soft_labels
 from models.assigners.simota import IOU_WEIGHT, MOST_CHOICES, SIMOTA_RULES, Labels, SimOTARule, assign_simota
 from models.assigners.task_aligned import TASK_ALIGNED_RULES, TaskAlignedRule, assign_task_aligned
 from models.losses.box_targets import BoxTargets
-from models.losses.set_prediction import SetCriterion, SetTargets
+from models.losses.set_prediction import SetCriterion
+from models.losses.set_targets import SetTargets
 from models.set_outputs import SetLayer
 from utils.boxes import box_iou_matrix, xywh_to_xyxy
 from utils.devices import select_device

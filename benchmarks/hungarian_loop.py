@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.ops import generalized_box_iou
 
 from models.assigners.hungarian import CostWeights
-from models.losses.set_prediction import SetTargets
+from models.losses.set_targets import SetTargets
 from utils.boxes import xywh_to_xyxy
 
 

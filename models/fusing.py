@@ -17,8 +17,10 @@ from models.heads.base import Head
 from models.layers.activations import FReLU
 from models.layers.conv import Conv
 from models.layers.folding import scale_and_shift
+from models.layers.frozen_norm import FrozenNorm
 from models.layers.per_head import PerHead
 from models.layers.reparam import reparameterise
+from models.layers.resnet import ConvNorms
 from models.layers.shared_conv import SharedConv
 from models.layers.vit import TokenNorm, ViTBlock, ViTBlockPE
 from models.layers.vit_inference import InferenceBlocks
@@ -52,16 +54,18 @@ def deploy_graph(graph: Graph) -> Graph:
 def fuse_graph(graph: Graph) -> Graph:
     """Fold every BatchNorm that follows a convolution directly into that convolution, in place; see also below.
 
-    That is the BatchNorm of every ``Conv`` block, and of every convolution with a BatchNorm right behind it in an
-    ``nn.Sequential``. ``nn.Identity`` takes its place. All others stay, such as those after a concatenation, those
-    before a convolution and rows of their own. Folding again changes nothing.
+    That is the BatchNorm of every ``Conv`` block and of those of a ResNet, whose norms may be frozen ones, and of every
+    convolution with a BatchNorm right behind it in an ``nn.Sequential``. ``nn.Identity`` takes its place. All others
+    stay, such as those after a concatenation, those before a convolution and rows of their own. Folding again changes
+    nothing.
 
     Where every head has a norm of its own (``bn: per-task``), every head gets a folded copy of the convolution, and so
     does every level where levels share a convolution and not its norm: more memory for weights, and as fast as any
     other folded model.
 
     Blocks of a vision transformer run as ``InferenceBlocks``. The last one answers for the tokens behind the patches
-    alone where only heads for detection read it, through norms of every token or not.
+    alone where only heads for detection read it, through norms of every token or not. What heads have for training
+    alone, such as the networks of one-to-many supervision, is dropped.
 
     The state dict of a fused graph has other names than that of a trained one, so it is for running, not for saving.
 
@@ -76,14 +80,18 @@ def fuse_graph(graph: Graph) -> Graph:
     """
     _require_eval(graph)
     for module in list(graph.modules()):
-        if isinstance(module, BLOCKS) and _foldable(module.conv, module.bn):
-            module.conv = _folded(module.conv, module.bn)
-            module.bn = nn.Identity()
+        if isinstance(module, BLOCKS):
+            _fold_children(module, "conv", "bn")
+        elif isinstance(module, ConvNorms):
+            for conv, norm in module.pairs:
+                _fold_children(module, conv, norm)
         elif isinstance(module, SharedConv) and all(_foldable(module.conv, norm) for norm in module.bn):
             module.fold_norms(_folded)
         elif isinstance(module, nn.Sequential):
             _fold_neighbours(module)
     _fuse_transformer(graph)
+    for head in graph.heads.values():
+        head.drop_training_branch()
     return graph
 
 
@@ -114,6 +122,14 @@ def _suffix_alone_is_read(graph: Graph, index: int) -> bool:
     return bool(readers)
 
 
+def _fold_children(module: nn.Module, conv: str, norm: str) -> None:
+    """Fold the norm of a module into its convolution where that can be; both are named."""
+    first, second = getattr(module, conv), getattr(module, norm)
+    if _foldable(first, second):
+        setattr(module, conv, _folded(first, second))
+        setattr(module, norm, nn.Identity())
+
+
 def _fold_neighbours(stack: nn.Sequential) -> None:
     """Fold a Sequential's BatchNorms into the convolutions right before them."""
     for position, (first, second) in enumerate(pairwise(list(stack))):
@@ -122,7 +138,7 @@ def _fold_neighbours(stack: nn.Sequential) -> None:
             stack[position + 1] = nn.Identity()
 
 
-def _folded(conv: Convolution, norm: nn.BatchNorm2d | PerHead) -> nn.Module:
+def _folded(conv: Convolution, norm: nn.BatchNorm2d | FrozenNorm | PerHead) -> nn.Module:
     """Return the convolution with the norm folded into it, or a copy of it for every head that has its own norm."""
     if isinstance(norm, PerHead):
         return PerHead({head: _folded(copy.deepcopy(conv), own) for head, own in norm.items()}, norm.selection)
@@ -136,15 +152,14 @@ def _foldable(conv: nn.Module, norm: nn.Module) -> bool:
         return all(_foldable(conv, own) for _, own in norm.items())
     return (
         isinstance(conv, Convolution)
-        and isinstance(norm, nn.BatchNorm2d)
-        and not norm.training
+        and (isinstance(norm, FrozenNorm) or (isinstance(norm, nn.BatchNorm2d) and not norm.training))
         and norm.running_mean is not None
         and norm.num_features == conv.out_channels
     )
 
 
 @torch.no_grad()
-def fold(conv: Convolution, norm: nn.BatchNorm2d) -> None:
+def fold(conv: Convolution, norm: nn.BatchNorm2d | FrozenNorm) -> None:
     """Give a convolution the weights and the bias that make it answer as ``norm(conv(x))`` does.
 
     With ``s = gamma / sqrt(variance + eps)`` per output channel: ``weight * s`` and ``(bias - mean) * s + beta``,

@@ -19,11 +19,12 @@ from models.heads.base import Head
 from models.input_rule import BGR
 from models.layers.per_head import selection_of
 from models.recompute import run_with_recomputation
+from models.registry import lookup, row_input
 from models.row_building import build_rows, name_heads
 from models.row_use import needed_rows
 from models.spec import ModelSpec, load_spec
-from models.tokens import Sizes, padded_sizes
-from models.trace import RowTrace, input_stride, trace_rows
+from models.tokens import Sizes, inside_areas, padded_sizes
+from models.trace import RowTrace, input_stride, require_fitting_stride, trace_rows
 from utils.errors import ModelError, did_you_mean
 
 
@@ -46,7 +47,7 @@ class Graph(nn.Module):
         names: class names of every head.
         head_rows: row index of every head.
         trace: output shape, stride, parameters and operations of every row.
-        stride: network inputs are multiples of it: the YAML's, else 32, or the largest of any row.
+        stride: network inputs are multiples of it: the YAML's, else 32 or the largest of any row.
         selection: the head being run, where rows have a norm for every head; None where all norms are shared.
         norms_frozen: whether BatchNorms stay as they are in training, see ``freeze_norms``.
         is_deployed: whether blocks have been re-parameterised, see ``models.fusing.deploy_graph``.
@@ -62,7 +63,9 @@ class Graph(nn.Module):
         with torch.device("meta"):
             blueprint = build_rows(spec)
         self.head_rows = name_heads(spec, blueprint)
-        self.trace: list[RowTrace] = trace_rows(spec, [made.module for made in blueprint])
+        modules = [made.module for made in blueprint]
+        self.trace: list[RowTrace] = trace_rows(spec, modules)
+        require_fitting_stride(spec, modules, self.trace)
         self.stride = input_stride(spec, self.trace)
         self.model = self._allocate()
         self.names = {name: [str(i) for i in range(head.num_classes)] for name, head in self.heads.items()}
@@ -75,8 +78,9 @@ class Graph(nn.Module):
             numbers = getattr(spec.input, name)
             values = None if numbers is None else torch.tensor(numbers).view(1, -1, 1, 1)
             self.register_buffer(f"input_{name}", values, persistent=False)
-        for index in self.head_rows.values():
-            self.model[index].set_strides([self.trace[source].stride for source in spec.rows[index].sources])
+        for row, module in zip(spec.rows, self.model, strict=True):
+            if hasattr(module, "set_strides"):
+                module.set_strides([self.trace[source].stride if source >= 0 else 1 for source in row.sources])
 
     def _allocate(self) -> nn.ModuleList:
         """Return every row's module with memory."""
@@ -181,7 +185,8 @@ class Graph(nn.Module):
             images: (B, 3, H, W) uint8 RGB, or floats already preprocessed; H and W multiples of ``stride``.
             heads: names of the heads to run; None runs all.
             sizes: of a padded batch, height and width in pixels of every picture, which lies at the top left of its
-                input; rows of tokens answer for each as if it were alone. None where every picture fills its input.
+                input; what lies beyond becomes 0 behind the normalisation, and rows of tokens answer for each as if it
+                were alone. None where every picture fills its input.
 
         Returns:
             Raw output of every asked head.
@@ -192,6 +197,8 @@ class Graph(nn.Module):
         x = self.preprocess(images)
         asked = tuple(self.head_rows if heads is None else heads)
         areas = padded_sizes(sizes, images)
+        if areas is not None:
+            x = x.masked_fill(~inside_areas(areas, tuple(x.shape[-2:]), x.device)[:, None], 0)
         if self.selection is None:
             return self._run(x, asked, areas)
         return {name: self._run(x, (name,), areas, name)[name] for name in asked}
@@ -218,9 +225,8 @@ class Graph(nn.Module):
         """Run one row; whoever runs it again for a backward pass calls this, so that it finds the same norms."""
         if self.selection is not None:
             self.selection.name = selected
-        row, module = self.spec.rows[index], self.model[index]
-        listed = (row.listed and len(row.sources) > 1) or getattr(module, "same_size_inputs", False)
-        given = inputs if listed or isinstance(module, Head) else inputs[0]
+        module = self.model[index]
+        given = row_input(module, inputs)
         return module(given, sizes) if getattr(module, "takes_sizes", False) else module(given)
 
     def freeze_norms(self) -> None:
@@ -272,17 +278,47 @@ def load_graph(
 def with_classes(spec: ModelSpec, classes: Mapping[str, int]) -> ModelSpec:
     """Return the model with other numbers of classes, given per head name; other names are passed over.
 
-    What a head's row says of its classes one by one (``Head.class_arguments``), such as their ids, is left out where
-    their number changes. Where it does not, the number is written into the row, because the symbol may change.
+    What a head's row says of its classes one by one (``Head.class_arguments``, ``RowBlock.class_options``), such as
+    their ids, is left out where their number changes. Where it does not, the number is written into the row, because
+    the symbol may change. The same holds for rows that serve a head and tell its classes too.
     """
     heads = _blank_heads(spec)
     changed = {name for name, (_, head) in heads.items() if classes.get(name, head.num_classes) != head.num_classes}
-    for name, (index, head) in heads.items() if changed else ():
+    if not changed:
+        return _with_counts(spec, classes, _class_argument)
+    for name, (index, head) in heads.items():
         args = spec.rows[index].args
         for position in (place for place in head.class_arguments if place < len(args) and args[place] is not None):
             own = (position, None) if name in changed else (0, head.num_classes)
             spec = spec.with_argument(index, *own)
-    return _with_counts(spec, classes, lambda head: (0, head.num_classes))
+        for row in (index, *_rows_telling_classes(spec, index)):
+            spec = _without_class_options(spec, row, None if name in changed else head.num_classes)
+    spec = _with_counts(spec, classes, _class_argument)
+    for index, head in _blank_heads(spec).values():
+        for row in _rows_telling_classes(spec, index):
+            if spec.rows[row].args[:1] != [head.num_classes]:
+                spec = spec.with_argument(row, 0, head.num_classes)
+    return spec
+
+
+def _class_argument(head: Head) -> tuple[int, int]:
+    return 0, head.num_classes
+
+
+def _rows_telling_classes(spec: ModelSpec, head_row: int) -> list[int]:
+    """Return the rows that a head reads and that are told its number of classes, as their first argument."""
+    sources = [source for source in spec.rows[head_row].sources if source >= 0]
+    return [source for source in sources if getattr(lookup(spec.rows[source].module), "tells_classes", False)]
+
+
+def _without_class_options(spec: ModelSpec, index: int, count: int | None) -> ModelSpec:
+    """Leave out what a row's options say of classes one by one, or write down the number of classes if it is given."""
+    args, block = spec.rows[index].args, lookup(spec.rows[index].module)
+    given = args[-1] if args and isinstance(args[-1], Mapping) else {}
+    for name in getattr(block, "class_options", ()):
+        if given.get(name) is not None:
+            spec = spec.with_option(index, name, None) if count is None else spec.with_argument(index, 0, count)
+    return spec
 
 
 def with_keypoints(spec: ModelSpec, keypoints: Mapping[str, int]) -> ModelSpec:

@@ -5,7 +5,7 @@ Chen et al., Training Deep Nets with Sublinear Memory Cost, arXiv:1604.06174.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from models.row_kinds import Kind
 from models.tokens import tensors_of
 from utils.errors import ModelError
 
@@ -26,21 +27,54 @@ def segments(graph: Graph, plan: Sequence[Step]) -> list[list[Step]]:
     """Cut a plan into the parts that run again as a whole.
 
     A part ends behind the last row of a stride, where what is handed on is smallest for what came before, and behind a
-    head. A row of tokens is a part of its own, and each of its blocks too (``_run_blocks``). So the memory at its peak
-    is that of all parts' outputs and of one part's inner values.
+    head. A row of tokens is a part of its own, and each of its blocks too (``_run_blocks``); so is a row of ``Layered``
+    and each of its layers. So the memory at its peak is that of all parts' outputs and of one part's inner values.
     """
     parts: list[list[Step]] = [[]]
     for step, following in zip(plan, [*plan[1:], None], strict=True):
         parts[-1].append(step)
-        ends = following is None or step.row in graph.head_rows.values()
-        if ends or _kind(graph, following) != _kind(graph, step) or graph.trace[step.row].tokens:
+        ends = following is None or step.row in graph.head_rows.values() or _stands_alone(graph, step)
+        if ends or _stands_alone(graph, following) or _stride(graph, following) != _stride(graph, step):
             parts.append([])
     return [part for part in parts if part]
 
 
-def _kind(graph: Graph, step: Step) -> tuple[int, bool]:
-    trace = graph.trace[step.row]
-    return trace.stride, trace.tokens is not None
+def _stride(graph: Graph, step: Step) -> int:
+    return graph.trace[step.row].stride
+
+
+def _stands_alone(graph: Graph, step: Step) -> bool:
+    return graph.trace[step.row].layout is not None or isinstance(graph.model[step.row], Layered)
+
+
+class Layered:
+    """A row of several layers, each of which can run again by itself; they run through ``run_layer``.
+
+    Attributes:
+        layers_run_again: whether layers keep for the backward pass only what they read.
+    """
+
+    layers_run_again: bool = False
+
+    def run_layer(self, layer: Callable[..., Any], *args: Any) -> Any:
+        """Return ``layer(*args)``.
+
+        Args:
+            layer: a module, or any function of tensors that gives the same when it is called again.
+            args: tensors that need a gradient stand here and not within ``layer``.
+        """
+        if not (self.layers_run_again and torch.is_grad_enabled()):
+            return layer(*args)
+        return checkpoint(layer, *args, use_reentrant=False)
+
+
+@contextmanager
+def _layers_run_again(row: Layered) -> Iterator[None]:
+    row.layers_run_again = True
+    try:
+        yield
+    finally:
+        row.layers_run_again = False
 
 
 def run_with_recomputation(
@@ -71,8 +105,12 @@ def run_with_recomputation(
         results = [row for row in rows if row not in released]
         given = [kept[source] for source in inputs]
         versions = [tensor._version for tensor in tensors_of(given)]
-        if graph.trace[rows[0]].tokens and isinstance(graph.model[rows[0]], nn.Sequential):
-            made = [_run_blocks(graph.model[rows[0]], given[0])]
+        first = graph.model[rows[0]]
+        if graph.trace[rows[0]].kind is Kind.TOKENS and isinstance(first, nn.Sequential):
+            made = [_run_blocks(first, given[0])]
+        elif isinstance(first, Layered):
+            with _layers_run_again(first):
+                made = _Part(graph, part, inputs, results, sizes, selected)(*given)
         else:
             made = checkpoint(
                 _Part(graph, part, inputs, results, sizes, selected),

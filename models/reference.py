@@ -9,7 +9,7 @@ from pathlib import Path
 
 import models.zoo_modules  # noqa: F401 - fills the registry
 from models.heads.base import Head
-from models.registry import lookup, registered
+from models.registry import lookup, option_names, registered
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "yaml.md"
 BEGIN, END = "<!-- begin: made by python -m models.reference -->", "<!-- end: made by python -m models.reference -->"
@@ -27,8 +27,20 @@ def row_arguments(name: str) -> str:
     parameters = inspect.signature(block.__init__).parameters.values()
     hidden = {*INPUT_PARAMETERS, *(["number"] if getattr(block, "repeats_inside", False) else [])}
     shown = [p for p in parameters if p.name not in hidden]
-    written = [p.name if p.default is p.empty else f"{p.name}={_as_yaml(p.default)}" for p in shown]
+    written = [_argument(p) for p in shown if p.name not in option_names(block)]
+    options = [_option(p) for p in shown if p.name in option_names(block)]
+    if options:
+        written.append("{" + ", ".join(options) + "}")
     return f"[{', '.join(written)}]"
+
+
+def _argument(parameter: inspect.Parameter) -> str:
+    has_default = parameter.default is not parameter.empty
+    return f"{parameter.name}={_as_yaml(parameter.default)}" if has_default else parameter.name
+
+
+def _option(parameter: inspect.Parameter) -> str:
+    return f"{parameter.name}: {_as_yaml(parameter.default)}"
 
 
 def _as_yaml(value: object) -> str:

@@ -13,12 +13,13 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
+from models.row_kinds import Kind
 from utils.errors import ModelError, did_you_mean
 
 
@@ -58,21 +59,29 @@ class Built:
 class RowBlock(nn.Module):
     """A module that a YAML row can name.
 
+    Keyword-only arguments of the constructor are the block's options: a row writes them as a mapping behind its other
+    arguments, ``[-1, 1, MyBlock, [64, {mode: fast}]]``, and ``construct`` passes them by name.
+
     Class attributes:
         repeats_inside: True when the block takes ``number`` as its argument after the output channels; False when
             ``number`` > 1 stacks that many blocks one after another.
         same_size_inputs: True when all source rows must have the same height and width.
-        reads_image: True when the block reads the image and no row.
-        reads_tokens: True when its source rows give ``Tokens``; False when they give feature maps, or the image.
+        reads: what its source rows give: one kind for all of them, or one for each in order.
+        takes_list: True when its ``forward`` takes a list also where ``from`` names a single row, as heads do.
         takes_sizes: True when its ``forward`` takes the valid area of every picture behind what it reads, see
             ``Graph.forward``.
+        class_options: names of options that describe classes one by one, such as their ids; they are left out where the
+            number of classes changes.
+        tells_classes: True when its first argument is the number of classes of the heads that read it.
     """
 
     repeats_inside: ClassVar[bool] = False
     same_size_inputs: ClassVar[bool] = False
-    reads_image: ClassVar[bool] = False
-    reads_tokens: ClassVar[bool] = False
+    reads: ClassVar[tuple[Kind, ...]] = (Kind.MAP,)
+    takes_list: ClassVar[bool] = False
     takes_sizes: ClassVar[bool] = False
+    class_options: ClassVar[tuple[str, ...]] = ()
+    tells_classes: ClassVar[bool] = False
 
     @classmethod
     def from_row(cls, in_channels: list[int], number: int, args: list[Any], scale: Scale) -> Built:
@@ -115,6 +124,12 @@ class ChannelKeepingBlock(RowBlock):
         c_in = single_input(cls, in_channels)
         blocks = [construct(cls, c_in, *args) for _ in range(number)]
         return Built(blocks[0] if number == 1 else nn.Sequential(*blocks), c_in)
+
+
+def row_input(module: nn.Module, inputs: list[Any]) -> Any:
+    """Return what a row's module is called with: the list of its sources' outputs, or the only one of them."""
+    listed = any(getattr(module, name, False) for name in ("takes_list", "same_size_inputs"))
+    return inputs if listed or len(inputs) > 1 else inputs[0]
 
 
 RowBuilder = Callable[[list[int], int, list[Any], Scale], Built]
@@ -182,19 +197,28 @@ def usage(block: type) -> str:
     parameters = inspect.signature(block.__init__).parameters.values()
     # What the row does not write: the channels come from its sources, the repeats from its second item.
     hidden = {"self", "c_in", "in_channels"} | ({"number"} if getattr(block, "repeats_inside", False) else set())
+    hidden |= set(option_names(block))
     shown = [p.name if p.default is p.empty else f"{p.name}={p.default}" for p in parameters if p.name not in hidden]
-    return f"{block.__name__} takes [{', '.join(shown)}]"
+    options = [f"{{{', '.join(option_names(block))}}}"] if option_names(block) else []
+    return f"{block.__name__} takes [{', '.join(shown + options)}]"
+
+
+def option_names(block: type) -> tuple[str, ...]:
+    """Return the names of a block's options, which a row gives in a mapping behind its other arguments."""
+    parameters = inspect.signature(block.__init__).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
 def construct(block: type, *args: Any) -> nn.Module:
-    """Call ``block(*args)`` after holding the arguments against its signature.
+    """Call ``block(*args)`` after holding the arguments against its signature; a mapping at the end gives options.
 
     Raises:
         ValueError: too few or too many arguments, or one of the wrong type; the sentence says which.
     """
     signature = inspect.signature(block.__init__)
+    args, options = (args[:-1], args[-1]) if args and isinstance(args[-1], Mapping) else (args, {})
     try:
-        bound = signature.bind(None, *args)
+        bound = signature.bind(None, *args, **options)
     except TypeError:
         raise ValueError(f"the number of arguments does not fit; {usage(block)}") from None
     hints = typing.get_type_hints(block.__init__)
@@ -203,7 +227,7 @@ def construct(block: type, *args: Any) -> nn.Module:
         if hint is not None and not _fits(value, hint):
             wanted = hint.__name__ if isinstance(hint, type) else str(hint)
             raise ValueError(f"argument '{name}' should be {wanted}, but it is {value!r}; {usage(block)}")
-    return block(*args)
+    return block(*args, **options)
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -6,13 +6,28 @@ import models.zoo_modules  # noqa: F401 - fills the registry
 from models.heads.base import Head
 from models.layers.activations import using_activation
 from models.layers.per_head import split_norms
-from models.registry import Built, lookup
+from models.registry import Built, lookup, option_names
 from models.row_kinds import check_kinds
+from models.row_options import check_block_options
 from models.row_use import users_of_rows
 from models.spec import PER_TASK, ModelSpec, RowSpec
 from utils.errors import ModelError, did_you_mean
 
-SYMBOLS = ("nc", "n_segcls", "nkpt", "anchors", "category_ids", "width", "heads", "det_tokens", "pe_size")
+SYMBOLS = (
+    "nc",
+    "n_segcls",
+    "nkpt",
+    "anchors",
+    "category_ids",
+    "width",
+    "heads",
+    "det_tokens",
+    "pe_size",
+    "queries",
+    "dim",
+    "ffn",
+    "dropout",
+)
 
 
 def build_rows(spec: ModelSpec) -> list[Built]:
@@ -31,6 +46,7 @@ def build_rows(spec: ModelSpec) -> list[Built]:
                     raise ValueError(f"it reads row {source}, which is a head; a head's output is not a feature map")
             inputs = [channels[source] for source in row.sources]
             check_kinds(block, row, inputs)
+            check_block_options(row.args[-1] if row.args else None, option_names(block))
             with using_activation(row.options.activation):
                 made = block.from_row(inputs, spec.scale.repeats(row.number), row.args, spec.scale)
         except (ValueError, TypeError, ArithmeticError) as error:

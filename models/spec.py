@@ -13,7 +13,7 @@ import yaml
 
 from models.input_rule import InputRule, read_input_rule
 from models.registry import Scale
-from models.row_options import ROW_OPTIONS, RowOptions, read_row_options
+from models.row_options import ROW_OPTIONS, RowOptions, options_of_block, read_row_options
 from models.yaml_numbers import oversize, positive_number, shown_number, whole_number
 from utils.errors import ModelError, did_you_mean
 from utils.yaml_text import read_yaml
@@ -31,6 +31,10 @@ KNOWN_KEYS = (
     "category_ids",
     "det_tokens",
     "pe_size",
+    "queries",
+    "dim",
+    "ffn",
+    "dropout",
     "ch",
     "activation",
     "input",
@@ -64,7 +68,7 @@ class RowSpec:
         listed: whether ``from`` was written as a list.
         number: repeats before scaling.
         module: registered name.
-        args: arguments with symbols replaced.
+        args: arguments with symbols replaced; a mapping at the end has the block's own options.
         name: the row's own name or None.
         written: ``from`` as written, for messages.
         options: what holds for this row, said by the row itself or else by the model.
@@ -133,6 +137,23 @@ class ModelSpec:
         if position < len(args) and isinstance(args[position], str) and args[position] in self.values:
             return self.with_values(**{args[position]: value})
         return self.with_argument(index, position, value)
+
+    def with_option(self, index: int, name: str, value: Any) -> ModelSpec:
+        """Return the model with another option in the mapping behind the arguments of row ``index``.
+
+        Args:
+            index: of the row.
+            name: of the option.
+            value: its value; None leaves the option out.
+        """
+        section, local = self._locate(index)
+        args = self.values[section][local][3]
+        options = dict(args[-1]) if args and isinstance(args[-1], Mapping) else {}
+        positional = args[:-1] if options else args
+        changed = {key: entry for key, entry in {**options, name: value}.items() if entry is not None}
+        rows = list(self.values[section])
+        rows[local] = [*rows[local][:3], [*positional, *([changed] if changed else [])], *rows[local][4:]]
+        return parse_spec({**self.values, section: rows}, self.source)
 
     def _locate(self, index: int) -> tuple[str, int]:
         """Return the section that holds row ``index``, and the row's place in it."""
@@ -319,22 +340,21 @@ def _parse_row(
     if listed and not written:
         raise ModelError(f"{where}: 'from' is an empty list; name at least one row, -1 being the one before")
     sources = tuple(_resolve_source(s, index, names, count, where) for s in (written if listed else [written]))
-    if args and isinstance(args[-1], Mapping):
-        options = _row_options(args[-1], values, options, where)
-        args = args[:-1]
     resolved = [_resolve(arg, values) for arg in args]
     if fault := oversize(resolved):
         raise ModelError(f"{where}: it {fault}")
+    if resolved and isinstance(resolved[-1], Mapping):
+        given = resolved.pop()
+        own = options_of_block(given)
+        options = _row_options({key: given[key] for key in given if key not in own}, options, where)
+        resolved += [own] if own else []
     return RowSpec(index, sources, listed, number, module, resolved, name, written, options)
 
 
-def _row_options(given: Mapping[Any, Any], values: Mapping[str, Any], options: RowOptions, where: str) -> RowOptions:
+def _row_options(given: Mapping[str, Any], options: RowOptions, where: str) -> RowOptions:
     """Return what a row says for itself alone, in a mapping behind its arguments."""
-    resolved = {key: _resolve(value, values) for key, value in given.items()}
-    if fault := oversize(resolved):
-        raise ModelError(f"{where}: it {fault}")
     try:
-        return read_row_options(resolved, options)
+        return read_row_options(given, options)
     except ValueError as error:
         raise ModelError(f"{where}: {error}") from None
 
@@ -363,9 +383,11 @@ def _resolve_source(source: Any, index: int, names: Mapping[str, int], count: in
 
 
 def _resolve(arg: Any, values: Mapping[str, Any]) -> Any:
-    """Replace a string that names a literal or a top-level key by its value, also inside lists."""
+    """Replace a string that names a literal or a top-level key by its value, also inside lists and mappings."""
     if isinstance(arg, list):
         return [_resolve(entry, values) for entry in arg]
+    if isinstance(arg, Mapping):
+        return {str(key): _resolve(entry, values) for key, entry in arg.items()}
     if not isinstance(arg, str):
         return arg
     if arg in LITERALS:

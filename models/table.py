@@ -16,7 +16,7 @@ from models.heads.base import Head
 from models.operations import count_mac_based
 from models.row_building import build_rows, name_heads
 from models.spec import ModelSpec, load_spec
-from models.trace import input_stride, trace_rows
+from models.trace import input_stride, require_fitting_stride, trace_rows
 from utils.errors import UsageError
 from utils.image_size import round_up_to_stride
 
@@ -42,7 +42,7 @@ class TableRow:
         mac_based: operations per image as those of MMDetection's family count them, after re-parameterisation.
         shape: shapes of the outputs without the batch.
         stride: input pixels per output pixel or patch.
-        tokens: the layout of a row that gives tokens, such as ``1+16x16+100 tokens of 192``; else None.
+        tokens: the layout of a row that gives no map, such as ``1+16x16+100 tokens of 192``; else None.
     """
 
     index: int
@@ -86,7 +86,7 @@ def tabulate_model(spec: ModelSpec, image_size: tuple[int, int] = (640, 640), de
             module=row.module,
             args=_shown_args(made.module, row.args),
             name=heads.get(row.index, row.name),
-            tokens=trace.tokens,
+            tokens=trace.layout,
         )
         for row, made, trace, other in zip(spec.rows, built, traces, mac_based, strict=True)
     ]
@@ -94,9 +94,15 @@ def tabulate_model(spec: ModelSpec, image_size: tuple[int, int] = (640, 640), de
 
 def _shown_args(module: nn.Module, args: list[Any]) -> list[Any]:
     """Return the arguments as shown: a head's anchors are long, so only their number is given."""
-    if not isinstance(module, Head):
-        return args
-    return [f"{len(arg)} levels" if isinstance(arg, list) and len(arg) > 1 else arg for arg in args]
+    if isinstance(module, Head):
+        args = [f"{len(arg)} levels" if isinstance(arg, list) and len(arg) > 1 else arg for arg in args]
+    if args and isinstance(args[-1], dict):
+        args = [*args[:-1], {key: _shown_option(value) for key, value in args[-1].items()}]
+    return args
+
+
+def _shown_option(value: Any) -> Any:
+    return f"{len(value)} entries" if isinstance(value, list) and len(value) > 4 else value
 
 
 def format_table(rows: list[TableRow], image_size: tuple[int, int], deploy: bool = False) -> str:
@@ -140,7 +146,9 @@ def require_multiples(spec: ModelSpec, image_size: tuple[int, int]) -> None:
     """
     with torch.device("meta"):
         modules = [made.module for made in build_rows(spec)]
-    stride = input_stride(spec, trace_rows(spec, modules))
+    traces = trace_rows(spec, modules)
+    require_fitting_stride(spec, modules, traces)
+    stride = input_stride(spec, traces)
     for side in image_size:
         if side % stride:
             fitting = round_up_to_stride(side, stride)

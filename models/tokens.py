@@ -33,6 +33,17 @@ class Tokens(NamedTuple):
     sizes: Sizes | None = None
 
     @property
+    def layout(self) -> str:
+        """Such as ``1+16x16+100 tokens of 192``."""
+        rows, columns = self.grid
+        return f"{self.prefix}+{rows}x{columns}+{self.suffix} tokens of {self.values.shape[-1]}"
+
+    @property
+    def rows(self) -> int:
+        """Rows of patches."""
+        return self.grid[0]
+
+    @property
     def patches(self) -> Tensor:
         """The patches' tokens (B, rows * columns, d); a view."""
         return self.values[:, self.prefix : self.values.shape[1] - self.suffix]
@@ -67,12 +78,6 @@ class TokenWidth(int):
         return int(self), self.patch, self.prefix, self.suffix
 
 
-def describe_tokens(tokens: Tokens) -> str:
-    """Return such as ``1+16x16+100 tokens of 192``."""
-    rows, columns = tokens.grid
-    return f"{tokens.prefix}+{rows}x{columns}+{tokens.suffix} tokens of {tokens.values.shape[-1]}"
-
-
 def padded_sizes(sizes: Sequence[tuple[int, int]] | None, images: Tensor) -> Sizes | None:
     """Return the valid areas of a batch's pictures, or None where each of them fills its input.
 
@@ -96,7 +101,7 @@ def padded_sizes(sizes: Sequence[tuple[int, int]] | None, images: Tensor) -> Siz
 
 
 def tensors_of(output: Any) -> Iterable[Tensor]:
-    """Yield every tensor of a row's output: a map, tokens, or what a head gives."""
+    """Yield every tensor of a row's output: a map, tokens, memory, queries, or what a head gives."""
     if isinstance(output, Tensor):
         yield output
         return
@@ -105,6 +110,22 @@ def tensors_of(output: Any) -> Iterable[Tensor]:
     if isinstance(output, Iterable) and not isinstance(output, str | bytes):
         for entry in output:
             yield from tensors_of(entry)
+
+
+def inside_areas(sizes: Sizes, canvas: tuple[int, int], device: torch.device) -> Tensor:
+    """Return which places of padded pictures lie in the picture itself.
+
+    Args:
+        sizes: rows and columns of each picture, from the top left corner.
+        canvas: rows and columns of the padded batch.
+        device: of the mask; nobody waits for it.
+
+    Returns:
+        (B, rows, columns) bool.
+    """
+    sides = torch.tensor(sizes, dtype=torch.int32).to(device, non_blocking=True)
+    rows, columns = (torch.arange(side, device=device, dtype=torch.int32) for side in canvas)
+    return (rows < sides[:, :1])[:, :, None] & (columns < sides[:, 1:])[:, None, :]
 
 
 def token_mask(grids: Sizes, tokens_grid: tuple[int, int], prefix: int, suffix: int, device: torch.device) -> Tensor:
@@ -120,9 +141,7 @@ def token_mask(grids: Sizes, tokens_grid: tuple[int, int], prefix: int, suffix: 
     Returns:
         (B, 1, 1, T) bool.
     """
-    sides = torch.tensor(grids, dtype=torch.int32).to(device, non_blocking=True)
-    rows, columns = (torch.arange(side, device=device, dtype=torch.int32) for side in tokens_grid)
-    inside = (rows < sides[:, :1])[:, :, None] & (columns < sides[:, 1:])[:, None, :]
+    inside = inside_areas(grids, tokens_grid, device)
     always = inside.new_ones((len(grids), prefix + suffix))
     mask = torch.cat((always[:, :prefix], inside.flatten(1), always[:, prefix:]), 1)
     return mask[:, None, None, :]

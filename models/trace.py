@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from models.heads.base import Head
-from models.operations import Counter, count_operations
+from models.memory import Memory, Queries
+from models.operations import Counter, count_nothing, count_operations
+from models.registry import row_input
+from models.row_kinds import Kind
 from models.row_use import runs_of_rows
 from models.spec import ModelSpec, RowSpec
-from models.tokens import Tokens, describe_tokens, tensors_of
+from models.tokens import Tokens, tensors_of
 from utils.errors import ModelError
 
 TRACE_SIZE = 256
 USUAL_STRIDE = 32
+Record = Tokens | Memory | Queries
+"""What rows give that is no map: named tuples that tell their ``layout`` and the ``rows`` of their finest grid."""
+KINDS = {Tokens: Kind.TOKENS, Memory: Kind.MEMORY, Queries: Kind.QUERIES}
 
 
 @dataclass(frozen=True)
@@ -31,22 +38,53 @@ class RowTrace:
         flops: floating-point operations per image at the traced size when all heads are asked for, a multiply-add
             counting as two; a head's decoding is counted with it, and under ``bn: per-task`` a shared row once for
             every head that uses it. With another counter than the usual one, by that one's convention.
-        tokens: the layout of a row that gives tokens, such as ``1+16x16+100 tokens of 192``; else None.
+        kind: what it gives; None for a head.
+        layout: of what is no map, such as ``1+16x16+100 tokens of 192``; else None.
     """
 
     shapes: list[tuple[int, ...]]
     stride: int
     parameters: int
     flops: int
-    tokens: str | None = None
+    kind: Kind | None = Kind.MAP
+    layout: str | None = None
 
 
 def input_stride(spec: ModelSpec, traces: Sequence[RowTrace]) -> int:
-    """Return what height and width of network inputs are multiples of, in pixels: the YAML's number, else 32.
+    """Return what height and width of network inputs are multiples of, in pixels.
 
-    A row of a larger stride asks for its own.
+    The YAML says it, see ``require_fitting_stride``; else it is 32, or the largest stride of a row.
     """
-    return max(spec.input.stride or USUAL_STRIDE, *(row.stride for row in traces))
+    return spec.input.stride or max(USUAL_STRIDE, *(row.stride for row in traces))
+
+
+def require_fitting_stride(spec: ModelSpec, modules: list[nn.Module], traces: Sequence[RowTrace]) -> None:
+    """Try sizes that only the YAML's stride allows, where it says one below that of its rows.
+
+    On both sides of a size that fits all rows, halves are odd on every level, rounded up or down.
+
+    Args:
+        spec: the model.
+        modules: one per row, built on the meta device.
+        traces: of a size that fits.
+
+    Raises:
+        ModelError: rows cannot take such a size.
+    """
+    stride, largest = spec.input.stride, max(row.stride for row in traces)
+    if stride is None or stride % largest == 0:
+        return
+    common = math.lcm(stride, largest)
+    fitting = -(-TRACE_SIZE // common) * common
+    size = (fitting + stride, fitting - stride if fitting > stride else fitting)
+    try:
+        trace_rows(spec, modules, size, count_nothing)
+    except ModelError as error:
+        reason = str(error).removeprefix(f"{spec.source}, ").rstrip(".")
+        raise ModelError(
+            f"{spec.source}: 'input' has stride {stride}, but rows have strides up to 1/{largest} that do not fit "
+            f"together at {size[0]}x{size[1]} pixels: {reason}; write stride {common} or leave it out"
+        ) from None
 
 
 def trace_rows(
@@ -76,28 +114,28 @@ def trace_rows(
         module.eval()
         inputs = [outputs[source] for source in row.sources]
         is_head = isinstance(module, Head)
-        joins = getattr(module, "same_size_inputs", False)
-        if joins:
+        if getattr(module, "same_size_inputs", False):
             _check_same_size(spec, row, inputs, strides)
-        listed = is_head or joins or len(inputs) > 1
         try:
             with torch.no_grad(), count(module) as counted:
-                result = module(inputs if listed else inputs[0])
+                result = module(row_input(module, inputs))
                 if is_head:
                     module.set_strides([strides[source] for source in row.sources])
                     module.predict(result, image_size)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
             raise ModelError(_misfit(spec, row, inputs, strides, error)) from None
         shapes = [tuple(tensor.shape) for tensor in tensors_of(result)]
-        if not (is_head or isinstance(result, Tokens) or _is_map(result)):
+        if not (is_head or isinstance(result, Record) or _is_map(result)):
             raise ModelError(_misfit(spec, row, inputs, strides, ValueError("it does not give a feature map")))
         covered[row.index] = _covered(module, result, inputs[0], covered[row.sources[0]])
         largest = max(strides[source] for source in row.sources)
-        strides[row.index] = largest if is_head else round(covered[row.index] / _rows(result))
+        rows = None if is_head else _rows(result)
+        strides[row.index] = largest if rows is None else round(covered[row.index] / rows)
         outputs[row.index] = result
         parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
-        layout = describe_tokens(result) if isinstance(result, Tokens) else None
-        traces.append(RowTrace(shapes, strides[row.index], parameters, counted[0] * runs[row.index], layout))
+        kind = None if is_head else KINDS.get(type(result), Kind.MAP)
+        layout = result.layout if isinstance(result, Record) else None
+        traces.append(RowTrace(shapes, strides[row.index], parameters, counted[0] * runs[row.index], kind, layout))
     return traces
 
 
@@ -112,8 +150,8 @@ def _covered(module: nn.Module, result: Any, source: Any, covered: int) -> int:
     return covered
 
 
-def _rows(output: Tensor | Tokens) -> int:
-    return output.grid[0] if isinstance(output, Tokens) else output.shape[2]
+def _rows(output: Tensor | Record) -> int | None:
+    return output.rows if isinstance(output, Record) else output.shape[2]
 
 
 def _describe(source: int, output: Any, stride: int) -> str:
@@ -133,8 +171,8 @@ def _check_same_size(spec: ModelSpec, row: RowSpec, inputs: list[Tensor], stride
     raise ModelError(f"{spec.where(row)}: inputs differ in stride: {', '.join(parts)}.{mend}")
 
 
-def _content(output: Tensor | Tokens) -> str:
-    return describe_tokens(output) if isinstance(output, Tokens) else f"{output.shape[1]} channels"
+def _content(output: Tensor | Record) -> str:
+    return output.layout if isinstance(output, Record) else f"{output.shape[1]} channels"
 
 
 def _misfit(spec: ModelSpec, row: RowSpec, inputs: list[Any], strides: dict[int, int], error: Exception) -> str:

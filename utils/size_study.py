@@ -14,6 +14,7 @@ import torch
 
 from models.inference import Inference
 from models.row_building import build_rows
+from models.row_kinds import Kind
 from models.row_use import needed_rows, runs_of_rows
 from models.trace import trace_rows
 from utils.files import atomic_write
@@ -116,7 +117,7 @@ def cost_of(model: Inference, name: str, shape: tuple[int, int]) -> Cost:
         modules = [made.module for made in build_rows(graph.spec)]
     traces = trace_rows(graph.spec, modules, shape)
     rows = needed_rows(graph.spec, [graph.head_rows[name]])
-    lengths = [traces[row].shapes[0][1] for row in rows if traces[row].tokens is not None]
+    lengths = [traces[row].shapes[0][1] for row in rows if traces[row].kind in (Kind.TOKENS, Kind.MEMORY)]
     tokens = max(lengths, default=None)
     if len(model.graphs) > 1 or any(not each.plain for each in model.passes):
         return Cost(tokens)

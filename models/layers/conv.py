@@ -1,14 +1,16 @@
-"""Convolution blocks: Conv, DWConv, DWConvTranspose2d, Focus."""
+"""Convolution blocks: Conv, ConvGN, DWConv, DWConvTranspose2d, Focus."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.layers.activations import make_activation
-from models.registry import RowBlock, register
+from models.registry import Built, RowBlock, Scale, register
 
 
 def same_padding(kernel: int | list[int] | tuple[int, ...], dilation: int = 1) -> int | tuple[int, ...]:
@@ -75,6 +77,49 @@ class Conv(RowBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))
+
+
+class AnyGroupNorm(nn.GroupNorm):
+    """GroupNorm that also takes a group of one value, as one channel of a map of one pixel is; it becomes the bias."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+@register
+class ConvGN(nn.Sequential, RowBlock):
+    """Convolution with bias and GroupNorm, which bring a map to the width of a transformer::
+
+        x -> Conv2d -> GroupNorm -> y
+
+    ``width_multiple`` leaves the output channels as they are.
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        kernel: kernel size.
+        stride: stride.
+        groups: groups of channels that are normalised together; they divide the output channels.
+    """
+
+    def __init__(self, c_in: int, c_out: int, kernel: int = 1, stride: int = 1, groups: int = 32) -> None:
+        check_window("kernel", kernel)
+        check_window("stride", stride)
+        if groups < 1 or c_out % groups:
+            raise ValueError(f"{groups} groups of channels do not divide {c_out}; change the channels or the groups")
+        conv = nn.Conv2d(c_in, c_out, kernel, stride, same_padding(kernel))
+        nn.init.xavier_uniform_(conv.weight)
+        nn.init.zeros_(conv.bias)
+        super().__init__(conv, AnyGroupNorm(groups, c_out))
+
+    @classmethod
+    def from_row(cls, in_channels: list[int], number: int, args: list[Any], scale: Scale) -> Built:
+        """Build from one source row.
+
+        Raises:
+            ValueError: see ``RowBlock.from_row``.
+        """
+        return super().from_row(in_channels, number, args, replace(scale, width=1.0, divisor=None))
 
 
 @register

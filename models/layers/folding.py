@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.layers.frozen_norm import FrozenNorm
+
 
 @torch.no_grad()
-def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def scale_and_shift(norm: nn.BatchNorm2d | FrozenNorm) -> tuple[Tensor, Tensor]:
     """Return ``s`` and ``t`` with ``norm(x) = s x + t`` per channel, in eval mode.
 
     ``s = gamma / sqrt(variance + eps)`` and ``t = beta - mean s``.

@@ -24,6 +24,8 @@ CUBIC = -0.75
 KEPT_GRIDS = 8
 """Tables are kept for so many grids; pictures that share a size come together, so that few are in use at a time."""
 INITIAL_STD = 0.02
+SLOWEST = 100.0
+"""How much slower than the fastest the slowest sine is, so that it turns once over about 600 patches."""
 
 
 def grid_of(pe_size: list[int] | tuple[int, ...], patch: int) -> tuple[int, int]:
@@ -45,6 +47,19 @@ def new_table(grid: tuple[int, int], layout: TokenWidth) -> nn.Parameter:
     """Return a fresh table (1, prefix + rows * columns + suffix, d): truncated normal noise of deviation 0.02."""
     length = layout.prefix + grid[0] * grid[1] + layout.suffix
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, length, int(layout)), std=INITIAL_STD))
+
+
+def sine_entries(grid: tuple[int, int], width: int) -> Tensor:
+    """Return (rows * columns, d) sines and cosines of each patch's row, then of its column; d is cut to quarters.
+
+    Their angles grow by 1 from patch to patch in the first channels and ever slower in the others.
+    """
+    count = width // 4
+    slower = SLOWEST ** (-torch.arange(count) / max(count, 1))
+    sides = [torch.arange(side)[:, None] * slower for side in grid]
+    rows, columns = (torch.cat((angles.sin(), angles.cos()), 1) for angles in sides)
+    both = torch.cat((rows[:, None].expand(-1, grid[1], -1), columns[None].expand(grid[0], -1, -1)), 2)
+    return nn.functional.pad(both.flatten(0, 1), (0, width - both.shape[2]))
 
 
 def cubic_weights(source: int, targets: Tensor, most: int) -> Tensor:

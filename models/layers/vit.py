@@ -14,11 +14,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers.drop_path import DropPath
-from models.layers.position_tables import INITIAL_STD, Positioned, PositionTables, grid_of, new_table
+from models.layers.position_tables import (
+    INITIAL_STD,
+    Positioned,
+    PositionTables,
+    grid_of,
+    new_table,
+    sine_entries,
+)
 from models.registry import Built, ChannelKeepingBlock, RowBlock, Scale, construct, register, single_input, usage
+from models.row_kinds import Kind
 from models.tokens import Sizes, Tokens, TokenWidth, token_mask
+from utils.errors import did_you_mean
 
 NORM_EPS = 1e-6
+NOISE, SINES = STARTS = ("noise", "sines")
+"""How a table and [DET] tokens begin."""
+SINE_STD = 0.7
+"""Deviation of sines, which [DET] tokens begin with beside them."""
 MOST_PATCH = 256
 MOST_DET_TOKENS = 10_000
 
@@ -39,7 +52,7 @@ def _check_width(c_in: int, width: int) -> None:
 class TokenRow(ChannelKeepingBlock):
     """A row that reads tokens and gives tokens of the same width and layout; no argument is scaled."""
 
-    reads_tokens: ClassVar[bool] = True
+    reads: ClassVar[tuple[Kind, ...]] = (Kind.TOKENS,)
 
 
 @register
@@ -58,15 +71,23 @@ class ViTEmbed(Positioned, RowBlock):
         patch: side of a patch in pixels.
         det_tokens: how many [DET] tokens there are; 0 for none.
         pe_size: height and width in pixels of the image for which the position table is made.
+        start: how weights begin that no file gives: ``noise`` of 0.02 as published, or ``sines`` for training without
+            pretrained weights: the table holds sines of row and column, as large as the patches' own values, and the
+            [DET] tokens differ as much. Where things are is learnt in fewer steps from these.
     """
 
-    reads_image: ClassVar[bool] = True
+    reads: ClassVar[tuple[Kind, ...]] = (Kind.IMAGE,)
     takes_sizes: ClassVar[bool] = True
     no_decay: ClassVar[tuple[str, ...]] = ("pos_embed", "cls_token", "det_tokens")
     """Parameters that a recipe's weight decay may spare though they are no vectors."""
 
-    def __init__(self, c_in: int, width: int, patch: int, det_tokens: int, pe_size: list[int]) -> None:
+    def __init__(
+        self, c_in: int, width: int, patch: int, det_tokens: int, pe_size: list[int], start: str = NOISE
+    ) -> None:
         super().__init__()
+        if start not in STARTS:
+            near = did_you_mean(str(start), STARTS)
+            raise ValueError(f"weights start as {' or '.join(STARTS)}, but it says {start!r}.{near}")
         for what, value, least, most in (("width", width, 1, None), ("patch", patch, 1, MOST_PATCH)):
             if value < least or (most is not None and value > most):
                 limit = f"from {least} to {most}" if most else f"above {least - 1}"
@@ -77,8 +98,16 @@ class ViTEmbed(Positioned, RowBlock):
         self.tables = PositionTables(grid_of(pe_size, patch), self.layout)
         self.proj = nn.Conv2d(c_in, width, patch, patch)
         self.cls_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, width), std=INITIAL_STD))
-        self.det_tokens = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, det_tokens, width), std=INITIAL_STD))
+        apart = INITIAL_STD if start == NOISE else SINE_STD
+        self.det_tokens = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, det_tokens, width), std=apart))
         self.pos_embed = new_table(self.tables.grid, self.layout)
+        if start == SINES:
+            self._add_sines()
+
+    @torch.no_grad()
+    def _add_sines(self) -> None:
+        sines = sine_entries(self.tables.grid, int(self.layout))
+        self.pos_embed[:, 1 : 1 + len(sines)] += sines.to(self.pos_embed.device)
 
     def forward(self, image: Tensor, sizes: Sizes | None = None) -> Tokens:
         """Return the tokens of images (B, C, H, W).
@@ -252,7 +281,7 @@ class TokenMap(RowBlock):
     The map's stride is the patch. Where a batch is padded, what lies beyond a picture is zero.
     """
 
-    reads_tokens: ClassVar[bool] = True
+    reads: ClassVar[tuple[Kind, ...]] = (Kind.TOKENS,)
 
     def __init__(self, c_in: int) -> None:
         super().__init__()

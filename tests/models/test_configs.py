@@ -40,8 +40,12 @@ STRIDES = {
     "yolov6_t_ms": [8, 16, 32],
     "yolov8_n": [8, 16, 32],
 }
+WITHIN_OTHERS = {"ms-detr-r50-300", "ms-detr-r50-pp-300"}
+"""Large models without anything that ms-detr-r50-pp-900 has not; docs/models.md, which is tested, has them all."""
 SMALL_WIDTH, SMALL_DEPTH = 0.25, 0.33
 RECIPE = fill_recipe({}, "defaults")
+MIXED = fill_recipe({"o2m": 1}, "one to many")
+"""Of models with parts that only such supervision teaches."""
 
 
 def test_the_zoo_is_complete() -> None:
@@ -60,7 +64,19 @@ def test_the_zoo_is_complete() -> None:
     ms = {"yoloms_xs", "yoloms_s", "yoloms", "yoloms_xs_psp", "yolov5n-ms", "yolox_tiny_ms"}
     ms |= {f"yoloms{size}_se" for size in ("_xs", "_s", "")}
     yolos = {f"yolos-{size}" for size in ("nano", "ti", "s", "s-dwr", "s-pe", "b", "ti_seg")}
-    assert found | v6 | v8 | ms | yolos <= set(CONFIGS)
+    detr = {f"ms-detr-{size}" for size in ("r50-300", "r50-pp-300", "r50-pp-900", "r50-a-300", "r18-nano")}
+    assert found | v6 | v8 | ms | yolos | detr | {"deformable-detr-r50"} <= set(CONFIGS)
+
+
+def test_sizes_of_ms_detr_differ_in_keys_and_options_alone() -> None:
+    """Rows have the numbers that converters know, and what a family changes is said by its options."""
+    first, plain = load_spec("ms-detr-r50-300"), load_spec("deformable-detr-r50")
+    for name in ("ms-detr-r50-pp-300", "ms-detr-r50-pp-900", "ms-detr-r50-a-300"):
+        spec = load_spec(name)
+        assert [(r.sources, r.module) for r in spec.rows] == [(r.sources, r.module) for r in first.rows]
+        assert spec.rows[:5] == first.rows[:5] and spec.input == first.input and spec.input.stride == 1
+    assert plain.rows[:-1] == first.rows[:-1] and plain.rows[-1].args[:-1] == first.rows[-1].args[:-1]
+    assert plain.rows[-1].args[-1] == {"supervision": None, "order": "self_first"}
 
 
 def test_every_name_is_there_once() -> None:
@@ -148,7 +164,7 @@ def test_levels_of_the_detection_head(name: str) -> None:
     assert graph.stride == max(32, *STRIDES[name])
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in WITHIN_OTHERS])
 def test_built_at_its_own_size(name: str) -> None:
     """Without memory: the text of the model gives the same model, and the table has every row."""
     spec = load_spec(name)
@@ -170,6 +186,10 @@ def small(spec: ModelSpec) -> ModelSpec:
         spec = spec.with_values(width_multiple=SMALL_WIDTH, depth_multiple=min(spec.scale.depth, SMALL_DEPTH))
     if "det_tokens" in values:
         spec = spec.with_values(width=32, heads=2, det_tokens=5, pe_size=[64, 96])
+    if "ffn" in values:
+        spec = spec.with_values(width_multiple=0.125, queries=12, dim=32, ffn=32)
+        for row in (row for row in spec.rows if row.module in ("DeformEncoder", "MSDETRDecoder")):
+            spec = spec.with_argument(row.index, 1 if row.module == "DeformEncoder" else 2, 2)
     if isinstance(values.get("anchors"), int):
         levels = next(len(row.sources) for row in spec.rows if row.module == "Detect")
         spec = spec.with_values(anchors=[[8 << i, 12 << i, 10 << i, 10 << i] for i in range(levels)])
@@ -204,7 +224,7 @@ def of_different_rows(names: list[str]) -> list[str]:
     return list(kept.values())
 
 
-@pytest.mark.parametrize("name", of_different_rows(CONFIGS))
+@pytest.mark.parametrize("name", of_different_rows([name for name in CONFIGS if name not in WITHIN_OTHERS]))
 def test_forward_backward_save_and_load(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     graph = Graph(small(load_spec(name))).train()
@@ -213,13 +233,14 @@ def test_forward_backward_save_and_load(name: str, tmp_path: Path) -> None:
     batch = labels(classes, side, max((len(points) for points in graph.keypoints.values()), default=0))
     loss = torch.zeros(())
     for head_name, raw in graph(batch.images).items():
-        criterion = graph.heads[head_name].criterion(RECIPE, side)
+        criterion = graph.heads[head_name].criterion(MIXED if "ffn" in graph.spec.values else RECIPE, side)
         parts = criterion(raw, criterion.prepare(batch))
         assert set(parts) == set(graph.heads[head_name].loss_names)
         loss = loss + sum(parts.values())
     loss.backward()
     assert torch.isfinite(loss)
-    without = [n for n, p in graph.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    learning = {name: p.grad for name, p in graph.named_parameters() if p.requires_grad}
+    without = [name for name, grad in learning.items() if grad is None or not torch.isfinite(grad).all()]
     assert without == []
 
     path = tmp_path / "model.safetensors"

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from models.graph import load_graph
+from models.layers.deformable_attention import MSDeformAttn
+from models.operations import count_mac_based, count_operations
 from models.spec import load_spec
 from models.table import CONVENTIONS, format_table, main, tabulate_model, totals_of
 from utils.errors import UsageError
@@ -125,6 +127,19 @@ def test_json_has_both_counts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     for key in ("flops", "mac_based"):
         assert found[key] == sum(row[key] for row in found["rows"])
     assert found["parameters"] == 8_115_772
+
+
+def test_sums_of_deformable_attention_count() -> None:
+    """Four corners of every point, a multiply-add for each value of a head; in the other convention half of it."""
+    with torch.device("meta"):
+        block = MSDeformAttn(32, 4, 2, 3).eval()
+        x, references, shapes = torch.empty(1, 20, 32), torch.empty(1, 20, 1, 2), ((4, 4), (2, 2))
+    linear = 20 * 32 * (32 + 4 * 2 * 3 * 2 + 4 * 2 * 3 + 32)
+    sums = 20 * 4 * (2 * 3 * 4) * (32 // 4)
+    for count, factor in ((count_operations, 2), (count_mac_based, 1)):
+        with torch.no_grad(), count(block) as counted:
+            block(x, references, x, shapes)
+        assert counted == [factor * (linear + sums)]
 
 
 def test_operations_grow_with_the_area() -> None:

@@ -13,7 +13,7 @@ from models.layers.vit import ViTBlock
 from models.recompute import run_with_recomputation, segments
 from models.spec import load_spec
 from models.table import format_table, tabulate_model
-from models.tokens import Tokens, TokenWidth, describe_tokens, padded_sizes, tensors_of, token_mask
+from models.tokens import Tokens, TokenWidth, padded_sizes, tensors_of, token_mask
 from tests.models.test_recompute import saved_bytes
 from tests.models.tiny_vision_transformer import enlarge_weights, tiny_spec, tiny_transformer, tiny_values
 
@@ -134,7 +134,7 @@ def test_width_of_tokens_is_a_number_that_knows_more() -> None:
     width = copy.deepcopy(TokenWidth(192, 16, 1, 100))
     assert width == 192 and (width.patch, width.prefix, width.suffix) == (16, 1, 100)
     x = Tokens(torch.zeros(1, 1 + 6 + 3, 8), (2, 3), 1, 3)
-    assert describe_tokens(x) == "1+2x3+3 tokens of 8"
+    assert x.layout == "1+2x3+3 tokens of 8" and x.rows == 2
     assert list(tensors_of([x, {"a": (x.values, None)}])) == [x.values, x.values]
     assert padded_sizes(None, x.values) is None
 

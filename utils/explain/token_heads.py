@@ -12,6 +12,7 @@ from data.samples import Placement
 from models.graph import Graph
 from models.layers.vit import ViTBlock
 from models.predictions import Detections
+from models.row_kinds import Kind
 from models.row_use import needed_rows
 from utils.boxes import points_to_native
 from utils.errors import UsageError, did_you_mean
@@ -70,7 +71,7 @@ def blocks_before(graph: Graph, head: str) -> list[BlockPlace]:
 def answers_by_tokens(graph: Graph, head: str) -> bool:
     """Return whether a head reads tokens themselves and not a map made of them."""
     sources = graph.spec.rows[graph.head_rows[head]].sources
-    return any(graph.trace[source].tokens is not None for source in sources)
+    return any(graph.trace[source].kind is Kind.TOKENS for source in sources)
 
 
 def choose_head(graph: Graph, asked: str | None, weights: str) -> str:

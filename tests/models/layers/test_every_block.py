@@ -29,6 +29,7 @@ EXAMPLES: dict[str, tuple[list[int], list[Any], int, float]] = {
     "Concat": ([8, 4], [1], 12, 1),
     "Contract": ([8], [2], 32, 0.5),
     "Conv": ([8], [16, 3, 2], 16, 0.5),
+    "ConvGN": ([8], [32, 3, 2], 32, 0.5),
     "CrossConv": ([8], [16, 3, 2], 16, 0.5),
     "DAPPM": ([8], [16, 8], 16, 1),
     "DWConv": ([8], [16, 3], 16, 1),
@@ -71,8 +72,10 @@ def test_the_table_has_every_block_of_the_project() -> None:
         name for name in registered() if not name.startswith("nn.") and lookup(name).__module__.startswith("models.")
     }
     blocks = {name for name in own if not issubclass(lookup(name), Head)}
-    of_tokens = {"ViTEmbed", "ViTBlock", "ViTBlockPE", "TokenNorm", "TokenMap"}  # see test_vit.py
-    assert blocks - of_tokens == set(EXAMPLES) and of_tokens <= blocks
+    others = {"ViTEmbed", "ViTBlock", "ViTBlockPE", "TokenNorm", "TokenMap"}  # see test_vit.py
+    others |= {"FrozenStem", "ResNetStem", "ResNetStage"}  # see test_resnet.py
+    others |= {"DeformEncoder", "TwoStageQueries", "LearnedQueries"}  # see their own files
+    assert blocks - others == set(EXAMPLES) and others <= blocks
 
 
 def check_gradients(name: str, built: Built, shape: tuple[int, ...]) -> None:

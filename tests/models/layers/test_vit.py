@@ -129,6 +129,22 @@ def test_number_stacks_blocks() -> None:
     assert embed.out_channels == 330 and embed.module.pos_embed.shape == (1, 1829, 330)
 
 
+def test_positions_start_as_noise_or_as_sines_of_row_and_column() -> None:
+    torch.manual_seed(0)
+    plain = ViTEmbed(3, 64, 16, 20, [96, 128])
+    assert plain.pos_embed.abs().max() < 0.1 and plain.det_tokens.abs().max() < 0.1
+    embed = ViTEmbed(3, 64, 16, 20, [96, 128], "sines")
+    table = embed.pos_embed[0, 1:49].view(6, 8, 64).detach()
+    rows, columns = table[..., :32], table[..., 32:]
+    assert (rows - rows[:, :1]).abs().max() < 0.2 < (rows[1:] - rows[:-1]).abs().amax(-1).min()
+    assert (columns - columns[:1]).abs().max() < 0.2 < (columns[:, 1:] - columns[:, :-1]).abs().amax(-1).min()
+    assert embed.pos_embed[0, :1].abs().max() < 0.1 and embed.pos_embed[0, 49:].abs().max() < 0.1
+    assert 0.5 < embed.det_tokens.std() < 0.9
+    assert ViTEmbed(3, 10, 4, 0, [8, 12], "sines").pos_embed.shape == (1, 7, 10)
+    with pytest.raises(ValueError, match=r"'sine'.*Did you mean 'sines'"):
+        ViTEmbed(3, 64, 16, 20, [96, 128], "sine")
+
+
 def test_norm_of_every_token() -> None:
     torch.manual_seed(0)
     row = TokenNorm(LAYOUT, 24, 1e-3)
