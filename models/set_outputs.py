@@ -1,6 +1,6 @@
 """Raw outputs of heads that answer with a set: every query has classes and a box of its own, in no order.
 
-Shape suffixes: B images, Q queries (detection tokens), L labels.
+Shape suffixes: B images, Q queries (detection tokens), L labels, S tokens of an encoder.
 """
 
 from __future__ import annotations
@@ -17,12 +17,28 @@ class SetLayer(NamedTuple):
     """What one layer of a network says of a batch.
 
     Attributes:
-        logits: (B, Q, L + 1) before the softmax; the last one is that of no object.
+        logits: (B, Q, L + 1) before a softmax, the last one that of no object; or (B, Q, L) before sigmoids.
         boxes: (B, Q, 4) centre x, centre y, width, height as fractions 0..1 of the picture's valid area.
     """
 
     logits: Tensor
     boxes: Tensor
+
+
+class SetProposals(NamedTuple):
+    """What a two-stage network says of every token of its encoder, float32, in training alone.
+
+    Attributes:
+        logits: (B, S, L) before sigmoids; that of class 0 says whether there is an object.
+        boxes: (B, S, 4) proposed, centre x, centre y, width, height as fractions 0..1 of the picture's valid area.
+        anchors: (B, S, 4) where each proposal began, in the same form; no gradient.
+        mask: (B, S) bool, True where a token may be proposed, so that it may be matched; None where all may be.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    anchors: Tensor
+    mask: Tensor | None = None
 
 
 class SetOutputs(NamedTuple):
@@ -32,13 +48,21 @@ class SetOutputs(NamedTuple):
         logits: as in ``SetLayer``.
         boxes: as in ``SetLayer``.
         sizes: the valid areas of a padded batch; None where every picture fills its input.
-        earlier: what earlier layers say, in training alone; they are supervised too where the recipe says so.
+        earlier: what earlier layers say, in training alone, in their order; auxiliary losses supervise them.
+        one_to_many: what every layer says where several queries may answer for an object, in training alone, in the
+            order of the layers, the last one included. Queries are those of the other outputs.
+        proposals: of the encoder of a two-stage network, in training alone.
+        valid: (B, Q) or (Q,) bool, False for queries that only pad, which are never matched and learn nothing; None
+            where all are real.
     """
 
     logits: Tensor
     boxes: Tensor
     sizes: Sizes | None = None
     earlier: tuple[SetLayer, ...] = ()
+    one_to_many: tuple[SetLayer, ...] = ()
+    proposals: SetProposals | None = None
+    valid: Tensor | None = None
 
     @property
     def last(self) -> SetLayer:

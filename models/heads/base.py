@@ -37,7 +37,12 @@ class Criterion(nn.Module):
     A loss is a mean over a nominal batch: over its images, its matched objects or its labelled pixels. Cutting the
     nominal batch into micro-batches must not change it, so the training loop adds up the ``normalizers`` of all its
     micro-batches before the first backward pass and hands the sum to each call as ``totals``.
+
+    Class attributes:
+        watched: names of what ``seen`` returns, which results show beside the losses and nobody learns from.
     """
+
+    watched: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self, batch: Batch) -> Targets:
         """Turn a batch's labels into targets; runs wherever the batch lies, usually still on the CPU."""
@@ -52,6 +57,13 @@ class Criterion(nn.Module):
             totals: (k,) sum of ``normalizers`` over the nominal batch; None when this batch is the whole of it.
         """
         raise TypeError(f"{type(self).__name__} does not weigh outputs")
+
+    def seen(self) -> Mapping[str, Tensor]:
+        """Return what is ``watched`` of the latest call, scalars without a gradient.
+
+        They are this micro-batch's shares of the nominal batch's numbers, as losses are.
+        """
+        return {}
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Hear that an epoch starts; a loss that has phases, such as a part for the last epochs alone, changes here.
@@ -76,7 +88,10 @@ class Head(RowBlock):
         task: ``detect``, ``segment`` or ``pose``; also the default name of the head's output.
         targets: the Batch fields its criterion reads.
         evaluator: the name of the evaluator in ``utils.metrics`` that measures it.
-        loss_names: names of the criterion's parts, in the order in which progress and results show them.
+        loss_names: names of the criterion's parts, in the order in which results show them; an instance has its own
+            where they follow from its layers.
+        loss_groups: of a head with many parts, such as one for every layer: what the progress line shows instead, each
+            the sum of some parts; empty where it shows every part.
         recipe: the recipe keys that its criterion reads, with their defaults; keys of heads may coincide only where
             their defaults do.
         derived_buffers: names of its buffers that follow from the rows of the model, such as anchors; other weights
@@ -98,10 +113,12 @@ class Head(RowBlock):
             ``models.operations``.
     """
 
+    takes_list: ClassVar[bool] = True
     task: ClassVar[str]
     targets: ClassVar[tuple[str, ...]]
     evaluator: ClassVar[str]
-    loss_names: ClassVar[tuple[str, ...]]
+    loss_names: tuple[str, ...]
+    loss_groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     recipe: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     derived_buffers: ClassVar[tuple[str, ...]] = ()
     keypoints_argument: ClassVar[int | None] = None
@@ -149,6 +166,9 @@ class Head(RowBlock):
         Heads without levels, or with a single one, leave nothing out.
         """
         return self.predict(raw, image_size)
+
+    def drop_training_branch(self) -> None:
+        """Forget what serves training alone, in a model that will only run from now on; most have no such part."""
 
     def postprocess(self, predictions: Any, options: PostprocessOptions, placements: list[Placement]) -> list[Any]:
         """Turn batched predictions into one result per image, in native pixels."""

@@ -44,9 +44,9 @@ def pairs_of(found: Matches, image: int) -> dict[int, int]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 3), st.integers(1, 8), st.integers(0, 6), st.integers(0, 2**31))
+@given(st.integers(0, 3), st.integers(1, 20), st.integers(0, 6), st.integers(0, 2**31))
 def test_costs_and_pairs_are_those_of_a_plain_loop(images: int, queries: int, most: int, seed: int) -> None:
-    """Also with no images, no objects, more objects than queries, and padding between the objects."""
+    """Also with no images, no objects, more objects than queries or far less, and padding between the objects."""
     draw = torch.Generator().manual_seed(seed)
     boxes, objects = some_boxes(draw, images, queries), some_boxes(draw, images, most)
     class_costs = -torch.rand(images, queries, most, generator=draw)
@@ -84,6 +84,21 @@ def test_layers_with_queries_of_their_own_are_matched_as_if_each_were_alone() ->
         for own, other in zip(vars(found).values(), vars(alone).values(), strict=True):
             assert own.dtype == torch.int64 and torch.equal(own, other)
     assert [len(found.image) for found in together] == [5, 5, 4]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 5), st.booleans(), st.integers(0, 2**31))
+def test_queries_that_pad_are_matched_with_nothing(queries: int, objects: int, shared: bool, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    cost, valid = torch.rand(2, queries, objects, generator=draw), torch.rand(2, objects, generator=draw) < 0.8
+    real = torch.rand((queries,) if shared else (2, queries), generator=draw) < 0.5
+    (found,) = match([cost], valid, [real])
+    for i, own in enumerate(real.expand(2, -1)):
+        (alone,) = match([cost[i : i + 1, own]], valid[i : i + 1])
+        rows = own.nonzero()[:, 0].tolist()
+        assert pairs_of(found, i) == {thing: rows[query] for thing, query in pairs_of(alone, 0).items()}
+    (first, second) = match([cost, cost], valid, [None, real])
+    assert torch.equal(second.query, found.query) and torch.equal(first.query, match([cost], valid)[0].query)
 
 
 def test_costs_that_are_no_numbers_lose_against_all_others() -> None:

@@ -129,7 +129,24 @@ def test_rows_that_do_not_learn_are_told(caplog: pytest.LogCaptureFixture) -> No
         head_of().criterion({})
         assert not caplog.records
         head_of(sources=2).criterion({})
-    assert "reads 2 rows, but the recipe's set_earlier is 0" in caplog.text
+    assert "reads 2 rows, but the recipe's set_earlier and o2m are 0" in caplog.text
+
+
+def test_one_to_many_supervision_is_for_several_rows(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ModelError, match="o2m is 1, but YOLOSDetect reads one row"):
+        head_of().criterion({"o2m": 1})
+    head, rows = head_of(sources=3).train(), [tokens(seed) for seed in range(3)]
+    names = tuple(f"o2m_{part}_{row}" for row in range(2) for part in ("cls", "box", "giou"))
+    assert head.loss_names == ("cls", "box", "giou", *names) and head.loss_groups == {"o2m": names}
+    assert head_of().loss_names == ("cls", "box", "giou") and not head_of().loss_groups
+    with caplog.at_level(logging.WARNING, "yolograph"):
+        criterion = head.criterion({"o2m": 1})
+    assert not caplog.records
+    boxes = torch.tensor([[[2.0, 2.0, 20.0, 20.0]], [[10.0, 4.0, 40.0, 30.0]]])
+    images = torch.zeros(2, 3, 32, 48, dtype=torch.uint8)
+    batch = Batch(images, boxes, torch.tensor([[0], [2]]), torch.ones(2, 1, dtype=torch.bool), ids=["a", "b"])
+    parts = criterion(head(rows), criterion.prepare(batch))
+    assert tuple(parts) == head.loss_names and all(float(parts[name].detach()) > 0 for name in names)
 
 
 def test_a_model_answers_alone_as_in_a_padded_batch() -> None:

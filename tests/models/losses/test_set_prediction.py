@@ -15,6 +15,8 @@ from torch import Tensor
 
 from data.samples import Batch
 from models.assigners.hungarian import match, pair_costs
+from models.assigners.one_to_many import OneToManyRule
+from models.assigners.set_pairs import pairs_of_matches
 from models.losses.set_prediction import YOLOS_RECIPE, SetCriterion
 from models.set_outputs import SetLayer, SetOutputs
 from tests.models.assigners.test_hungarian import pair_cost_slowly
@@ -101,10 +103,10 @@ def test_a_cost_is_made_of_the_probability_of_the_class() -> None:
         torch.testing.assert_close(costs[i, q, m], expected)
 
 
-@pytest.mark.parametrize("part", NAMES)
+@pytest.mark.parametrize("part", [*NAMES, *(f"o2m_{name}_0" for name in NAMES)])
 def test_gradients_match_finite_differences(part: str) -> None:
     batch, raw = random_batch(2, 3, CLASSES), outputs(2, dtype=torch.float64)
-    loss = criterion(set_earlier=0.5)
+    loss = SetCriterion(QUERIES, {"set_earlier": 0.5, "o2m": 1}, earlier=1)
     targets = loss.prepare(batch)
 
     def value(logits: Tensor, boxes: Tensor, earlier: Tensor) -> Tensor:
@@ -178,7 +180,7 @@ def test_pictures_without_objects_teach_that_there_is_none() -> None:
 
 def test_an_empty_batch_has_a_loss_of_zero_and_a_gradient() -> None:
     batch, raw = random_batch(2, 3, CLASSES).without_samples(), outputs(0)
-    parts = criterion()(raw, criterion().prepare(batch), torch.tensor([3.0, 5.0]))
+    parts = criterion()(raw, criterion().prepare(batch), torch.tensor([3.0, 5.0, 3.0, 2.0]))
     assert numbers(parts) == {"cls": 0.0, "box": 0.0, "giou": 0.0}
     sum(parts.values()).backward()
     assert raw.logits.grad is not None
@@ -227,6 +229,53 @@ def test_earlier_layers_are_matched_by_themselves_and_weighed() -> None:
     assert numbers(criterion()(raw._replace(earlier=layers), targets)) == alone[0]
 
 
+def test_one_to_many_supervises_earlier_layers_beside_or_instead() -> None:
+    batch, raw = random_batch(2, 4, CLASSES), outputs(2)
+    layers = (outputs(2, 5).last, outputs(2, 6).last)
+    both = raw._replace(earlier=layers)
+    loss = SetCriterion(QUERIES, {"o2m": 1, "o2m_class": 3.0}, earlier=2)
+    targets = loss.prepare(batch)
+    found, plain = numbers(loss(both, targets)), numbers(criterion()(raw, targets))
+    names = [f"o2m_{part}_{layer}" for layer in range(2) for part in NAMES]
+    assert list(found) == [*NAMES, *names] and {name: found[name] for name in NAMES} == plain
+    for number, layer in enumerate(layers):
+        pairs = loss.assign_many([layer], targets, OneToManyRule())
+        labels = torch.full((2, QUERIES), CLASSES)
+        for image, query in (pairs.owner[0] >= 0).nonzero().tolist():
+            labels[image, query] = targets.classes[image, pairs.owner[0, image, query]]
+        weights = torch.tensor([1.0] * CLASSES + [0.1])
+        own = F.cross_entropy(layer.logits.flatten(0, 1), labels.flatten(), weights, reduction="sum")
+        # The denominator is that of one-to-one matching, which follows from labels.
+        assert found[f"o2m_cls_{number}"] == pytest.approx(3 * float(own.detach() / targets.normalizers[1]))
+        assert int(pairs.used.sum()) >= int(targets.valid.sum()) / 2 and found[f"o2m_box_{number}"] > 0
+    together = numbers(SetCriterion(QUERIES, {"o2m": 1, "set_earlier": 0.25}, earlier=2)(both, targets))
+    assert {name: together[name] for name in NAMES} == numbers(criterion(set_earlier=0.25)(both, targets))
+    assert together["o2m_giou_1"] == found["o2m_giou_1"]
+
+
+def test_one_to_many_merges_with_the_matching_of_its_own_layer() -> None:
+    batch, raw = random_batch(2, 4, CLASSES), outputs(2)
+    layers = (outputs(2, 5).last, outputs(2, 6).last)
+    loss = SetCriterion(QUERIES, {"o2m": 1, "o2m_merge": True}, earlier=2)
+    targets = loss.prepare(batch)
+    found = numbers(loss(raw._replace(earlier=layers), targets))
+    assert {name: found[name] for name in NAMES} == numbers(criterion()(raw, targets))
+    one = pairs_of_matches(loss.match(layers, targets), 2, QUERIES, batch.boxes.shape[1])
+    many = loss.assign_many(layers, targets, OneToManyRule(merge=True), one)
+    assert (many.owner[one.owner >= 0] >= 0).all()
+    terms = loss.terms(layers, targets, many, targets.normalizers)
+    assert found["o2m_box_1"] == pytest.approx(5 * float(terms[1, 1].detach()))
+
+
+def test_one_to_many_that_nobody_asks_for_rests() -> None:
+    loss = SetCriterion(QUERIES, {}, earlier=1)
+    batch, raw = random_batch(2, 4, CLASSES), outputs(2)
+    parts = numbers(loss(raw._replace(earlier=(outputs(2, 5).last,)), loss.prepare(batch)))
+    names = [f"o2m_{part}_0" for part in NAMES]
+    assert loss.resting == dict.fromkeys(names) and [parts[name] for name in names] == [0, 0, 0]
+    assert SetCriterion(QUERIES, {"o2m": 1}, earlier=1).resting == {}
+
+
 def test_mistakes_that_are_logged() -> None:
     """One picture with two objects, another with none; queries 0 and 1 lie on the objects."""
     batch = random_batch(2, 2, CLASSES)
@@ -238,7 +287,9 @@ def test_mistakes_that_are_logged() -> None:
     boxes = torch.full((2, QUERIES, 4), 0.05)
     boxes[0, :2] = xyxy_to_xywh(batch.boxes[0]) / SIZE
     loss = criterion()
-    found = loss.mistakes(SetOutputs(logits, boxes), loss.prepare(batch))
+    loss(SetOutputs(logits, boxes), loss.prepare(batch))
+    found = loss.seen()
+    assert tuple(found) == loss.watched
     # One of two classes is wrong; three queries of the first picture see an object, one of the second.
     assert numbers(found) == {"class_error": 50.0, "cardinality_error": 1.0}
 
