@@ -184,14 +184,18 @@ def plan_top_left(native: tuple[int, int], new: tuple[int, int], stride: int | N
     return LetterboxPlan(native, resized, (resized[0] + pad[0], resized[1] + pad[1]), top=0, left=0, ratio=ratio)
 
 
+LEAST_ROOM = 16
+"""Pixels that a long side may be above its limit where no stride gives it room."""
+
+
 def shortest_fit(sizes: np.ndarray, short: int, most: int | None, stride: int) -> np.ndarray:
     """Return the sizes that pictures get by their short side, as DETR and YOLOS resize them.
 
     The short side becomes ``short``, or as much less as the long one needs to stay within ``most``; the long side
     follows and is cut to a whole pixel. Then both are cut to multiples of the stride, so the aspect changes a little.
     As in the published rule the long side may come out above ``most``, because the short one was rounded up for it;
-    here by a stride at most, and no side is shorter than one stride. That differs from the published rule only for
-    pictures at least twenty times as long as they are wide.
+    here by a stride, or ``LEAST_ROOM`` pixels, at most, and no side is shorter than one stride. That differs from the
+    published rule only for pictures at least twenty times as long as they are wide.
 
     Args:
         sizes: (..., 2) int, native height and width.
@@ -210,7 +214,7 @@ def shortest_fit(sizes: np.ndarray, short: int, most: int | None, stride: int) -
         side = np.where(short * high > most * low, reduced, side)
     fitted = side * sizes // low
     if most is not None:
-        fitted = np.minimum(fitted, most + stride)
+        fitted = np.minimum(fitted, most + max(stride, LEAST_ROOM))
     return np.maximum(fitted // stride, 1) * stride
 
 

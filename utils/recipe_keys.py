@@ -59,6 +59,7 @@ ENGINE: dict[str, Any] = {
     "balance_alpha": 1.5,
     "bn": "shared",
     "lr_factors": {},
+    "lr_names": {},
     "fitness": {},
 }
 """Keys of the training loop."""
@@ -103,6 +104,8 @@ POSITIVE = (
     "step_epochs",
     "step_factor",
 )
+UP_TO_ONE = ("focal_alpha", "o2m_iou_share", "o2m_positive_share", "o2m_threshold")
+SWITCHES = ("o2m",)
 WHOLE = (
     "close_mosaic",
     "drop_smaller",
@@ -110,6 +113,7 @@ WHOLE = (
     "mixup_cache",
     "mosaic_cache",
     "multi_scale_interval",
+    "o2m_k",
     "warmup_steps",
     "yolov6_atss_epochs",
 )
@@ -188,6 +192,8 @@ def kind_of(key: str) -> Kind:
         return Kind(lambda value: _are_sides(value, count), wanted)
     if key == "hsv_shift":
         return Kind(lambda value: _is_list_of(value, 3, is_number), "three numbers of 0 or more")
+    if key in SWITCHES:
+        return Kind(lambda value: value in (0, 1), "0 or 1")
     if key in WHOLE:
         return Kind(is_whole, "a whole number of 0 or more")
     if isinstance(default, bool):
@@ -197,13 +203,16 @@ def kind_of(key: str) -> Kind:
     if isinstance(default, str):
         return Kind(lambda value: isinstance(value, str), "a word")
     if isinstance(default, Mapping):
-        return Kind(_is_number_mapping, "a mapping of head names to numbers")
+        keys = "names of rows or parameters" if key == "lr_names" else "head names"
+        return Kind(_is_number_mapping, f"a mapping of {keys} to numbers")
     return Kind(lambda value: isinstance(value, list) or (value is None and not default), "a list")
 
 
 def _number_kind(key: str) -> Kind:
     if key in POSITIVE:
         return Kind(lambda value: is_number(value) and value > 0, "a number above 0")
+    if key in UP_TO_ONE:
+        return Kind(lambda value: is_number(value) and value <= 1, "a number from 0 to 1")
     if key in BELOW_ONE:
         return Kind(lambda value: is_number(value) and value < 1, "a number from 0 to below 1")
     return Kind(is_number, "a number of 0 or more")

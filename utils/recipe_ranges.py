@@ -23,12 +23,13 @@ class Range(NamedTuple):
     log: bool = False
     needs: str = ""
     usual: bool = True
-    only_if: tuple[str, tuple[str, ...]] | None = None
+    only_if: tuple[str, tuple[str | int, ...]] | None = None
 
 
 YOLOV5_PIPELINE = ("augment", ("yolov5",))
 WARPING_PIPELINE = ("augment", ("yolov5", "yolox"))
 MIXING_PIPELINE = ("augment", ("yolov5", "yolox", "rtmdet"))
+WITH_ONE_TO_MANY = ("o2m", (1,))
 
 RANGES: dict[str, Range] = {
     "lr0": Range(1e-5, 0.1, log=True),
@@ -71,6 +72,17 @@ RANGES: dict[str, Range] = {
     "set_cost_box": Range(1.0, 20.0, log=True, needs="boxes", usual=False),
     "set_cost_giou": Range(0.5, 10.0, log=True, needs="boxes", usual=False),
     "set_earlier": Range(0.0, 1.0, needs="boxes", usual=False),
+    "set_cost_focal": Range(0.2, 5.0, log=True, needs="boxes", usual=False),
+    "focal_alpha": Range(0.05, 0.75, needs="boxes", usual=False),
+    "focal_gamma": Range(0.5, 4.0, needs="boxes", usual=False),
+    "o2m_class": Range(0.2, 5.0, log=True, needs="boxes", only_if=WITH_ONE_TO_MANY),
+    "o2m_box": Range(1.0, 20.0, log=True, needs="boxes", only_if=WITH_ONE_TO_MANY),
+    "o2m_giou": Range(0.5, 10.0, log=True, needs="boxes", only_if=WITH_ONE_TO_MANY),
+    "o2m_threshold": Range(0.2, 0.8, needs="boxes", usual=False, only_if=WITH_ONE_TO_MANY),
+    "o2m_iou_share": Range(0.3, 1.0, needs="boxes", usual=False, only_if=WITH_ONE_TO_MANY),
+    "enc_class": Range(0.2, 5.0, log=True, needs="boxes", usual=False),
+    "enc_box": Range(1.0, 20.0, log=True, needs="boxes", usual=False),
+    "enc_giou": Range(0.5, 10.0, log=True, needs="boxes", usual=False),
     "pose_oks": Range(5.0, 100.0, log=True, needs="keypoints"),
     "pose_oks_cost": Range(0.5, 10.0, log=True, needs="keypoints", usual=False),
     "pose_vis": Range(0.2, 5.0, log=True, needs="keypoints"),

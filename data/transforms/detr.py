@@ -66,9 +66,8 @@ class ViewDraw(NamedTuple):
 class DETRTrainTransform:
     """Makes one augmented training sample out of a data set; samples differ in size, ``collate`` pads them.
 
-    Sides and crops of the recipe are those for an ``img_size`` of ``resize_base``. At another one they are multiplied
-    by the ratio of the two: the first and the last side are rounded to multiples of the stride, the step between sides
-    stays.
+    Sides and crops of the recipe are those for an ``img_size`` of ``resize_base``. At another one all are multiplied by
+    the ratio of the two, and short sides rounded to multiples of the stride, which leaves fewer where some coincide.
 
     Args:
         hyp: recipe with the keys of ``DETR_AUGMENTATION``, whose defaults hold for absent ones: ``resize_sides`` (first
@@ -204,6 +203,7 @@ def _sides(hyp: Recipe, ratio: float, stride: int) -> list[int]:
     first, last, step = recipe_whole_numbers(hyp, "resize_sides", 1, LARGEST_SIDE, 3)
     if first > last:
         raise ModelError(f"recipe key 'resize_sides' is {hyp['resize_sides']!r}: give the smaller side first")
-    if ratio != 1:
-        first, last = (max(round(side * ratio / stride), 1) * stride for side in (first, last))
-    return list(range(first, last + 1, step))
+    sides = range(first, last + 1, step)
+    if ratio == 1:
+        return list(sides)
+    return sorted({max(round(side * ratio / stride), 1) * stride for side in sides})

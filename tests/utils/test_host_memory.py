@@ -41,8 +41,9 @@ def test_a_container_s_limit_counts(tmp_path: Path) -> None:
 def test_progress_is_shown_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_memory, "resource", None)
     assert peak_host_memory() is None
-    head = SimpleNamespace(loss_names=("box", "obj"))
-    meter = LossMeter([SimpleNamespace(name="detect", head=head, criterion=Criterion())], torch.device("cpu"))
+    head = SimpleNamespace(loss_names=("box", "obj"), loss_groups={})
+    task = SimpleNamespace(name="detect", head=head, criterion=Criterion(), shown=head.loss_names)
+    meter = LossMeter([task], torch.device("cpu"))
     meter.add({"detect": torch.tensor([1.0, 3.0])})
     meter.add({"detect": torch.tensor([2.0, 5.0])})
     with progress_bar(0, 2, 1, 1, hidden=False) as bar:

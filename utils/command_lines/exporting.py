@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.errors import UsageError
+from utils.export.sampling import FORMS
 from utils.image_size import require_possible_sizes
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".torchscript", "openvino": ".xml"}
@@ -22,7 +23,8 @@ EPILOG = """the file:
           HEAD_logits     float32 (batch, classes, height, width); the class of a pixel is the largest logit's
   HEAD is a head's name in the model YAML. The metadata hold the class names, the stride, how to prepare the input, the
   heads with their tasks and outputs, the model YAML and more; all but 'graph' and 'yolograph' are JSON. Where they say
-  "suppression": false, as for YOLOS, every candidate stands for itself and none suppresses another.
+  "suppression": false, as for YOLOS, every candidate stands for itself and none suppresses another; where they have
+  "best_pairs", as for MS-DETR, so many pairs of candidate and class are the answer, the best scores of a picture.
 
 formats:
   onnx         NAME.onnx, for ONNX Runtime and whatever reads ONNX
@@ -30,7 +32,9 @@ formats:
   openvino     NAME_openvino/NAME.xml and .bin; the metadata are its rt_info 'yolograph'
 
 models of tokens, such as YOLOS: the position tables are resized to the input when the file is written, so a file has
-one height and width (--img-size 512 672); --dynamic-batch leaves the number of images open.
+one height and width (--img-size 512 672); --dynamic-batch leaves the number of images open. So it is for MS-DETR, where
+the places of the queries are those of one size. Its files look at maps by GridSample, or by Gather (--attention gather)
+for programs that have no GridSample on their device.
 
 the check:
   The program that runs the format does so on a picture and on random pixels beside the model. The largest difference of
@@ -41,6 +45,7 @@ examples:
   python export.py --weights best.safetensors --img-size 384 640 --heads detect --output street.onnx
   python export.py --weights best.safetensors --dynamic --source my_picture.jpg
   python export.py --weights yolos-ti.pth --img-size 512 672 --dynamic-batch --include onnx torchscript
+  python export.py --weights ms-detr-r50-300.safetensors --img-size 800 1056 --attention gather
 
 needs: pip install onnx onnxruntime onnxscript; for openvino also pip install openvino; for torchscript nothing more
 exit codes: 1 the run failed, 2 wrong usage, 3 the picture is at fault, 4 the model is at fault, 5 the export failed"""
@@ -89,6 +94,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--heads", nargs="+", metavar="HEAD", help="only these heads (default: all)")
     add(
         "--deploy", action="store_true", help="re-parameterise blocks that can be, such as those of YOLOv6: less to run"
+    )
+    add(
+        "--attention",
+        choices=FORMS,
+        help="how files of deformable transformers, such as MS-DETR, look at maps (default: grid)",
     )
     add("--source", help="picture for the check (default: a generated street scene)")
     add(

@@ -14,6 +14,7 @@ import torch
 from data.transforms.letterbox import CENTERED, LetterboxRule, apply_plan
 from utils.boxes import plan_stretch
 from utils.errors import ExportError
+from utils.export.candidate_order import in_order_of
 from utils.export.exported_graph import ExportedGraph
 from utils.export.metadata import INPUT_NAME
 
@@ -87,6 +88,8 @@ def difference(expected: np.ndarray, found: np.ndarray, image: str) -> Differenc
 def compare(run: Runner, module: ExportedGraph, images: Mapping[str, np.ndarray]) -> dict[str, Difference]:
     """Run a file on the CPU beside the model and return every output's worst difference.
 
+    Where the candidates of a head are a set, the order in which a file has them does not count.
+
     Args:
         run: runs the file.
         module: the model, on the CPU.
@@ -95,17 +98,24 @@ def compare(run: Runner, module: ExportedGraph, images: Mapping[str, np.ndarray]
     Raises:
         ExportError: the file does not run, or its outputs are other ones.
     """
+    sets = module.distinct_heads()
     worst: dict[str, Difference] = {}
     for image, pixels in images.items():
         found = run(pixels)
         with torch.inference_mode():
-            expected = {name: tensor.numpy() for name, tensor in module(torch.from_numpy(pixels)).items()}
-        if list(expected) != list(found):
-            raise ExportError(f"the file has the outputs {', '.join(found)}, the model {', '.join(expected)}")
-        for name, values in found.items():
-            here = difference(expected[name], values, image)
-            if name not in worst or here.relative > worst[name].relative:
-                worst[name] = here
+            answers = module.by_head(torch.from_numpy(pixels))
+        expected = {
+            head: {name: tensor.numpy() for name, tensor in outputs.items()} for head, outputs in answers.items()
+        }
+        names = [name for outputs in expected.values() for name in outputs]
+        if names != list(found):
+            raise ExportError(f"the file has the outputs {', '.join(found)}, the model {', '.join(names)}")
+        for head, wanted in expected.items():
+            given = {name: found[name] for name in wanted}
+            for name, values in (in_order_of(wanted, given) if head in sets else given).items():
+                here = difference(wanted[name], values, image)
+                if name not in worst or here.relative > worst[name].relative:
+                    worst[name] = here
     return worst
 
 

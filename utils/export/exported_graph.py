@@ -10,6 +10,10 @@ from torch import Tensor, nn
 
 from models.graph import Graph
 from models.predictions import named_outputs
+from utils.image_size import round_up_to_stride
+
+LEAST_SAMPLE = 64
+"""Side in pixels of the picture that tells which outputs there are, rounded up to the stride; twice that at least."""
 
 
 class ExportedGraph(nn.Module):
@@ -67,5 +71,5 @@ class ExportedGraph(nn.Module):
     @torch.no_grad()
     def _sample(self) -> dict[str, Any]:
         """Return what the heads say of a small black picture."""
-        side = 2 * self.model.stride
+        side = max(2 * self.model.stride, round_up_to_stride(LEAST_SAMPLE, self.model.stride))
         return self._predictions(torch.zeros(1, self.model.spec.channels, side, side, dtype=torch.uint8))

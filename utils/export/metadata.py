@@ -44,12 +44,13 @@ def describe(
         open_axes: which of them are open.
         opset: version of the operator set, for ONNX.
     """
-    graph = module.model
+    graph, distinct = module.model, module.distinct_heads()
     heads = {
         name: {
             "task": graph.heads[name].task,
             "outputs": list(names),
-            **({"suppression": False} if name in module.distinct_heads() else {}),
+            **({"suppression": False} if name in distinct else {}),
+            **({"best_pairs": graph.heads[name].top_k} if hasattr(graph.heads[name], "top_k") else {}),
         }
         for name, names in outputs.items()
     }

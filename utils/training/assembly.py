@@ -16,7 +16,6 @@ from data.dataset import TaskDataset
 from models.graph import Graph
 from models.layers.drop_path import set_drop_path
 from models.layers.sync_norm import synchronise_norms
-from models.row_use import parameter_factors
 from utils.devices import autocast_dtype, training_format
 from utils.distributed import World
 from utils.distributed.restart import remember_run
@@ -35,6 +34,7 @@ from utils.training.multi_scale import MultiScale, build_multi_scale
 from utils.training.parts import Parts
 from utils.training.pictures import draw_labels
 from utils.training.progress import LossMeter
+from utils.training.rate_factors import describe_rates, rate_factors
 from utils.training.rates import Rates
 from utils.training.recovery import RATE_AFTER_RETURN
 from utils.training.results import ResultsTable
@@ -150,8 +150,7 @@ def make_update(
     """Build what changes the weights: the optimizer, its use at the end of a step, and the balance of heads."""
     options, hyp = run.options, run.hyp
     decay = hyp["weight_decay"] * options.batch_size * rates.full_accumulation / hyp["nominal_batch"]
-    factors = parameter_factors(graph, head_values(graph, hyp["lr_factors"], "lr_factors"))
-    optimizer = build_optimizer(graph, hyp, decay, factors)
+    optimizer = build_optimizer(graph, hyp, decay, rate_factors(graph, hyp))
     ema = ModelEma(graph, hyp["ema_decay"], hyp["ema_tau"], hyp["ema_copy_first"])
     if options.sync_bn:
         # Behind the copy for the average, which keeps plain norms.
@@ -233,6 +232,8 @@ def introduce(run: Run, parts: Parts) -> None:
             run.options.batch_size,
             int(run.hyp["nominal_batch"]),
         )
+    if others := describe_rates(run.hyp):
+        LOGGER.info("learning rate %g in steps of %d images; %s", run.hyp["lr0"], int(run.hyp["nominal_batch"]), others)
     if wanted and rates.warmup < rates.wanted_warmup:
         LOGGER.info(
             "the recipe warms up for %d steps or more; in this run it is %g, a quarter of all; "

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from models.graph import Graph
+from models.row_kinds import Kind
 from utils.errors import UsageError
 
 LOGGER = logging.getLogger("yolograph")
@@ -20,7 +21,9 @@ def compile_graph(graph: Graph, backend: str = "inductor") -> Graph:
     """Let a graph compile itself when it first runs, in place: its parameters, names and state stay what they are.
 
     Every head's rows are compiled for themselves. The first change of size or batch size compiles them again, for any
-    size from then on. Where compiling fails, the reason is said once, and the graph runs as it does without.
+    size from then on. Where compiling fails, the reason is said once, and the graph runs as it does without. Padded
+    batches of a deformable encoder always do: how much of each level lies in a picture is a number to it, and every
+    batch would be compiled anew.
 
     Args:
         graph: where it is going to run.
@@ -50,8 +53,13 @@ def compile_graph(graph: Graph, backend: str = "inductor") -> Graph:
 
 def _falling_back(graph: Graph, compiled: Callable[..., Any]) -> Callable[..., Any]:
     """Return a call of the compiled graph that takes the uncompiled one from the first failure to compile on."""
+    asks_for_areas = any(row.kind is Kind.MEMORY for row in graph.trace)
+    if asks_for_areas:
+        LOGGER.info("--compile: batches that are padded, because their pictures differ in size, run without")
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        if asks_for_areas and kwargs.get("sizes") is not None:
+            return graph._call_impl(*args, **kwargs)
         try:
             return compiled(*args, **kwargs)
         except torch._dynamo.exc.TorchDynamoException as error:

@@ -30,7 +30,7 @@ class StepRecord:
 
     Attributes:
         number: of the step within the run, from 1.
-        parts: per head (parts,) its weighted losses, on the device.
+        parts: per head (parts,) its weighted losses, and what its criterion watches behind them, on the device.
         bad: 0-dim tensor on the device, not 0 where the step was left out.
         ids: per head the files of its batches.
         batches: per head its batches; taken away once another step has followed.

@@ -146,7 +146,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         help="rows whose weights do not learn (BatchNorm still follows the data): "
-        "how many of the first rows, or row numbers, ranges such as 0-9, and names",
+        "how many of the first rows, or row numbers, ranges such as 0-9, names, backbone",
     )
     model.add_argument("--single-cls", action="store_true", help="train boxes of all classes as the one class 'item'")
     model.add_argument("--noautoanchor", action="store_true", help="keep the model's anchors even where they fit badly")

@@ -62,7 +62,8 @@ class _TensorCount(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
-                self._note(leaf.untyped_storage())
+                for part in _dense_parts(leaf):
+                    self._note(part.untyped_storage())
         return result
 
     def _note(self, storage: torch.UntypedStorage) -> None:
@@ -76,3 +77,10 @@ class _TensorCount(TorchDispatchMode):
 
     def _forget(self, place: int) -> None:
         self._live -= self._sizes.pop(place)
+
+
+def _dense_parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors that hold what a tensor holds: itself, or places and values of a sparse one by rows."""
+    if tensor.layout is torch.sparse_csr:
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    return (tensor,)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from models.heads.base import Head
 from utils.host_memory import peak_host_memory
 from utils.training.tasks import TrainTask
 
 
 class LossMeter:
-    """Mean of the loss parts of an epoch; the sums stay on the device until they are asked for.
+    """Mean of the loss parts of an epoch, and of what criteria watch beside them.
+
+    The sums stay on the device until they are asked for.
 
     Args:
         tasks: of the model.
@@ -21,7 +24,8 @@ class LossMeter:
     """
 
     def __init__(self, tasks: list[TrainTask], device: torch.device) -> None:
-        self.names = {task.name: task.head.loss_names for task in tasks}
+        self.names = {task.name: task.shown for task in tasks}
+        self.columns = {task.name: columns_of(task.head) for task in tasks}
         self.criteria = {task.name: task.criterion for task in tasks}
         self.device = device
         self.reset()
@@ -50,13 +54,18 @@ class LossMeter:
         return means
 
     def texts(self) -> dict[str, str]:
-        """Return head -> its means so far in words; a part that comes in later says when. Waits for the device once."""
+        """Return head -> its means so far in words, a column for every group of parts. Waits for the device once.
+
+        A column all of whose parts come in later says when the first one does.
+        """
         shown = {}
         for name, parts in self.means().items():
             resting = self.criteria[name].resting
-            shown[name] = " ".join(
-                f"{part} {_when(resting[part]) if part in resting else f'{value:.4f}'}" for part, value in parts.items()
-            )
+            words = []
+            for column, members in self.columns[name].items():
+                counted = [parts[part] for part in members if part not in resting]
+                words.append(f"{column} {f'{sum(counted):.4f}' if counted else _when(resting, members)}")
+            shown[name] = " ".join(words)
         return shown
 
     def state_tensors(self) -> dict[str, Tensor]:
@@ -70,9 +79,23 @@ class LossMeter:
                 self._sums[name].copy_(value)
 
 
-def _when(begins: int | None) -> str:
-    """Return what stands in the column of a loss that is off; ``begins`` is an epoch from 0."""
-    return "off" if begins is None else f"off until epoch {begins + 1}"
+def columns_of(head: Head) -> dict[str, tuple[str, ...]]:
+    """Return the columns of the progress line that a head has, with the parts of whose means each shows the sum.
+
+    Raises:
+        ValueError: a group names a part that the head does not have, or one that another group has.
+    """
+    grouped = [part for parts in head.loss_groups.values() for part in parts]
+    if len(set(grouped)) != len(grouped) or not set(grouped) <= set(head.loss_names):
+        raise ValueError(f"{type(head).__name__}: every part of loss_groups is one of loss_names, in one group alone")
+    rest = {part: (part,) for part in head.loss_names if part not in grouped}
+    return {**{column: tuple(parts) for column, parts in head.loss_groups.items() if parts}, **rest}
+
+
+def _when(resting: Mapping[str, int | None], parts: Sequence[str]) -> str:
+    """Return what stands in the column of parts that are off; their epochs count from 0."""
+    begins = [begin for part in parts if (begin := resting[part]) is not None]
+    return f"off until epoch {min(begins) + 1}" if begins else "off"
 
 
 def used_memory(device: torch.device) -> float | None:

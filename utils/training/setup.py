@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from utils.files import atomic_write, increment_run_folder, remove_leftovers
 from utils.image_size import round_up_to_stride
 from utils.training.chosen_recipe import chosen_recipe
 from utils.training.health import REPORT
+from utils.training.named_rows import require_rows, row_names, rows_named
 from utils.training.options import MACHINE_OPTIONS, given_options
 from utils.training.run_state import BEST, LAST, PREVIOUS, Progress, Run, resume_run
 from utils.training.tasks import fit_heads_to_objects, open_datasets
@@ -227,37 +227,35 @@ def _with_fitted_heads(
     return Graph(spec) if changes else graph
 
 
-def _rows_of(entry: str, names: Mapping[str, int]) -> list[int]:
-    """Return the rows that one entry of ``--freeze`` means: a number, a range such as 0-9, or a name.
+def _rows_of(graph: Graph, entry: str) -> list[int]:
+    """Return the rows that one entry of ``--freeze`` means, see ``rows_named``.
 
     Raises:
-        UsageError: no row has that name, or a range ends before it begins.
+        ValueError: no row has that name, or the range is none; one sentence.
     """
-    if entry in names:
-        return [names[entry]]
-    if (found := re.fullmatch(r"(\d+)(?:-(\d+))?", entry)) is None:
-        raise UsageError(f"--freeze {entry}: no row has that name.{did_you_mean(entry, names)}")
-    first, last = int(found[1]), int(found[2] or found[1])
-    if last < first:
-        raise UsageError(f"--freeze {entry}: the range is empty; write {last}-{first}")
-    return list(range(first, last + 1))
+    if (rows := rows_named(graph, entry)) is None:
+        raise ValueError(f"no row has that name.{did_you_mean(entry, row_names(graph))}")
+    return rows
 
 
 def freeze_rows(graph: Graph, wanted: list[str]) -> None:
-    """Stop rows from learning: one number freezes that many first rows, otherwise row numbers, ranges and names.
+    """Stop rows from learning: one number freezes that many first rows, otherwise what ``rows_named`` knows.
 
     As in YOLOv5 only gradients stop. The statistics of a frozen BatchNorm go on following the data.
 
     Raises:
         UsageError: there is no such row, or nothing is left to learn for a head.
     """
-    names = {row.name: row.index for row in graph.spec.rows if row.name} | graph.head_rows
-    if len(wanted) == 1 and wanted[0].isdigit():
-        rows = list(range(int(wanted[0])))
-    else:
-        rows = [row for entry in wanted for row in _rows_of(entry, names)]
-    if rows and max(rows) >= len(graph.model):
-        raise UsageError(f"--freeze {' '.join(wanted)}: the model has only {len(graph.model)} rows, counted from 0")
+    rows, entry = [], " ".join(wanted)
+    try:
+        if len(wanted) == 1 and wanted[0].isdigit():
+            rows = list(range(int(wanted[0])))
+            require_rows(graph, rows)
+        else:
+            for entry in wanted:
+                rows += _rows_of(graph, entry)
+    except ValueError as error:
+        raise UsageError(f"--freeze {entry}: {error}") from None
     for row in rows:
         graph.model[row].requires_grad_(False)
     for name in graph.heads:

@@ -85,8 +85,8 @@ class Stepper:
             flags: wishes of this process, such as to stop after this step.
 
         Returns:
-            The record of the step, with the weighted loss parts of every head: means over the step's images, objects
-            or pixels. And the flags, each true where any process had it set.
+            The record of the step, with the weighted loss parts of every head and what its criterion watches: means
+            over the step's images, objects or pixels. And the flags, each true where any process had it set.
 
         Raises:
             RunError: a single image does not fit into the memory.
@@ -110,7 +110,8 @@ class Stepper:
         left_out = self.update.apply()
         self._take_statistics_back(statistics, left_out)
         scales = {task.name: task.scale(images[task.name]) for task in active}
-        self.balance.update({name: parts.sum() for name, parts in sums.items()}, left_out, scales)
+        losses = {task.name: sums[task.name][: len(task.head.loss_names)].sum() for task in active}
+        self.balance.update(losses, left_out, scales)
         self._forget_gradients()
         ids = {name: [file for batch in listed for file in batch.ids] for name, listed in batches.items()}
         return StepRecord(self.steps, sums, self.update.bad, ids, batches), flags_of_all
@@ -173,7 +174,8 @@ class Stepper:
         """Run every micro-batch forwards and backwards.
 
         Returns:
-            Per head its summed loss parts; and per head its gradients where they are kept apart, otherwise nothing.
+            Per head its summed loss parts and what is watched; and per head its gradients where they are kept apart,
+            otherwise nothing.
         """
         factors = self.balance.factors()
         sums: dict[str, Tensor] = {}
@@ -181,7 +183,7 @@ class Stepper:
         for position, micro in enumerate(work):
             task, name = micro.task, micro.task.name
             if name not in sums:
-                sums[name] = torch.zeros(len(task.head.loss_names), device=self.device)
+                sums[name] = torch.zeros(len(task.shown), device=self.device)
             if len(micro.batch) or self.world.synchronises_norms:
                 targets = micro.targets.to(self.device)
                 images_on_device = micro.batch.images.to(self.device, non_blocking=True)
@@ -191,6 +193,8 @@ class Stepper:
                 weighed = torch.stack([parts[part] for part in task.head.loss_names])
                 loss = weighed.sum() * task.scale(images[name]) * factors[name]
                 self.update.scaled(loss).backward()
+                if seen := task.criterion.seen():
+                    weighed = torch.stack([*weighed.detach(), *(seen[part] for part in task.criterion.watched)])
                 sums[name] += weighed.detach()
             ends = position + 1 == len(work) or work[position + 1].task is not task
             if self.balance.separate and ends:

@@ -71,6 +71,11 @@ class TrainTask:
     _told: set[str] = field(default_factory=set, init=False)
 
     @property
+    def shown(self) -> tuple[str, ...]:
+        """Names of what results show of its training: parts of the loss, and what the criterion watches beside them."""
+        return (*self.head.loss_names, *self.criterion.watched)
+
+    @property
     def finds_objects(self) -> bool:
         """Whether the head learns boxes."""
         return "boxes" in self.head.targets

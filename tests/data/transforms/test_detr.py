@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -56,6 +57,18 @@ def test_sides_and_crops_follow_the_size_that_is_trained_for() -> None:
     assert (half.crop_sides, half.crop_range, half.longest) == ([200, 250, 300], [192, 300], 304 * 1333 // 800)
     odd = DETRTrainTransform(DETR_AUGMENTATION, 320, 16, RULE)
     assert odd.sides[0] == 160 and odd.sides[-1] == 384 and all(side % 16 == 0 for side in odd.sides)
+
+
+def test_without_a_stride_sides_are_scaled_and_nothing_is_rounded_but_to_pixels() -> None:
+    hyp = {"resize_base": 800, "resize_sides": [480, 800, 32]}
+    published = DETRTrainTransform(hyp, 800, 1, RULE)
+    assert published.sides == list(range(480, 801, 32)) and published.largest_input == (1333, 1333)
+    small = DETRTrainTransform(hyp, 256, 1, RULE)
+    assert small.sides == [154, 164, 174, 184, 195, 205, 215, 225, 236, 246, 256]
+    draw = ViewDraw(0.9, 0.9, 0.35, 0, 0, 0, 0, 0)
+    assert published.plan((427, 640), draw).target == (0, 0, math.floor(576 * 640 / 427), 576)
+    assert small.plan((640, 427), draw).target == (0, 0, 184, math.floor(184 * 640 / 427))
+    assert published.plan((100, 1000), draw).target == (0, 0, 1330, 133), "the long side is the limit"
 
 
 @given(st.tuples(st.integers(200, 900), st.integers(200, 900)), draws)

@@ -167,3 +167,13 @@ def test_pictures_of_sizes_of_their_own_are_measured_as_a_wide_one_beside_a_tall
     assert module.mixed_sizes(3, (104, 96)) == [(52, 96), (104, 48), (52, 96)]
     assert module.mixed_sizes(2, (1, 1)) == [(1, 1), (1, 1)]
     assert module.draws_sizes({**DEFAULTS, "augment": "detr"}) and not module.draws_sizes(DEFAULTS)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_tensors_that_hold_rows_alone_are_counted_by_what_they_hold() -> None:
+    def work() -> None:
+        begins, columns = torch.arange(11), torch.zeros(10, dtype=torch.int64)
+        made = torch.sparse_csr_tensor(begins, columns, torch.ones(10), (10, 5), check_invariants=False)
+        assert made.values().sum() == 10
+
+    assert 11 * 8 + 10 * 8 + 10 * 4 <= peak_memory(work, CPU, []) < 1000

@@ -98,7 +98,7 @@ def test_every_recipe_that_the_zoo_names_exists(config: Path) -> None:
     if config.parent.name.startswith("yolox"):
         assert named is not None
     if named is not None:
-        pipelines = {"yolox": "yolox", "yoloms": "rtmdet", "yolos": "detr"}
+        pipelines = {"yolox": "yolox", "yoloms": "rtmdet", "yolos": "detr", "ms": "detr"}
         family = config.parent.name.split("_")[0]
         # Small models are trained by recipes for short runs, which are not the published ones.
         assert named == "yolos_small" or load_recipe(named)["augment"] == pipelines.get(family, "yolov5")

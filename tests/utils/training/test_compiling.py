@@ -141,6 +141,30 @@ def test_what_cannot_be_captured_runs_all_the_same(tmp_path: Path, caplog: pytes
     assert said[0].endswith(" and runs without; leave --compile out")
 
 
+DEFORMABLE = """
+nc: 2
+input: {stride: 1, fit: shortest}
+backbone:
+  - [-1, 1, FrozenStem, [8]]
+head:
+  - [-1, 1, ConvGN, [32, 3, 2]]
+  - [[1], 1, DeformEncoder, [32, 1, 4, 1, 32, 0.0]]
+  - [2, 1, TwoStageQueries, [nc, 5]]
+  - [[2, 3], 1, MSDETRDecoder, [nc, 32, 1, 4, 1, 32, 0.0]]
+"""
+
+
+def test_padded_batches_of_a_deformable_encoder_run_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    plain = build(tmp_path, DEFORMABLE)
+    compiled = compile_graph(copy.deepcopy(plain), backend="eager")
+    images = torch.randint(0, 256, (2, 3, 33, 48), dtype=torch.uint8)
+    wanted, found = (graph(images, sizes=[(33, 40), (20, 48)])["detect"] for graph in (plain, compiled))
+    assert torch.equal(found.boxes, wanted.boxes)
+    assert not counters["stats"]["unique_graphs"] and compiled._compiled_call_impl is not None
+    assert caplog.messages == ["--compile: batches that are padded, because their pictures differ in size, run without"]
+
+
 def test_recomputation_is_refused(tmp_path: Path) -> None:
     graph = build(tmp_path)
     graph.recompute = True

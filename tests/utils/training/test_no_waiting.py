@@ -106,13 +106,14 @@ def test_one_of_a_set_waits_once_per_micro_batch_to_match_all_its_layers(
 ) -> None:
     layers: list[int] = []
 
-    def without_solver(costs: list[torch.Tensor], valid: torch.Tensor) -> list[Matches]:
+    def without_solver(costs: list[torch.Tensor], valid: torch.Tensor, real: list[None]) -> list[Matches]:
         assert {*(cost.device for cost in costs), valid.device} == {META}
         layers.append(len(costs))
         return [Matches(*torch.zeros((3, 6), dtype=torch.int64, device=META).unbind(0)) for _ in costs]
 
-    monkeypatch.setattr("models.losses.set_prediction.match", without_solver)
-    hyp = {**HYP, **changes, "set_earlier": earlier, "loss_reduction": "mean", "clip_norm": 0.1}
+    monkeypatch.setattr("models.losses.query_criterion.match", without_solver)
+    losses = {"set_earlier": earlier, "o2m": int(earlier > 0), "loss_reduction": "mean"}
+    hyp = {**HYP, **changes, **losses, "clip_norm": 0.1}
     step_on_meta(tmp_path, YOLOS, tiny_data, hyp, monkeypatch, multi_scale=not changes)
     assert layers == [2 if earlier else 1] * 4, "two steps of two micro-batches"
 
