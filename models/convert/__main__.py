@@ -18,9 +18,9 @@ DESCRIPTION = """Turn an official checkpoint into a .safetensors file that says 
 
 Whole-model files of YOLOv5 (v3 to v7) and of the multi-task YOLOv5 are rebuilt from the YAML inside them. The model of
 YOLOX and YOLOX-Pose files, official or mmyolo's, and of mmyolo's files of YOLO-MS, YOLOv6 and YOLOv8, with or without
-MS-Blocks, follows from their tensors; so does that of a YOLOS, official or of Hugging Face (a folder, or its
-model.safetensors or pytorch_model.bin). Other state dicts hold tensors alone: name their model with --cfg. Every
-command also takes the original file as --weights.
+MS-Blocks, follows from their tensors; so does that of a YOLOS, an MS-DETR or a Deformable-DETR, official or of Hugging
+Face (a folder, or its model.safetensors or pytorch_model.bin). Other state dicts hold tensors alone: name their model
+with --cfg. Every command also takes the original file as --weights.
 
 With --to huggingface a YOLOS of any kind, ours, official or from Hugging Face, becomes a folder that transformers
 reads: model.safetensors, config.json and preprocessor_config.json."""
@@ -30,6 +30,7 @@ EPILOG = """examples:
   python -m models.convert yolox_s.pth yolox_s.safetensors
   python -m models.convert yolo-ms_xs.pth yoloms_xs.safetensors
   python -m models.convert yolos-tiny/ yolos-ti.safetensors
+  python -m models.convert ms_detr_300.pth ms-detr-300.safetensors
   python -m models.convert runs/train/exp/weights/best.safetensors my-yolos/ --to huggingface
   python -m models.convert state_dict.pth mine.safetensors --cfg yolov5s.yaml
 

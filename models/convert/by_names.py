@@ -110,7 +110,7 @@ def _without_copies(
     for copy, first in copies.items():
         if copy not in stored:
             raise ModelError(f"{file.path}: {copy} is missing, where {first} is written again; download the file again")
-        if first in stored and not _equal(file, stored[copy], stored[first]):
+        if first in stored and not equal_tensors(file, stored[copy], stored[first]):
             raise ModelError(
                 f"{file.path}: {copy} and {first} are one tensor of the network, but differ in the file; take another "
                 "file"
@@ -134,7 +134,8 @@ def _merged_blocks(
     return [block + part for block in blocks for part in MERGED_PARTS], made
 
 
-def _equal(file: WeightFile, one: StoredTensor, other: StoredTensor) -> bool:
+def equal_tensors(file: WeightFile, one: StoredTensor, other: StoredTensor) -> bool:
+    """Return whether two tensors of a file are equal, or the same one."""
     return one == other or (one.shape == other.shape and torch.equal(file.tensor(one), file.tensor(other)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,29 +84,58 @@ def facts_of_config(config: tuple[Path, dict[str, Any]], *kinds: str) -> Facts:
         ModelError: it is that of another kind of model, or a value is none that can be computed here.
     """
     path, values = config
-    kind = values.get("model_type")
-    if kind not in kinds:
-        raise ModelError(
-            f"{path}: belongs to a model of the type {str(kind)[:MOST_NAME]!r}, not {' or '.join(kinds)}; keep the "
-            "weights and their own config.json in a folder"
-        )
-    for key, ours in OURS.items():
-        if values.get(key, ours) != ours:
-            raise ModelError(
-                f"{path}: '{key}' is {str(values[key])[:MOST_NAME]!r}, and only {ours!r} is computed here; take "
-                "another model"
-            )
+    require_kind(path, values, *kinds)
+    require_values(path, values, OURS)
     eps = values.get("layer_norm_eps", MOST_EPS)
     if not isinstance(eps, int | float) or not LEAST_EPS <= eps <= MOST_EPS:
         raise ModelError(f"{path}: 'layer_norm_eps' is {str(eps)[:MOST_NAME]}, but 1e-6 is computed here; take another")
     heads = values.get("num_attention_heads")
     if heads is not None and (type(heads) is not int or not 1 <= heads <= MOST_HEADS):
         raise ModelError(f"{path}: 'num_attention_heads' is no number from 1 to {MOST_HEADS:,}; download it again")
-    return Facts(heads=heads, pe_size=as_size(values.get("image_size")), labels=_labels(values.get("id2label")))
+    return Facts(heads=heads, pe_size=as_size(values.get("image_size")), labels=label_names_of(values))
 
 
-def _labels(named: Any) -> list[str] | None:
-    """Return the names of all labels in order; None where they are not named one by one."""
+def require_kind(path: Path, values: Mapping[str, Any], *kinds: str) -> None:
+    """Refuse the configuration of another kind of model.
+
+    Args:
+        path: of the config.json.
+        values: what it holds.
+        kinds: the ``model_type`` that it may have.
+
+    Raises:
+        ModelError: it has another one.
+    """
+    kind = values.get("model_type")
+    if kind not in kinds:
+        raise ModelError(
+            f"{path}: belongs to a model of the type {str(kind)[:MOST_NAME]!r}, not {' or '.join(kinds)}; keep the "
+            "weights and their own config.json in a folder"
+        )
+
+
+def require_values(path: Path, values: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse the configuration of a model that is not computed here.
+
+    Args:
+        path: of the config.json.
+        values: what it holds; keys that are missing are as wanted.
+        wanted: what is computed here.
+
+    Raises:
+        ModelError: a value is another one.
+    """
+    for key, ours in wanted.items():
+        if values.get(key, ours) != ours:
+            raise ModelError(
+                f"{path}: '{key}' is {str(values[key])[:MOST_NAME]!r}, and only {ours!r} is computed here; take "
+                "another model"
+            )
+
+
+def label_names_of(values: Mapping[str, Any]) -> list[str] | None:
+    """Return the names of all labels in a configuration, in order; None where they are not named one by one."""
+    named = values.get("id2label")
     if not isinstance(named, dict):
         return None
     found = [named.get(str(i)) for i in range(len(named))]

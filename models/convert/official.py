@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import Checkpoint
-from models.convert import mmyolo, ultralytics, vit, yolos, yolov5, yolox
+from models.convert import mmyolo, ms_detr, ms_detr_names, resnet, ultralytics, vit, yolos, yolov5, yolox
 from models.convert.by_names import convert_by_names
 from models.convert.hugging_face import require_uncut
 from models.convert.mmengine_file import RAW_KEY, raw_weights
@@ -68,8 +68,12 @@ def read_official(
             raise ModelError(f"{path}: holds {_describe(file.root)}, not a network that this program can rebuild")
         if (scheme := yolos.find_scheme(tensors)) is not None:
             return yolos.convert(file, tensors, scheme, None if cfg is None else load_spec(cfg))
+        if (scheme := ms_detr_names.find_scheme(tensors)) is not None:
+            return ms_detr.convert(file, tensors, scheme, None if cfg is None else load_spec(cfg))
         if cfg is None and (scheme := vit.find_scheme(tensors)) is not None:
             return vit.convert(file, tensors, scheme, grid)
+        if cfg is None and (named := resnet.find_names(tensors)) is not None:
+            return resnet.convert(file, tensors, *named)
         for family in FAMILIES:
             table = family.find_table(path, tensors)
             if table is not None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint
 from models.convert.hugging_face import CONFIG, WEIGHTS
-from models.convert.yolos_classes import label_names
+from models.convert.label_classes import label_names
 from models.convert.yolos_names import HUGGING_FACE, published_state
 from models.graph import Graph
 from models.input_rule import RGB

@@ -18,11 +18,12 @@ from torch import Tensor
 from models.checkpoint import Checkpoint
 from models.convert.by_names import told_of
 from models.convert.hugging_face import config_beside, facts_of_config
+from models.convert.label_classes import Classes
 from models.convert.matching import require_matching
+from models.convert.pieces import Piece, our_state
 from models.convert.records import StoredTensor
 from models.convert.weight_file import WeightFile
-from models.convert.yolos_classes import Classes
-from models.convert.yolos_names import NUMBER, VIT_SCHEMES, Piece, Scheme, backbone_pieces, our_state
+from models.convert.yolos_names import NUMBER, VIT_SCHEMES, Scheme, backbone_pieces
 from models.convert.yolos_spec import Facts, Sizes, measure, spec_of_sizes
 from models.graph import Graph
 from utils.errors import ModelError

@@ -10,11 +10,12 @@ import torch
 from models.checkpoint import Checkpoint
 from models.convert.by_names import told_of
 from models.convert.hugging_face import config_beside, facts_of_config
+from models.convert.label_classes import classes_of
 from models.convert.matching import require_matching
+from models.convert.pieces import Piece, our_state
 from models.convert.records import Inert, StoredTensor
 from models.convert.weight_file import WeightFile
-from models.convert.yolos_classes import classes_of
-from models.convert.yolos_names import OFFICIAL, SCHEMES, Piece, Scheme, our_state, pieces
+from models.convert.yolos_names import OFFICIAL, SCHEMES, Scheme, pieces
 from models.convert.yolos_spec import Facts, measure, published_facts, spec_of_sizes
 from models.graph import Graph
 from models.spec import ModelSpec

@@ -6,19 +6,17 @@ has queries, keys and values apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from models.convert.pieces import Piece, Shape, pieces_of
 from models.graph import Graph
 from models.heads.yolos import YOLOSDetect
 from models.token_rows import TokenRows, find_token_rows
 
-Shape = tuple[int, ...]
 NUMBER = "{n}"
-THIRDS = 3
 
 
 @dataclass(frozen=True)
@@ -93,32 +91,6 @@ VIT_SCHEMES = (_official("", "DeiT, timm or MAE"), *(_hugging_face(start) for st
 """Of vision transformers that classify pictures, whose names are the same but for how they begin."""
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A tensor as a project stores it, and where it is here.
-
-    Attributes:
-        name: its name there.
-        shape: its shape.
-        ours: name of our tensor that it is, or a third of; names of all that it is a stack of.
-        third: which of three equal parts of ours it is along the first axis; None where it is no part.
-        stacked: whether it is a stack of ours along a new first axis.
-    """
-
-    name: str
-    shape: Shape
-    ours: tuple[str, ...]
-    third: int | None = None
-    stacked: bool = False
-
-    def of(self, state: Mapping[str, Tensor]) -> Tensor:
-        """Return it, made of our tensors."""
-        if self.stacked:
-            return torch.stack([state[name] for name in self.ours])
-        whole = state[self.ours[0]]
-        return whole if self.third is None else whole.chunk(THIRDS)[self.third]
-
-
 def pieces(graph: Graph, scheme: Scheme) -> list[Piece]:
     """Return every tensor of a YOLOS as a project stores it.
 
@@ -175,17 +147,9 @@ def _pieces(graph: Graph, rows: TokenRows, scheme: Scheme) -> Iterator[Piece]:
             tables[name] = shape
         else:
             theirs = [".".join((start.replace(NUMBER, number), *rest)) for start in scheme.block[part]]
-            yield from _block_pieces(name, shape, theirs)
+            yield from pieces_of(name, shape, theirs)
     for shape in list(tables.values())[:1]:
         yield Piece(scheme.tables, (len(tables), *shape), tuple(tables), stacked=True)
-
-
-def _block_pieces(name: str, shape: Shape, theirs: Sequence[str]) -> Iterator[Piece]:
-    if len(theirs) == 1:
-        yield Piece(theirs[0], shape, (name,))
-        return
-    for third, part in enumerate(theirs):
-        yield Piece(part, (shape[0] // THIRDS, *shape[1:]), (name,), third)
 
 
 def published_state(graph: Graph, scheme: Scheme) -> dict[str, Tensor]:
@@ -196,23 +160,3 @@ def published_state(graph: Graph, scheme: Scheme) -> dict[str, Tensor]:
     """
     state = graph.state_dict()
     return {piece.name: piece.of(state) for piece in pieces(graph, scheme)}
-
-
-def our_state(found: Sequence[Piece], read: Callable[[str], Tensor]) -> dict[str, Tensor]:
-    """Return our tensors, made of those that a project stores.
-
-    Args:
-        found: the tensors; of one in three parts either all of them, in order, or none.
-        read: returns a tensor by its name there.
-    """
-    state: dict[str, Tensor] = {}
-    parts: dict[str, list[Tensor]] = {}
-    for piece in found:
-        value = read(piece.name)
-        if piece.stacked:
-            state.update(zip(piece.ours, (table.clone() for table in value), strict=True))
-        elif piece.third is None:
-            state[piece.ours[0]] = value
-        else:
-            parts.setdefault(piece.ours[0], []).append(value)
-    return state | {name: torch.cat(values) for name, values in parts.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.convert.by_names import Shapes, told_of
-from models.convert.yolos_classes import Classes
+from models.convert.label_classes import Classes
 from models.convert.yolos_names import NUMBER, Scheme
 from models.layers.position_tables import grid_of
 from models.spec import ModelSpec, load_spec, parse_spec

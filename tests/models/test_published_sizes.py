@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from models import operations
+from models.blank_rows import BlankRows
+from models.convert.ms_detr_names import OFFICIAL, published_state
 from models.graph import Graph
 from models.layers.conv import Conv
 from models.spec import ModelSpec, load_spec
@@ -141,6 +143,17 @@ YOLOS = {
     "yolos-b": (127_798_368, 164, 697),
 }
 """Parameters and tensors with the 91 labels of the published heads, and G multiply-adds at 800x1328."""
+MS_DETR = {
+    "ms-detr-r50-300": (53_571_225, 666),
+    "ms-detr-r50-pp-300": (53_648_025, 667),
+    "ms-detr-r50-pp-900": (53_801_625, 667),
+    "ms-detr-r50-a-300": (47_403_195, 678),
+}
+"""Parameters that learn, and names in the published files."""
+FROZEN_OF_RESNET = 222_400
+"""Parameters of the stem and the first stage of ResNet-50, which never learn there."""
+EXTRA_OF_MS_DETR = 6_308_352
+"""Parameters that serve one-to-many supervision alone."""
 TABLES_OF_YOLOS_S = 11
 """Position tables between its blocks, which are one tensor in the published files."""
 
@@ -234,6 +247,19 @@ def test_yolos_s_pe_has_one_large_table_in_place_of_twelve() -> None:
     counts = [sum(p.numel() for p in blank(name).parameters()) for name in ("yolos-s", "yolos-s-pe")]
     small, large = (1 + grid + 100 for grid in (32 * 54, 50 * 84))
     assert counts[0] - counts[1] == 384 * ((TABLES_OF_YOLOS_S + 1) * small - large)
+
+
+@pytest.mark.parametrize("name", MS_DETR)
+def test_ms_detr_as_it_is_published(name: str) -> None:
+    rows = BlankRows(load_spec(name))
+    learning, names = MS_DETR[name]
+    assert sum(p.numel() for p in rows.parameters() if p.requires_grad) == learning
+    assert sum(p.numel() for p in rows.parameters() if not p.requires_grad) == FROZEN_OF_RESNET
+    assert len(published_state(rows, OFFICIAL)) == names
+    (head,) = rows.heads.values()
+    head.drop_training_branch()
+    dropped = learning - sum(p.numel() for p in rows.parameters() if p.requires_grad)
+    assert dropped == (6 * 91 * 257 if "-a-" in name else EXTRA_OF_MS_DETR)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.checkpoint import Checkpoint
-from models.convert.yolos_classes import COCO_IDS
+from models.convert.label_classes import COCO_IDS
 from models.graph import Graph
 from models.spec import ModelSpec
 from models.token_rows import find_token_rows

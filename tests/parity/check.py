@@ -21,6 +21,8 @@ from tests.parity.mmyolo_loss_checks import check_yoloms_dsl, check_yolov6_assig
 from tests.parity.mmyolo_model_checks import check_mmyolo_model
 from tests.parity.mmyolo_rebuild import named_network
 from tests.parity.model_checks import check_model
+from tests.parity.ms_detr_model_checks import check_detr_model
+from tests.parity.ms_detr_rebuild import is_detr
 from tests.parity.published import Fixture, Report, load_fixture
 from tests.parity.yolos_model_checks import check_yolos_model
 from tests.parity.yolos_rebuild import config_of as yolos_config_of
@@ -69,6 +71,8 @@ def check(path: str | Path) -> Report:
         by_name = check_mmyolo_model
     if by_name is None and yolos_config_of(fixture) is not None:
         by_name = check_yolos_model
+    if by_name is None and is_detr(fixture):
+        by_name = check_detr_model
     if by_name is None and "model" not in fixture.facts:
         raise UsageError(f"{path}: it names no model, and no check is for '{fixture.name}'; add one to CHECKS")
     (by_name or check_model)(fixture, report)

@@ -44,7 +44,7 @@ def test_all_fixtures_of_the_project_are_here() -> None:
     mmyolo = [f"yoloms-xs{kind}" for kind in ("", "-se", "-losses")] + ["yolov6-t-ms", "yolov8-n", "yolov8-n-ms"]
     mmyolo += ["yoloms_dsl", "yolov8_tal", "yolov6_assign"]
     wanted = {"yolov5n_v7", "losses_synthetic", *heads, *(f"metrics_{m}" for m in metrics), *yolox, *mmyolo}
-    wanted |= {"yolos-ti", "yolos-ti-losses"}
+    wanted |= {"yolos-ti", "yolos-ti-losses", "ms-detr-pp-300-losses"}
     assert wanted | {f"{model}{mode}" for model in models for mode in ("", "_train")} <= set(FIXTURES)
 
 

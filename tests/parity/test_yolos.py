@@ -19,7 +19,8 @@ from models.convert.yolos_names import OFFICIAL, pieces
 from models.graph import Graph
 from models.layers import vit
 from models.layers.position_tables import PositionTables
-from models.losses.set_prediction import SetCriterion, SoftmaxClasses
+from models.losses.set_prediction import SetCriterion
+from models.losses.softmax_classes import SoftmaxClasses
 from models.spec import load_spec
 from tests.models.convert.published_yolos import small_spec
 from tests.parity.check import check

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.convert.yolos_classes import COCO_IDS
+from models.convert.label_classes import COCO_IDS
 from models.heads.yolos import YOLOSDetect
 from models.layers.vit import ViTBlock
 from models.set_outputs import SetOutputs

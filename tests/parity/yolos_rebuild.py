@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.convert.label_classes import classes_of
+from models.convert.pieces import Piece, our_state
 from models.convert.yolos import find_scheme
-from models.convert.yolos_classes import classes_of
-from models.convert.yolos_names import OFFICIAL, Piece, our_state, pieces
+from models.convert.yolos_names import OFFICIAL, pieces
 from models.convert.yolos_spec import Facts, as_size, measure, spec_of_sizes
 from models.graph import Graph
 from models.heads.yolos import YOLOSDetect

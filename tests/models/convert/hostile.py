@@ -250,23 +250,66 @@ def yoloms(stem: int = 32, classes: int = 80, layers: int = 1) -> bytes:
     return state_of(entries | {f"backbone.stage1.1.mid_convs.1.{j}.in_conv.conv.weight": 1 for j in range(layers)})
 
 
+def absent(*shape: int) -> bytes:
+    """Return a tensor of some shape whose numbers are not there."""
+    identifier = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")
+    count, steps = math.prod(shape), tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+    place = plain_pickle(shape) + plain_pickle(steps)
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + identifier + plain_pickle(count) + b"tQK\x00" + place + b"tR"
+
+
+def state_of_absent(shapes: dict[str, tuple[int, ...]]) -> bytes:
+    """Return a state dict of tensors whose numbers are not there."""
+    state = b"}(" + b"".join(text(name) + absent(*shape) for name, shape in shapes.items()) + b"u"
+    return zipped(b"\x80\x02" + dictionary(model=state) + b".")
+
+
+def detr(
+    width: int = 32, levels: int = 1, layers: int = 1, labels: int = 2, queries: int = 1, blocks: int = 1
+) -> bytes:
+    """Return a state dict with the names of a deformable DETR that its size is told from."""
+    body = {
+        f"backbone.0.body.layer{n}.{j}.conv{k}.weight": (8, 8, 1, 1)
+        for n in range(1, 5)
+        for j in range(blocks)
+        for k in (1, 2)
+    }
+    parts = {"encoder": "self_attn", "decoder": "cross_attn"}
+    inner = {f"transformer.{part}.layers.{n}.linear1.weight": (8, width) for part in parts for n in range(layers)}
+    attention = {
+        f"transformer.{part}.layers.0.{name}.attention_weights.weight": (8, width) for part, name in parts.items()
+    }
+    return state_of_absent(
+        {
+            "backbone.0.body.conv1.weight": (8, 3, 7, 7),
+            **body,
+            "transformer.level_embed": (levels, width),
+            "input_proj.0.0.weight": (width, 8, 1, 1),
+            "class_embed.0.weight": (labels, width),
+            "query_embed.weight": (queries, 2 * width),
+            **inner,
+            **attention,
+        }
+    )
+
+
+def resnet(stem: int = 8, blocks: int = 1) -> bytes:
+    """Return a state dict with the names of a ResNet that its size is told from."""
+    shapes = {"conv1.weight": (stem, 3, 7, 7), "bn1.running_mean": (stem,), "layer4.0.downsample.1.running_var": (8,)}
+    names = [f"layer{n}.{j}.conv{k}.weight" for n in range(1, 5) for j in range(blocks) for k in (1, 2)]
+    return state_of_absent(shapes | dict.fromkeys(names, (8, 8, 1, 1)))
+
+
 def yolos(
     width: int = 64, hidden: int = 64, patches: int = 1, labels: int = 2, blocks: int = 1, options: bytes = b""
 ) -> bytes:
     """Return a state dict with the names of YOLOS that its size is told from, none of whose numbers are there."""
-
-    def tensor(*shape: int) -> bytes:
-        identifier = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")
-        count, steps = math.prod(shape), tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
-        place = plain_pickle(shape) + plain_pickle(steps)
-        return b"ctorch._utils\n_rebuild_tensor_v2\n(" + identifier + plain_pickle(count) + b"tQK\x00" + place + b"tR"
-
-    entries = {f"backbone.blocks.{j}.mlp.fc1.weight": tensor(hidden, 64) for j in range(blocks)}
+    entries = {f"backbone.blocks.{j}.mlp.fc1.weight": absent(hidden, 64) for j in range(blocks)}
     entries |= {
-        "backbone.patch_embed.proj.weight": tensor(width, 3, 16, 16),
-        "backbone.pos_embed": tensor(1, 2 + patches, 64),
-        "backbone.det_token": tensor(1, 1, 64),
-        "class_embed.layers.2.weight": tensor(labels + 1, 64),
+        "backbone.patch_embed.proj.weight": absent(width, 3, 16, 16),
+        "backbone.pos_embed": absent(1, 2 + patches, 64),
+        "backbone.det_token": absent(1, 1, 64),
+        "class_embed.layers.2.weight": absent(labels + 1, 64),
     }
     state = b"}(" + b"".join(text(name) + value for name, value in entries.items()) + b"u"
     return zipped(b"\x80\x02" + dictionary(model=state, args=options or yolos_options(init_pe_size=[16, 16])) + b".")
@@ -379,6 +422,16 @@ FILES: dict[str, Callable[[], bytes]] = {
     "yolos_table_unknown.pt": lambda: yolos(patches=2**30),
     "yolos_labels.pt": lambda: yolos(labels=2**30),
     "yolos_deep.pt": lambda: yolos(blocks=5000),
+    "detr.pt": detr,
+    "detr_wide.pt": lambda: detr(width=2**30),
+    "detr_levels.pt": lambda: detr(levels=2**30),
+    "detr_deep.pt": lambda: detr(layers=2000),
+    "detr_many.pt": lambda: detr(layers=900),
+    "detr_labels.pt": lambda: detr(labels=2**30),
+    "detr_queries.pt": lambda: detr(queries=2**30),
+    "resnet.pt": resnet,
+    "resnet_wide.pt": lambda: resnet(stem=2**30),
+    "resnet_deep.pt": lambda: resnet(blocks=1000),
     "yolos_options.pt": lambda: yolos(options=yolos_options(init_pe_size="a" * 100)),
     "vit_odd.safetensors": lambda: vision_transformer(12),
     "vit_table.safetensors": lambda: vision_transformer(2**40 + 1),

@@ -82,6 +82,16 @@ SENTENCES = {
     "yolos_labels.pt": "100,000 is the most",
     "yolos_deep.pt": "5,000 blocks",
     "yolos_options.pt": "nothing says of how many rows",
+    "detr.pt": "is missing",
+    "detr_wide.pt": "is the largest",
+    "detr_levels.pt": "input_proj.1.0.weight, which tells its size, is missing",
+    "detr_deep.pt": "more than 1,000 layers",
+    "detr_many.pt": "at most 100",
+    "detr_labels.pt": "100,000 is the most",
+    "detr_queries.pt": "is the largest",
+    "resnet.pt": "is missing",
+    "resnet_wide.pt": "is the largest",
+    "resnet_deep.pt": "more than 500 blocks",
     "vit_odd.safetensors": "--pretrained-grid",
     "vit_table.safetensors": "damaged",
     "unknown_call.pt": "an object of other.package.run",
@@ -99,7 +109,9 @@ from pathlib import Path
 
 import torch
 from models.convert.torch_file import TorchFile
+from models.blank_rows import BlankRows
 from models.graph import load_graph
+from models.spec import load_spec
 from models.weights import build_model, load_weights
 from utils.errors import ModelError
 
@@ -118,6 +130,7 @@ load_graph("yolov5n")
 load_graph("yolox_s")
 load_graph("yoloms_xs")
 load_graph("yolos-nano")
+BlankRows(load_spec("ms-detr-r18-nano"))
 before = peak_megabytes()
 events = []
 
@@ -138,6 +151,7 @@ load_graph("yolox_nano")
 load_graph("yolox_s")
 load_graph("yoloms_xs")
 load_graph("yolos-nano")
+BlankRows(load_spec("ms-detr-r18-nano"))
 annotations = {event for event in events if event[0] in ("compile", "exec")}
 found = {}
 for path in hostile:

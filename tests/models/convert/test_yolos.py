@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.checkpoint_info import describe_checkpoint
 from models.convert.__main__ import main as convert
+from models.convert.label_classes import COCO_IDS, classes_of, coco_names
 from models.convert.official import read_official
-from models.convert.yolos_classes import COCO_IDS, classes_of, coco_names
-from models.convert.yolos_names import HUGGING_FACE, OFFICIAL, SCHEMES, our_state, pieces, published_state
+from models.convert.pieces import our_state
+from models.convert.yolos_names import HUGGING_FACE, OFFICIAL, SCHEMES, pieces, published_state
 from models.convert.yolos_spec import Facts, measure, spec_of_sizes
 from models.graph import Graph
 from models.spec import load_spec, parse_spec

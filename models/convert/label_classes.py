@@ -1,4 +1,4 @@
-"""Which classes a YOLOS knows: published ones have COCO's 80 among the ids 0 to 90, others have their own."""
+"""Which classes a head for sets knows: published ones have COCO's 80 among the ids 0 to 90, others have their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from utils.errors import ModelError
 from utils.yaml_text import read_yaml
 
 COCO_LABELS = 91
-"""The published head has a label for every id up to 90, and one for no object."""
+"""A published head has a label for every id up to 90; that of YOLOS has one for no object too."""
 UNUSED_IDS = frozenset((0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 """Of the ids of COCO's categories, those that no category has."""
 COCO_IDS = tuple(i for i in range(COCO_LABELS) if i not in UNUSED_IDS)
@@ -40,7 +40,7 @@ def classes_of(labels: int, written: Sequence[str] | None = None) -> Classes:
     """Return the classes of a head.
 
     Args:
-        labels: how many it has, without that of no object.
+        labels: how many it has, without that of no object where there is one.
         written: their names, where the file has them.
     """
     if written is None or len(written) != labels or all(name.startswith(UNNAMED) for name in written):
