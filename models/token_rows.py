@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.graph import Graph
 from models.layers.vit import TokenNorm, ViTBlock, ViTEmbed
 
 
@@ -32,7 +31,7 @@ class TokenRows:
             yield from ((name, f"{kind} {i}") for i, name in enumerate(names))
 
 
-def find_token_rows(graph: Graph) -> TokenRows | None:
+def find_token_rows(graph: nn.Module) -> TokenRows | None:
     """Return where the transformer of a graph lies; None where it has none, or several."""
     found: dict[type[nn.Module], list[str]] = {ViTEmbed: [], ViTBlock: [], TokenNorm: []}
     for name, module in graph.named_modules():
@@ -44,7 +43,7 @@ def find_token_rows(graph: Graph) -> TokenRows | None:
     return TokenRows(found[ViTEmbed][0], tuple(found[ViTBlock]), tuple(found[TokenNorm]))
 
 
-def same_parts(theirs: Graph, ours: Graph) -> dict[str, str | None]:
+def same_parts(theirs: nn.Module, ours: nn.Module) -> dict[str, str | None]:
     """Return the modules of their transformer by name, with the name that each has in ours, or None for none.
 
     Blocks are counted through: those of one model may be one row, those of the other several rows. Empty where one of

@@ -6,21 +6,26 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
+from models.blank_rows import BlankRows
 from models.checkpoint import Checkpoint
 from models.convert.matching import shape_text
 from models.graph import Graph
 from models.heads.base import Head
+from models.heads.set_head import SetHead
 from models.heads.yolos import YOLOSDetect
 from models.layers.per_head import PREFIX
+from models.resnet_rows import same_stages
 from models.row_use import users_of_rows
-from models.table_transfer import CLASS_LAYER, fitted_table, numbered_anew
+from models.table_transfer import CLASS_LAYER, CLASS_LAYERS, fitted_table, label_rows, numbered_anew
 from models.token_rows import same_parts
 from models.weights import spec_of
 
 LOGGER = logging.getLogger("yolograph")
+
+FIRST = f"{CLASS_LAYERS[0]}0.weight"
+"""The class layer of a decoder's first layer."""
 
 
 @dataclass
@@ -101,7 +106,7 @@ def transfer_weights(graph: Graph, checkpoint: Checkpoint) -> Transfer:
     Returns:
         The account of it.
     """
-    theirs = _blank(checkpoint)
+    theirs = BlankRows(spec_of(checkpoint))
     named, unused = _by_our_names(theirs, checkpoint, graph)
     weights = {name: value for name, (_, value) in named.items()}
     own = graph.state_dict()
@@ -132,7 +137,9 @@ def transfer_weights(graph: Graph, checkpoint: Checkpoint) -> Transfer:
     return result
 
 
-def _in_our_form(theirs: Graph, their_name: str, value: Tensor, graph: Graph, name: str) -> tuple[Tensor, str] | None:
+def _in_our_form(
+    theirs: BlankRows, their_name: str, value: Tensor, graph: Graph, name: str
+) -> tuple[Tensor, str] | None:
     """Return a tensor in the form that another model has it in, and what was done; None where nothing has to be."""
     path, _, part = name.rpartition(".")
     one, other = theirs.get_submodule(their_name.rpartition(".")[0]), graph.get_submodule(path)
@@ -144,18 +151,23 @@ def _in_our_form(theirs: Graph, their_name: str, value: Tensor, graph: Graph, na
             return None
         made = fitted_table(value, there.grid, own.detach(), here)
         return None if made is None else (made, _said_of_table(value, there.grid, here.grid, here.layout.suffix))
-    ending = ".".join(name.split(".")[2:])
-    if ending in CLASS_LAYER and own is not None:
-        heads = [module.get_submodule(row) for module, row in ((theirs, _row(their_name)), (graph, _row(name)))]
-        if all(isinstance(head, YOLOSDetect) for head in heads) and heads[0].category_ids != heads[1].category_ids:
-            made = numbered_anew(value, heads[0], own.detach(), heads[1])
-            return None if made is None else (made, "classes numbered anew")
+    rows = [label_rows(theirs.get_submodule(_row(their_name)), _part(their_name))]
+    rows.append(label_rows(graph.get_submodule(_row(name)), _part(name)))
+    if own is not None and None not in rows and (rows[0] != rows[1] or value.shape != own.shape):
+        made = numbered_anew(value, rows[0], own.detach(), rows[1])
+        said = "classes numbered anew" if rows[0] != rows[1] else "what tells objects from background"
+        return None if made is None else (made, said)
     return None
 
 
 def _row(name: str) -> str:
     """Return the name of the row that a tensor belongs to."""
     return ".".join(name.split(".")[:2])
+
+
+def _part(name: str) -> str:
+    """Return the name of a tensor within its row."""
+    return ".".join(name.split(".")[2:])
 
 
 def _said_of_table(value: Tensor, there: tuple[int, int], here: tuple[int, int], suffix: int) -> str:
@@ -166,15 +178,18 @@ def _said_of_table(value: Tensor, there: tuple[int, int], here: tuple[int, int],
     return f"{text}, its entries of [DET] tokens begin anew" if lost else text
 
 
-def _warn_of_lost_classes(theirs: Graph, graph: Graph, result: Transfer) -> None:
+def _warn_of_lost_classes(theirs: BlankRows, graph: Graph, result: Transfer) -> None:
     """Warn where the class layer of a head of single answers begins anew because the number of labels is another."""
     for name, row in graph.head_rows.items():
-        shapes = [shapes for full, *shapes in result.other_shape if full == f"model.{row}.{CLASS_LAYER[0]}"]
-        if shapes and isinstance(graph.heads[name], YOLOSDetect) and shapes[0][0][0] != shapes[0][1][0]:
+        head = graph.heads[name]
+        if not isinstance(head, SetHead):
+            continue
+        first, rest = (CLASS_LAYER[0], ", one of them for no object") if isinstance(head, YOLOSDetect) else (FIRST, "")
+        shapes = [shapes for full, *shapes in result.other_shape if full == f"model.{row}.{first}"]
+        if shapes and shapes[0][0][0] != shapes[0][1][0]:
             LOGGER.warning(
-                "the class layer of '%s' begins anew: it has %d outputs in the weights and %d here, one of them for no "
-                "object",
-                *(name, shapes[0][0][0], shapes[0][1][0]),
+                "the class layer of '%s' begins anew: it has %d outputs in the weights and %d here%s",
+                *(name, shapes[0][0][0], shapes[0][1][0], rest),
             )
 
 
@@ -216,7 +231,7 @@ def _derived_names(graph: Graph) -> set[str]:
     }
 
 
-def _heirs(theirs: Graph, graph: Graph) -> dict[str, str]:
+def _heirs(theirs: BlankRows, graph: Graph) -> dict[str, str]:
     """Return for heads of the weights' model the head of ``graph`` that takes their tensors, by name."""
     same = [name for name, head in theirs.heads.items() if type(graph.heads.get(name)) is type(head)]
     heirs = {name: name for name in same}
@@ -232,14 +247,8 @@ def _akin(one: Head, other: Head) -> bool:
     return type(one) is not type(other) and (isinstance(one, type(other)) or isinstance(other, type(one)))
 
 
-def _blank(checkpoint: Checkpoint) -> Graph:
-    """Return the model of a checkpoint without memory."""
-    with torch.device("meta"):
-        return Graph(spec_of(checkpoint))
-
-
 def _by_our_names(
-    theirs: Graph, checkpoint: Checkpoint, graph: Graph
+    theirs: BlankRows, checkpoint: Checkpoint, graph: Graph
 ) -> tuple[dict[str, tuple[str, Tensor]], list[str]]:
     """Return the weights under the names that they would have in ``graph``, and names without a counterpart there.
 
@@ -256,7 +265,7 @@ def _by_our_names(
     heirs = _heirs(theirs, graph)
     for name, row in theirs.head_rows.items():
         row_of[str(row)] = graph.head_rows[heirs[name]] if name in heirs else None
-    parts = same_parts(theirs, graph)
+    parts = same_parts(theirs, graph) | same_stages(theirs, graph)
     named: dict[str, tuple[str, Tensor]] = {}
     unused: list[str] = []
     for name, value in checkpoint.weights.items():

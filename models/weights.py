@@ -21,6 +21,11 @@ from utils.errors import ModelError, UsageError
 from utils.yaml_text import parse_yaml
 
 SNIFFED_BYTES = 512
+STARTS = {
+    "vision transformer": ("vision transformer", "neither [DET] tokens nor a head", "yolos-s"),
+    "ResNet": ("ResNet", "no detection head", "ms-detr-r50-300"),
+}
+"""What a start for training is called, what it lacks, and a model that it can begin, by how its family begins."""
 EXPORTS = (".onnx", ".torchscript", ".engine", ".tflite", ".mlmodel", ".pb")
 
 
@@ -41,7 +46,7 @@ def load_weights(path: str | Path, grid: Sequence[int] | None = None) -> Checkpo
     if min(grid) < 1:
         raise UsageError(f"--pretrained-grid is rows and columns of patches, 1 or more each, not {grid[0]} {grid[1]}")
     checkpoint = _read(Path(path), (grid[0], grid[1]))
-    if not checkpoint.is_start:
+    if "grid" not in checkpoint.progress.get("converted", {}):
         raise UsageError(
             f"--pretrained-grid is for a vision transformer that classifies pictures, and {path} is none; leave it out"
         )
@@ -122,9 +127,11 @@ def _require_whole(checkpoint: Checkpoint, path: str | Path | None = None) -> No
     """
     if checkpoint.is_start:
         path = path or checkpoint.progress["converted"]["from"]
+        family = checkpoint.progress["converted"]["family"]
+        what, lacks, cfg = next(said for start, said in STARTS.items() if family.startswith(start))
         raise ModelError(
-            f"{path}: is a vision transformer that classifies pictures and has neither [DET] tokens nor a head; it can "
-            f"begin a training: python train.py --weights {path} --cfg yolos-s"
+            f"{path}: is a {what} that classifies pictures and has {lacks}; it can begin a training: python train.py "
+            f"--weights {path} --cfg {cfg}"
         )
 
 

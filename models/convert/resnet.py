@@ -55,7 +55,7 @@ def convert(file: WeightFile, stored: Mapping[str, StoredTensor], project: str, 
     stem, stages = measure_stages(file.path, lambda name: shapes.get(names(name)))
     values = {**load_spec(CFG).values, "backbone": backbone_rows(stem, stages)}
     with told_of(file.path):
-        rows = BlankRows(parse_spec(values, f"resnet{sum(stage.blocks for stage in stages)}.yaml"))
+        rows = BlankRows(parse_spec(values, f"resnet_{'-'.join(str(stage.blocks) for stage in stages)}.yaml"))
     theirs = _their_names(rows, names)
     taken = {name: shape for name, shape in shapes.items() if not NOT_TAKEN.fullmatch(name)}
     own = rows.state_dict()
