@@ -19,11 +19,13 @@ from models.weights import load_model
 from utils.command_lines.exporting import SUFFIXES, parse_options
 from utils.errors import UsageError, did_you_mean, run_command
 from utils.export.agreement import Difference, Runner, check_images, compare, judge, onnx_runner
+from utils.export.clear_choice import with_clear_choices
 from utils.export.exported_graph import ExportedGraph
 from utils.export.metadata import ALL, BATCH, NONE, OpenAxes
 from utils.export.onnx_model import build_onnx
 from utils.export.openvino_model import openvino_folder, openvino_runner
 from utils.export.packages import require_for_export
+from utils.export.sampling import choose_sampling, samples_maps
 from utils.export.torchscript_file import build_torchscript, torchscript_runner
 from utils.files import atomic_writer
 from utils.image_size import round_up_to_stride
@@ -89,7 +91,8 @@ class Job:
 
     Attributes:
         module: the model as it is, which every file is held against.
-        form: the model as it is written: BatchNorms folded, with ``--deploy`` fewer branches, position tables resized.
+        form: the model as it is written: BatchNorms folded, with ``--deploy`` fewer branches, position tables resized,
+            without what serves training alone.
         shape: batch size, height and width of the input.
         open_axes: which of them stay open.
         images: what both are checked on, by description.
@@ -115,16 +118,20 @@ class Job:
 
 
 def require_sizes_may_vary(graph: Graph) -> None:
-    """Refuse to leave height and width open where a file has the position tables of one input.
+    """Refuse to leave height and width open where a file holds what belongs to one input.
 
     Raises:
-        UsageError: the model has position tables.
+        UsageError: the model has position tables, or queries that come from the places of one size.
     """
-    if any(isinstance(module, Positioned) for module in graph.modules()):
+    fixed = None
+    if samples_maps(graph):
+        fixed = "the positions of this model's maps and the places of its queries are those of one size"
+    elif any(isinstance(module, Positioned) for module in graph.modules()):
+        fixed = "this model's position tables are resized when the file is written"
+    if fixed:
         raise UsageError(
-            f"{graph.spec.source}: --dynamic leaves height and width open, but this model's position tables are "
-            "resized when the file is written; export one file per --img-size, with --dynamic-batch if the number of "
-            "images shall vary"
+            f"{graph.spec.source}: --dynamic leaves height and width open, but {fixed}; export one file per "
+            "--img-size, with --dynamic-batch if the number of images shall vary"
         )
 
 
@@ -139,7 +146,8 @@ def plan_job(graph: Graph, picture: np.ndarray, options: argparse.Namespace) -> 
     module = ExportedGraph(graph, chosen_heads(graph, options.heads))
     shape = input_shape(options, graph.stride)
     prepare = deploy_graph if options.deploy else fuse_graph
-    form = ExportedGraph(prepare(fix_tables(copy.deepcopy(graph), shape[1:])), module.heads)
+    own = choose_sampling(fix_tables(copy.deepcopy(graph), shape[1:]), options.attention)
+    form = ExportedGraph(prepare(own), module.heads)
     open_axes, shapes = NONE, [shape]
     if options.dynamic_batch:
         open_axes = BATCH
@@ -147,7 +155,10 @@ def plan_job(graph: Graph, picture: np.ndarray, options: argparse.Namespace) -> 
     elif options.dynamic:
         open_axes = ALL
         shapes.append((shape[0] + 1, shape[1] + graph.stride, shape[2] + 2 * graph.stride))
-    return Job(module, form, shape, open_axes, check_images(picture, shapes, graph.letterbox), options)
+    images = check_images(picture, shapes, graph.letterbox)
+    if module.distinct_heads():
+        images = with_clear_choices(module, images)
+    return Job(module, form, shape, open_axes, images, options)
 
 
 def write_onnx(job: Job, path: Path) -> Path:

@@ -108,6 +108,16 @@ yolov8_n, yolov8_s, yolov8_m, yolov8_l, yolov8_x, yolov8_n_ms = (
 yolos_ti, yolos_s, yolos_s_dwr, yolos_b, yolos_s_pe = (
     _entry(f"yolos_{size.replace('-', '_')}", f"yolos-{size}") for size in ("ti", "s", "s-dwr", "b", "s-pe")
 )
+ms_detr_r50_300, ms_detr_r50_pp_300, ms_detr_r50_pp_900, ms_detr_r50_a_300, deformable_detr_r50 = (
+    _entry(name.replace("-", "_"), name)
+    for name in (
+        "ms-detr-r50-300",
+        "ms-detr-r50-pp-300",
+        "ms-detr-r50-pp-900",
+        "ms-detr-r50-a-300",
+        "deformable-detr-r50",
+    )
+)
 
 
 def _create(
@@ -193,11 +203,20 @@ def _adapted(spec: _typing.Any, channels: int, classes: int | None) -> _typing.A
 def _kind(spec: _typing.Any) -> tuple[_typing.Any, ...]:
     """Return what tells the models of the families apart: scale, depth, attention, levels and kind of the head.
 
-    The sizes of a transformer have no scale; its width and its blocks tell them apart.
+    The sizes of a transformer have no scale; its width and its blocks tell them apart, those of a deformable one by
+    depth, number and making of the queries, and the place of one-to-many supervision.
     """
-    blocks = tuple(str(spec.values.get(key)) for key in ("layers", "attention", "width"))
+    blocks = tuple(str(spec.values.get(key)) for key in ("layers", "attention", "width", "queries", "dim", "ffn"))
     blocks += tuple((row.module, row.number) for row in spec.rows if row.module.startswith("ViTBlock"))
+    blocks += tuple(tuple(row.args[:2]) for row in spec.rows if row.module == "ResNetStage")
+    options = {key: value for row in spec.rows for key, value in _options(row).items()}
+    blocks += tuple(options.get(key) for key in ("supervision", "mixed_selection"))
     return spec.scale, blocks, len(spec.rows[-1].sources), spec.rows[-1].module
+
+
+def _options(row: _typing.Any) -> dict[str, _typing.Any]:
+    """Return the options behind the arguments of a row."""
+    return row.args[-1] if row.args and isinstance(row.args[-1], dict) else {}
 
 
 def _require_own_packages() -> None:

@@ -28,7 +28,9 @@ YOLOMS = [f"yoloms{size}" for size in ("_xs", "_s", "", "_xs_se", "_s_se", "_se"
 YOLOV6 = [f"yolov6_{size}" for size in ("n", "t", "s", "t_ms")]
 YOLOV8 = [f"yolov8_{size}" for size in ("n", "s", "m", "l", "x", "n_ms")]
 YOLOS = [f"yolos_{size}" for size in ("ti", "s", "s_dwr", "b", "s_pe")]
-FAMILY = YOLOV5 + YOLOX + YOLOMS + YOLOV6 + YOLOV8 + YOLOS
+MS_DETR = [f"ms_detr_r50_{size}" for size in ("300", "pp_300", "pp_900", "a_300")] + ["deformable_detr_r50"]
+FAMILY = YOLOV5 + YOLOX + YOLOMS + YOLOV6 + YOLOV8 + YOLOS + MS_DETR
+WITH_HYPHENS = (*YOLOS, *MS_DETR)
 OPTIONAL = ("pandas", "supervision")
 OTHER_PIP_NAMES = {"pil": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 
@@ -148,14 +150,14 @@ def test_the_entry_points_are_these_and_no_others():
 def test_a_fresh_model_is_the_one_of_its_yaml(name):
     graph = getattr(hubconf, name)(pretrained=False, autoshape=False, device="cpu")
     assert isinstance(graph, Graph) and not graph.training
-    config = name.replace("_", "-") if name in YOLOS else name
+    config = name.replace("_", "-") if name in WITH_HYPHENS else name
     expected = sum(row.params for row in tabulate_model(load_spec(config)))
     assert sum(parameter.numel() for parameter in graph.parameters()) == expected
 
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_every_model_of_the_family_has_a_yaml(name):
-    config = name.replace("_", "-") if name in YOLOS else name
+    config = name.replace("_", "-") if name in WITH_HYPHENS else name
     assert load_spec(config).source.startswith(config)
 
 
@@ -233,6 +235,13 @@ def test_sizes_of_a_transformer_are_told_apart(tmp_path):
     assert torch.equal(changed.state_dict()["model.1.3.fc1.weight"], graph.state_dict()["model.1.3.fc1.weight"])
     with pytest.raises(ModelError, match="holds another model than yolos_s;"):
         hubconf.yolos_s(path, device="cpu")
+
+
+def test_kinds_of_deformable_transformers_are_told_apart_by_what_stays_in_training():
+    kinds = {name: hubconf._kind(load_spec(name.replace("_", "-"))) for name in MS_DETR}
+    assert len(set(kinds.values())) == len(MS_DETR)
+    for name, kind in kinds.items():
+        assert hubconf._kind(load_spec(name.replace("_", "-")).with_values(nc=3, dropout=0.3)) == kind
 
 
 def test_custom_takes_the_settings_of_load(weights):

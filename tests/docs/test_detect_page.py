@@ -8,11 +8,11 @@ import shlex
 import pytest
 
 from tests.conftest import REPO
-from utils.command_lines import detecting, testing
+from utils.command_lines import detecting, exporting, testing
 
 PAGE = (REPO / "docs" / "detect.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python (detect|test)\.py (.+)$", PAGE, flags=re.MULTILINE)
-PARSERS = {"detect": detecting, "test": testing}
+COMMANDS = re.findall(r"^python (detect|test|export)\.py (.+)$", PAGE, flags=re.MULTILINE)
+PARSERS = {"detect": detecting, "test": testing, "export": exporting}
 
 
 @pytest.mark.parametrize(("command", "arguments"), COMMANDS)

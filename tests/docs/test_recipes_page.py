@@ -42,4 +42,4 @@ def test_every_range_of_the_search_is_on_the_page():
         assert usual.startswith("yes") == found.usual
         assert heads == (found.needs or ("several" if found is HEAD_GAIN else "any"))
         if found.only_if is not None:
-            assert f"`{found.only_if[0]}` is {' or '.join(found.only_if[1])}" in usual
+            assert f"`{found.only_if[0]}` is {' or '.join(map(str, found.only_if[1]))}" in usual
