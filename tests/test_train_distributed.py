@@ -36,16 +36,29 @@ head:
 """
 RECIPE = "{nominal_batch: 8, lr0: 0.01, warmup_epochs: 0, %s}"
 OPTIONS = "--cfg model.yaml --hyp hyp.yaml --img-size 96 --workers 0 --noplots --dtype float32 --noautoanchor"
+SIX_EPOCHS = "--batch-size 4 --epochs 6"
 PATIENCE = 150.0
+
+
+def prepare(folder: Path) -> Path:
+    write_tiny_set(folder / "tiny")
+    (folder / "model.yaml").write_text(TWO_HEADS)
+    (folder / "hyp.yaml").write_text(RECIPE % "bn: shared")
+    return folder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a model, a recipe and data for runs of a few steps."""
-    write_tiny_set(tmp_path / "tiny")
-    (tmp_path / "model.yaml").write_text(TWO_HEADS)
-    (tmp_path / "hyp.yaml").write_text(RECIPE % "bn: shared")
-    return tmp_path
+    return prepare(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two processes, named ``whole``, to which nothing happened."""
+    folder = prepare(tmp_path_factory.mktemp("undisturbed"))
+    run(folder, f"{SIX_EPOCHS} --name whole", 2)
+    return folder
 
 
 def train_in(folder: str, arguments: list[str]) -> None:
@@ -104,11 +117,12 @@ def children(pid: int) -> list[int]:
     return [int(number) for number in text.split()]
 
 
-def assert_same_run(folder: Path, name: str, other: str) -> None:
-    one, two = tensors(folder, name), tensors(folder, other)
+def assert_same_run(folder: Path, name: str, undisturbed: Path) -> None:
+    """Hold a run against the one named ``whole`` in the other folder."""
+    one, two = tensors(folder, name), tensors(undisturbed, "whole")
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
-    first, second = results(folder, name), results(folder, other)
+    first, second = results(folder, name), results(undisturbed, "whole")
     for row in (*first, *second):
         row.pop("train_seconds")
     assert first == second
@@ -166,30 +180,26 @@ def test_what_one_process_alone_meets_is_the_same_for_all(folder: Path) -> None:
     assert stored.tensors["criterion"]["near/balance"].tolist() == ended[1].result["near"]
 
 
-def test_a_process_killed_by_the_system_changes_nothing(folder: Path) -> None:
-    arguments = "--batch-size 4 --epochs 6"
-    run(folder, f"{arguments} --name whole", 2)
-    process = start(folder, f"{arguments} --name killed", "--standalone --max-restarts 2")
+def test_a_process_killed_by_the_system_changes_nothing(folder: Path, undisturbed: Path) -> None:
+    process = start(folder, f"{SIX_EPOCHS} --name killed", "--standalone --max-restarts 2")
     wait_for(lambda: len(results(folder, "killed")) >= 2, process)
     os.kill(children(process.pid)[1], signal.SIGKILL)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output[-3000:]
     assert "resuming" in output and output.count("error: another process of this run ended") == 1
-    assert_same_run(folder, "killed", "whole")
-    assert sorted(path.name for path in (folder / "runs/train").iterdir()) == ["killed", "whole"]
+    assert_same_run(folder, "killed", undisturbed)
+    assert sorted(path.name for path in (folder / "runs/train").iterdir()) == ["killed"]
 
 
-def test_a_signal_to_torchrun_saves_and_the_run_goes_on_to_the_bit(folder: Path) -> None:
-    arguments = "--batch-size 4 --epochs 6"
-    run(folder, f"{arguments} --name whole", 2)
-    process = start(folder, f"{arguments} --name stopped")
+def test_a_signal_to_torchrun_saves_and_the_run_goes_on_to_the_bit(folder: Path, undisturbed: Path) -> None:
+    process = start(folder, f"{SIX_EPOCHS} --name stopped")
     wait_for(lambda: len(results(folder, "stopped")) >= 2, process)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=PATIENCE)
     assert output.count("error: stopped in epoch") == 1, output[-3000:]
     assert len(results(folder, "stopped")) < 6
     run(folder, "--resume runs/train/stopped", 2)
-    assert_same_run(folder, "stopped", "whole")
+    assert_same_run(folder, "stopped", undisturbed)
 
 
 def test_a_mistake_is_told_once(folder: Path) -> None:

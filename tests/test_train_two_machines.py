@@ -102,5 +102,5 @@ def test_a_machine_that_dies_and_comes_back_changes_nothing(machines: list[str],
     outputs = [process.communicate(timeout=PATIENCE)[0] for process in (first, again)]
     assert [first.returncode, again.returncode] == [0, 0], "\n".join(output[-3000:] for output in outputs)
     assert sum("resuming" in output for output in outputs) == 1
-    assert_same_run(tmp_path, "killed", "whole")
+    assert_same_run(tmp_path, "killed", tmp_path)
     assert sorted(path.name for path in (tmp_path / "runs/train").iterdir()) == ["killed", "whole"]

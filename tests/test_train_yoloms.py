@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from data.transforms.rtmdet import RTMDetTrainTransform
 from models.fusing import deploy_graph
 from models.losses.yolov6 import YOLOv6Criterion
 from models.weights import load_model
+from tests.conftest import write_tiny_set
 from tests.processes import commands
 from tests.train_runs import losses_of, numbers_of, run_train, same_state, stop_at_draw
 
@@ -47,23 +49,39 @@ CHANGED = {
     "yolov6": ("yolov6_ms", {"loss_images": 0, "weight_decay": 0.0005, "yolov6_atss_epochs": 2}),
     "yolov8": ("yolov8", {"weight_decay": 0.0005}),
 }
+TWELVE_STEPS = ["--epochs", "4", "--noval", "--close-mosaic", "2"]
 SMALL = ["--img-size", "64", "--batch-size", "4", "--workers", "0", "--dtype", "float32", "--noplots"]
+
+
+def write_arguments(folder: Path, data: Path, family: str, heads: str = "", **changes: Any) -> list[str]:
+    """Write a small model and a shortened recipe of a family, and return the command line for both."""
+    model, recipe = folder / f"{family}.yaml", folder / f"{family}_short.yaml"
+    model.write_text("nc: 80\n" + MODELS[family].replace("head:\n", f"head:\n{heads}"))
+    published, own = CHANGED[family]
+    recipes = Path(train.__file__).parent / "data" / "hyps"
+    hyp = yaml.safe_load((recipes / f"{published}.yaml").read_text()) | SHORTENED | own | changes
+    recipe.write_text(yaml.safe_dump(hyp))
+    return ["--cfg", str(model), "--data", str(data), "--hyp", str(recipe), *SMALL]
 
 
 @pytest.fixture
 def arguments_of(tmp_path: Path, tiny_data: Path) -> Callable[..., list[str]]:
-    """Writes a small model and a shortened recipe of a family, and returns the command line for both."""
+    """``write_arguments`` of a family and its changes, for the folder and the data of a test."""
+    return functools.partial(write_arguments, tmp_path, tiny_data)
 
-    def write(family: str, heads: str = "", **changes: Any) -> list[str]:
-        model, recipe = tmp_path / f"{family}.yaml", tmp_path / f"{family}_short.yaml"
-        model.write_text("nc: 80\n" + MODELS[family].replace("head:\n", f"head:\n{heads}"))
-        published, own = CHANGED[family]
-        folder = Path(train.__file__).parent / "data" / "hyps"
-        hyp = yaml.safe_load((folder / f"{published}.yaml").read_text()) | SHORTENED | own | changes
-        recipe.write_text(yaml.safe_dump(hyp))
-        return ["--cfg", str(model), "--data", str(tiny_data), "--hyp", str(recipe), *SMALL]
 
-    return write
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Returns the folder of a family's run of twelve steps that nothing stopped; each is trained once."""
+
+    @functools.cache
+    def train_once(family: str) -> Path:
+        folder = tmp_path_factory.mktemp(family)
+        arguments = write_arguments(folder, write_tiny_set(folder / "tiny"), family)
+        run_train(*arguments, *TWELVE_STEPS, cwd=folder)
+        return folder / "runs/train/exp"
+
+    return train_once
 
 
 @pytest.mark.parametrize(
@@ -114,16 +132,19 @@ def test_it_learns_the_blocks_and_its_weights_can_be_deployed(
     [("yoloms", 2), ("yoloms", 8), ("yoloms", 10), ("yolov6", 6), ("yolov6", 7), ("yolov6", 11), ("yolov8", 5)],
 )
 def test_a_run_stopped_around_a_change_ends_like_one_that_was_not(
-    family: str, after: int, arguments_of: Callable[..., list[str]], tmp_path: Path
+    family: str,
+    after: int,
+    arguments_of: Callable[..., list[str]],
+    undisturbed: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
     """Twelve steps: warm-up to step 3, ATSS and mosaic to step 6, the flat part of the rate to its middle."""
-    arguments = [*arguments_of(family), "--epochs", "4", "--noval", "--close-mosaic", "2"]
-    run_train(*arguments, "--name", "whole", cwd=tmp_path)
+    whole = undisturbed(family)
     with pytest.MonkeyPatch.context() as patch:
         stop_at_draw(patch, after)
-        done = run_train(*arguments, "--name", "stopped", cwd=tmp_path, check=False)
+        done = run_train(*arguments_of(family), *TWELVE_STEPS, cwd=tmp_path, check=False)
     assert done.returncode == 130 and f"after step {after}" in done.stderr
-    whole, stopped = tmp_path / "runs/train/whole", tmp_path / "runs/train/stopped"
+    stopped = tmp_path / "runs/train/exp"
     run_train("--resume", str(stopped), cwd=tmp_path)
     same_state(whole, stopped)
     assert losses_of(stopped) == losses_of(whole)

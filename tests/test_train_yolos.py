@@ -78,6 +78,7 @@ def test_the_small_model_trains_by_the_recipe_that_it_names(tiny_data: Path, tmp
     rows = numbers_of(tmp_path / "runs/train/exp")
     assert len(rows) == 2 and all(np.isfinite(list(row.values())).all() for row in rows)
     assert all(rows[0][f"train/detect_{part}"] > 0 for part in ("cls", "box", "giou"))
+    assert all(0 < row["train/detect_class_error"] <= 100 and row["train/detect_cardinality_error"] > 0 for row in rows)
 
 
 def test_batches_have_shapes_of_their_own_and_the_weights_are_their_average(
@@ -135,6 +136,8 @@ def test_two_processes_of_four_pictures_make_the_steps_of_one_of_eight(
     for own, shared in zip(numbers_of(one), numbers_of(two), strict=True):
         for part in ("cls", "box", "giou"):
             assert own[f"train/detect_{part}"] == pytest.approx(shared[f"train/detect_{part}"], rel=1e-4)
+        for part in ("class_error", "cardinality_error"):
+            assert own[f"train/detect_{part}"] == pytest.approx(shared[f"train/detect_{part}"], rel=0.05)
     first, second = (load_checkpoint(run / "weights/last.safetensors").tensors["model"] for run in (one, two))
     assert all(torch.allclose(value, second[name], atol=1e-5) for name, value in first.items())
 

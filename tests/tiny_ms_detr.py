@@ -34,7 +34,20 @@ head:
   - [[5, 6], 1, MSDETRDecoder, [nc, dim, 2, 4, 2, ffn, dropout, {supervision: c, aux_ffn: true}]]
 """
 WITH_AREAS = MS_DETR + "  - [[1], 1, SegMaskBase, [2, 1, 8]]\n"
-ONE_LAYER = MS_DETR.replace("[nc, dim, 2, 4, 2, ffn", "[nc, dim, 1, 4, 2, ffn")
+SMALLEST = """
+nc: 3
+queries: 12
+dim: 32
+input: {stride: 1, fit: shortest, limit: 1.66625, mean: [0.48, 0.46, 0.41], std: [0.23, 0.22, 0.23]}
+backbone:
+  - [-1, 1, FrozenStem, [8]]
+head:
+  - [0, 1, ConvGN, [dim, 1, 2]]
+  - [0, 1, ConvGN, [dim, 3, 4]]
+  - [[1, 2], 1, DeformEncoder, [dim, 1, 4, 2, 48]]
+  - [3, 1, TwoStageQueries, [nc, queries]]
+  - [[3, 4], 1, MSDETRDecoder, [nc, dim, 1, 4, 2, 48, 0.1, {supervision: c, aux_ffn: true}]]
+"""
 LEARNT_ALONE = """
 nc: 3
 queries: 12

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from export import export, main, parse_options
+from export import check_picture, export, main, parse_options, plan_job
+from models.layers.deformable_attention import MSDeformAttn
 from models.weights import load_model
 from tests.tiny_detector import write_weights
-from tests.tiny_ms_detr import LEARNT_ALONE, ONE_LAYER, QUERIES, tiny_ms_detr, write_ms_detr
+from tests.tiny_ms_detr import QUERIES, SMALLEST, write_ms_detr
 from utils.errors import run_command
 from utils.export.agreement import compare, onnx_runner
 from utils.export.exported_graph import ExportedGraph
-from utils.export.sampling import choose_sampling
 from utils.export.torchscript_file import METADATA, torchscript_runner
 
 SIZE = (61, 90)
@@ -29,7 +30,7 @@ def pixels(batch: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_ms_detr(tmp_path_factory.mktemp("model") / "ms-detr.safetensors", ONE_LAYER)
+    return write_ms_detr(tmp_path_factory.mktemp("model") / "ms-detr.safetensors", SMALLEST)
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +58,9 @@ def test_a_file_has_nothing_that_only_learns(weights: Path, files: tuple[Path, P
     model = onnx.load(files[0])
     kinds = {node.op_type for node in model.graph.node}
     assert "GridSample" in kinds and not kinds & {"Dropout", "RandomUniform", "RandomNormal"}
-    stored = sum(
-        int(np.prod(entry.dims)) for entry in model.graph.initializer if entry.data_type == onnx.TensorProto.FLOAT
-    )
-    graph = load_model(weights)
-    head = graph.heads["detect"]
-    aside = sum(
-        p.numel()
-        for layer in head.layers
-        for name in ("linear3", "linear4", "norm4")
-        for p in getattr(layer, name).parameters()
-    )
-    # Positions, places and anchors of the one size are constants of the file too.
-    tokens = (16 * 23 // 2, 8 * 12, 4 * 6)
-    assert stored < sum(p.numel() for p in graph.parameters()) - aside + 60 * sum(tokens)
+    inside = [sorted(entry.dims) for entry in model.graph.initializer].count([32, 48])
+    learnt = [sorted(parameter.shape) for parameter in load_model(weights).parameters()].count([32, 48])
+    assert (inside, learnt) == (4, 6), "two layers have two such matrices each, and one-to-many supervision two more"
 
 
 def test_files_say_how_to_answer(files: tuple[Path, Path]) -> None:
@@ -86,22 +76,42 @@ def test_files_say_how_to_answer(files: tuple[Path, Path]) -> None:
     assert json.loads(told["image_size"]) == list(SIZE) and json.loads(told["stride"]) == 1
 
 
+class Looking(torch.nn.Module):
+    """Deformable attention by itself: to maps of these shapes, from places of the finer one."""
+
+    shapes = ((5, 7), (3, 4))
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.attention = MSDeformAttn(16, 2, 2, 2)
+        torch.nn.init.normal_(self.attention.sampling_offsets.weight)
+        self.attention.form = form
+
+    def forward(self, query: torch.Tensor, references: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        return self.attention(query, references, source, self.shapes)
+
+
 def test_the_form_without_grid_sample_answers_as_the_model(tmp_path: Path) -> None:
-    import onnx
+    import onnxruntime
 
-    weights = write_ms_detr(tmp_path / "learnt.safetensors", LEARNT_ALONE)
-    [path] = export(parse_options(["--weights", str(weights), "--img-size", "40", "56", "--attention", "gather"]))
-    assert "GridSample" not in {node.op_type for node in onnx.load(path).graph.node}
-    graph = load_model(weights)
-    found = compare(onnx_runner(path), ExportedGraph(graph, graph.heads), {"noise": pixels(1, (40, 56))})
-    assert max(each.relative for each in found.values()) < 1e-4
+    given = (torch.randn(1, 35, 16), torch.rand(1, 35, 1, 2), torch.randn(1, 35 + 12, 16))
+    model = torch.onnx.export(Looking("gather").eval(), given, dynamo=True, verbose=False).model_proto
+    assert "GridSample" not in {node.op_type for node in model.graph.node}
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    named = {entry.name: part.numpy() for entry, part in zip(session.get_inputs(), given, strict=True)}
+    with torch.inference_mode():
+        expected = Looking("bag")(*given)
+    np.testing.assert_allclose(session.run(None, named)[0], expected, atol=1e-5)
 
 
-def test_a_chosen_form_is_that_of_every_layer() -> None:
-    from models.layers.deformable_attention import MSDeformAttn
-
-    graph = choose_sampling(tiny_ms_detr(), "gather")
-    assert {module.form for module in graph.modules() if isinstance(module, MSDeformAttn)} == {"gather"}
+def test_a_chosen_form_is_that_of_every_layer(weights: Path) -> None:
+    options = ["--weights", str(weights), "--img-size", "64"]
+    for more, form in (([], "grid"), (["--attention", "gather"], "gather")):
+        job = plan_job(load_model(weights), check_picture(None), parse_options([*options, *more]))
+        forms = [module.form for module in job.form.modules() if isinstance(module, MSDeformAttn)]
+        assert forms == [form] * 2
+        assert {module.form for module in job.module.modules() if isinstance(module, MSDeformAttn)} == {"bag"}
 
 
 def test_open_heights_are_refused_in_one_sentence(
