@@ -1,4 +1,4 @@
-"""Deformable attention: every form against a sum over all places, finite differences, each other, and broken numbers."""
+"""Deformable attention: every form against a sum over all places, differences, each other, and broken numbers."""
 
 from __future__ import annotations
 
