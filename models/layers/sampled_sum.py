@@ -62,9 +62,10 @@ class _Points(NamedTuple):
     def parts(self) -> Iterator[tuple[int, slice]]:
         """Yield image and queries of every part."""
         images, queries, heads, points = self.weights.shape
-        on_host = self.weights.device.type in ("cpu", "meta")
-        most = POINTS_AT_ONCE * torch.get_num_threads() if on_host else POINTS_AT_ONCE_ON_DEVICES
-        step = max(most // (heads * points), 1)
+        kind = self.weights.device.type
+        most = POINTS_AT_ONCE * torch.get_num_threads() if kind == "cpu" else POINTS_AT_ONCE_ON_DEVICES
+        # Shapes alone have no cache to stay within.
+        step = max(queries if kind == "meta" else most // (heads * points), 1)
         for image in range(images):
             for first in range(0, queries, step):
                 yield image, slice(first, min(first + step, queries))
