@@ -1,7 +1,8 @@
-"""Maps of several levels as one table of rows, each map in a frame of zeros.
+"""Maps of several levels as one table of rows, where a place between four cells is four rows and four weights.
 
-A place between four cells is four rows of the table and four weights. Places are kept within the frame, so that
-whatever lies beyond a map finds zeros there and nothing has to be compared.
+Each map may stand in a frame of zeros. Places are kept within the frame, so that whatever lies beyond a map finds zeros
+there and nothing has to be compared. Without frames the table is the values themselves, and corners beyond a map have
+no weight: that saves a copy of all values, which is much where only few places are looked at.
 
 Shape suffixes: B images, S tokens, Q queries, M heads, L levels, P points of a head, D channels of a head.
 """
@@ -29,12 +30,14 @@ class Frames(NamedTuple):
 
     Attributes:
         shapes: rows and columns of every level.
-        firsts: row of the table, counted without heads, at which the frame of every level begins.
+        margin: 1 where there are frames; 0 where there are only the maps, and no slack.
+        firsts: row of the table, counted without heads, at which every level begins.
         tokens: rows of an image, counted without heads.
         slack: rows behind the last image, counted without heads.
     """
 
     shapes: Shapes
+    margin: int
     firsts: tuple[int, ...]
     tokens: int
     slack: int
@@ -52,32 +55,28 @@ class Frames(NamedTuple):
 
     def table(self, values: Tensor) -> Tensor:
         """Return the table (B * tokens + slack, M, D) of values (B, S, M, D)."""
+        if not self.margin:
+            return values.flatten(0, 1)
         images = values.shape[0]
         table = values.new_empty(images * self.tokens + self.slack, *values.shape[2:])
-        rows = self.rows_of_images(table)
         table[images * self.tokens :] = 0
+        rows = table[: images * self.tokens].unflatten(0, (images, self.tokens))
         for level in range(len(self.shapes)):
             frame = self.framed(level, rows)
             frame[:, 0], frame[:, -1], frame[:, :, 0] = 0, 0, 0
             frame[:, 1:-1, 1:] = self.level(level, values)
         return table
 
-    def rows_of_images(self, table: Tensor) -> Tensor:
-        """Return the view (B, tokens, ...) of a table without its slack."""
-        images = table.shape[0] // self.tokens
-        return table[: images * self.tokens].unflatten(0, (images, self.tokens))
-
 
 @lru_cache(maxsize=KEPT)
-def frames_of(shapes: Shapes) -> Frames:
-    """Return where maps of these rows and columns lie."""
+def frames_of(shapes: Shapes, margin: int) -> Frames:
+    """Return where maps of these rows and columns lie, with frames (1) or without (0)."""
     firsts, total = [], 0
     for rows, columns in shapes:
         firsts.append(total)
-        total += (rows + 2) * (columns + 1)
-    slack = max(columns for _, columns in shapes) + 2
-    # A table of one image must not look like one of two.
-    return Frames(shapes, tuple(firsts), max(total, slack + 1), slack)
+        total += (rows + 2 * margin) * (columns + margin)
+    slack = margin * (max(columns for _, columns in shapes) + 2)
+    return Frames(shapes, margin, tuple(firsts), total, slack)
 
 
 class Steps(NamedTuple):
@@ -86,7 +85,7 @@ class Steps(NamedTuple):
     Attributes:
         sides: (2, 1, P) float, columns and rows of each point's level.
         last: (2, 1, P) float, the last cell behind which there is another one.
-        stride: (1, P) float, cells from a row of the framed level to the next.
+        stride: (1, P) float, rows of the table from a row of the level to the next, counted without heads.
         base: (M, P) int, the table's row of the level's cell (0, 0).
         corners: (4, P) int, rows from the cell above and left of a place to each of its four.
     """
@@ -104,8 +103,8 @@ def steps_of(frames: Frames, heads: int, points: int, dtype: torch.dtype, device
     with torch.inference_mode(False), torch.no_grad():
         each = points // len(frames.shapes)
         sides = torch.tensor([(columns, rows) for rows, columns in frames.shapes]).repeat_interleave(each, 0).T[:, None]
-        stride = sides[0] + 1
-        first = torch.tensor(frames.firsts).repeat_interleave(each) + stride + 1
+        stride = sides[0] + frames.margin
+        first = torch.tensor(frames.firsts).repeat_interleave(each) + frames.margin * (stride + 1)
         base = first * heads + torch.arange(heads)[:, None]
         corners = torch.cat([(down * stride + right) * heads for down, right in CORNERS])
         numbers = (part.to(device, dtype) for part in (sides, sides - 1, stride))
@@ -119,11 +118,14 @@ class Corners(NamedTuple):
         rows: (Q, M, 4, P) int, rows of the table.
         shares: (Q, M, 4, P), their weights.
         after: (Q, 2, M, P), how far right of and below the first corner a point lies, 0..1.
+        beyond: (Q, M, 4, P) bool, True for corners beyond their map, which have any row and no weight; None where such
+            corners have rows of zeros.
     """
 
     rows: Tensor
     shares: Tensor
     after: Tensor
+    beyond: Tensor | None = None
 
 
 def within_frame(cells: Tensor, steps: Steps) -> Tensor:
@@ -143,16 +145,27 @@ def corners_of(cells: Tensor, weights: Tensor, frames: Frames, steps: Steps, ima
         image: number of the image.
     """
     heads, points = weights.shape[1:]
-    first = cells.floor()
-    torch.minimum(first, steps.last, out=first)
-    after = cells.sub_(first)
-    first = torch.addcmul(first[:, 0], first[:, 1], steps.stride).to(torch.int32)
+    corner = cells.floor()
+    torch.minimum(corner, steps.last, out=corner)
+    after = cells.sub_(corner)
+    first = torch.addcmul(corner[:, 0], corner[:, 1], steps.stride).to(torch.int32)
     first = torch.add(steps.base, first, alpha=heads)
-    # Places that are not numbers have any row of their image, and no number as weight.
-    first.clamp_(0, frames.tokens * heads - 1).add_(image * frames.tokens * heads)
     shares = weights.new_empty(weights.shape[0], heads, 4, points)
     below = weights * after[:, 1]
     for down, share in enumerate((weights - below, below)):
         torch.mul(share, after[:, 0], out=shares[:, :, 2 * down + 1])
         torch.sub(share, shares[:, :, 2 * down + 1], out=shares[:, :, 2 * down])
-    return Corners(first[:, :, None] + steps.corners, shares, after)
+    # Places that are not numbers have any row of their image, and no number as weight.
+    own, most = image * frames.tokens * heads, frames.tokens * heads - 1
+    if frames.margin:
+        return Corners(first.clamp_(0, most).add_(own)[:, :, None] + steps.corners, shares, after)
+    beyond = _beyond(corner, steps)
+    rows = (first[:, :, None] + steps.corners).clamp_(0, most).add_(own)
+    return Corners(rows, shares.masked_fill_(beyond, 0), after, beyond)
+
+
+def _beyond(corner: Tensor, steps: Steps) -> Tensor:
+    """Return which corners lie beyond their map, (Q, M, 4, P), given the first one of every point (Q, 2, M, P)."""
+    sides = torch.stack((corner < 0, corner >= steps.last), 2)
+    x, y = sides.unbind(1)
+    return (y[:, :, None] | x[:, None]).flatten(1, 2).transpose(1, 2)

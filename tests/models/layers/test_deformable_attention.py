@@ -1,4 +1,4 @@
-"""Deformable attention: every form against a sum over all places, differences, each other, and broken numbers."""
+"""Deformable attention: all forms against a sum over every place, finite differences, each other; broken numbers."""
 
 from __future__ import annotations
 
@@ -82,28 +82,19 @@ def test_forms_agree_in_gradients_too(shapes: list[tuple[int, int]], seed: int) 
 
 
 @pytest.mark.parametrize("queries", [2, 60])
-def test_few_points_and_many_have_the_same_gradients(queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    ways = []
-    for way in (module._OneByOne, module._Sorted):
-        monkeypatch.setattr(
-            module,
-            "_spread_for",
-            lambda points, table, grad, way=way: way(points, *((table, grad) if way is module._OneByOne else (grad,))),
-        )
-        ways.append(gradients("bag", SHAPES, made_up(queries=queries)))
+@pytest.mark.parametrize("margin", [0, 1])
+def test_few_points_and_many_have_the_same_gradients(
+    queries: int, margin: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = gradients("grid", SHAPES, made_up(queries=queries))
-    for found in ways:
-        assert all(torch.allclose(a, b) for a, b in zip(found, expected, strict=True))
+    monkeypatch.setattr(module, "_frames_for", lambda shapes, weights: module.frames_of(shapes, margin))
+    found = gradients("bag", SHAPES, made_up(queries=queries))
+    assert all(torch.allclose(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_the_number_of_points_chooses_how_gradients_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = []
-    for name in ("_OneByOne", "_Sorted"):
-        way = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *args, way=way, name=name: chosen.append(name) or way(*args))
-    for queries in (2, 60):
-        gradients("bag", SHAPES, made_up(queries=queries))
-    assert chosen == ["_OneByOne", "_Sorted"]
+def test_maps_have_frames_where_many_points_look_at_them() -> None:
+    few, many = (module._frames_for(SHAPES, torch.empty(1, queries, 2, 9)).margin for queries in (3, 4))
+    assert (few, many) == (0, 1)
 
 
 def test_parts_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +119,10 @@ def test_a_map_of_one_cell_with_many_points_has_gradients() -> None:
     assert all(torch.allclose(a, b) for a, b in zip(bag, grid, strict=True))
 
 
-def test_whole_cells_have_the_gradients_of_grid_sampling() -> None:
+@pytest.mark.parametrize("margin", [0, 1])
+def test_whole_cells_have_the_gradients_of_grid_sampling(margin: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As at the beginning of a training: places are the very middles of cells, of the last ones too."""
+    monkeypatch.setattr(module, "_frames_for", lambda shapes, weights: module.frames_of(shapes, margin))
     values, _, weights = made_up(((4, 4),), queries=16, images=1)
     cell = (
         torch.stack(torch.meshgrid(torch.arange(4), torch.arange(4), indexing="xy"), -1)
@@ -149,7 +142,9 @@ def test_places_far_beyond_all_maps_find_nothing(form: str) -> None:
         assert FORMS[form](values, SHAPES, beyond, weights).abs().max() == 0
 
 
-def test_what_is_no_number_stays_so_and_harms_nobody_else() -> None:
+@pytest.mark.parametrize("margin", [0, 1])
+def test_what_is_no_number_stays_so_and_harms_nobody_else(margin: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_frames_for", lambda shapes, weights: module.frames_of(shapes, margin))
     values, locations, weights = made_up(queries=60)
     broken = locations.clone()
     broken[1, 3] = math.nan
