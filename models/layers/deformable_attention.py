@@ -8,6 +8,9 @@ between cells are interpolated, values beyond a map are zero. The forms differ i
 - ``grid``: ``grid_sample`` level by level; for exports with that operator, and what compilers get in place of ``bag``.
 - ``gather``: rows of a table, weighted; for exports to runtimes without the operator.
 
+Where few queries look at many tokens, ``bag`` sums before it projects. That gives the same, because both are linear:
+the weighted sum of projections is the projection of a weighted sum.
+
 Shape suffixes: B images, S tokens, Q queries, M heads, L levels, K points, d channels of all heads.
 """
 
@@ -26,6 +29,8 @@ from models.memory import Shapes
 from utils.precision import full_precision
 
 BAG, GRID, GATHER = "bag", "grid", "gather"
+CORNER_COST = 12
+"""Products of a matrix that a CPU makes while it adds one channel of a corner to a sum."""
 
 
 def bag_attention(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
@@ -190,19 +195,28 @@ class MSDeformAttn(nn.Module):
         Returns:
             (B, Q, d).
         """
-        values = self.value_proj(value_source)
-        if mask is not None:
-            values = values.masked_fill(~mask[..., None], 0)
-        values = values.unflatten(-1, (self.heads, -1))
         weights = self.attention_weights(query).unflatten(-1, (self.heads, -1))
         weights = full_precision(weights).softmax(-1)
-        if self.form == BAG and not _is_traced():
-            found = self._through_bag(query, references, values, shapes, weights)
-        else:
-            locations = self._locations(query, references, shapes)
+        if self.form != BAG or _is_traced():
             attend = FORMS[GRID if self.form == BAG else self.form]
-            found = attend(values, shapes, locations, weights.unflatten(-1, (self.levels, self.points)))
+            locations = self._locations(query, references, shapes)
+            weights = weights.unflatten(-1, (self.levels, self.points))
+            found = attend(self._values(value_source, mask), shapes, locations, weights)
+        elif self._sums_first(query, value_source):
+            found = self._project_sums(value_source, shapes, mask, *self._offsets(query, references, shapes), weights)
+        else:
+            offsets, start = self._offsets(query, references, shapes)
+            if start.requires_grad:
+                offsets, start = offsets + start[:, :, :, None], None
+            found = sampled_sum(self._values(value_source, mask), shapes, offsets, weights, start)
         return self.output_proj(found)
+
+    def _values(self, source: Tensor, mask: Tensor | None) -> Tensor:
+        """Return what every head finds at every token, (B, S, M, d / M): zero in padding."""
+        values = self.value_proj(source)
+        if mask is not None:
+            values = values.masked_fill(~mask[..., None], 0)
+        return values.unflatten(-1, (self.heads, -1))
 
     def _locations(self, query: Tensor, references: Tensor, shapes: Shapes) -> Tensor:
         """Return where each query looks, (B, Q, M, L, K, 2), as fractions of the levels."""
@@ -213,10 +227,12 @@ class MSDeformAttn(nn.Module):
             return around + offsets / _sides(shapes, offsets.dtype, offsets.device)[:, None]
         return around[..., :2] + offsets * (around[..., 2:] * (0.5 / self.points))
 
-    def _through_bag(
-        self, query: Tensor, references: Tensor, values: Tensor, shapes: Shapes, weights: Tensor
-    ) -> Tensor:
-        """Return the weighted sums (B, Q, d) with places in cells of the levels, all x in front of all y."""
+    def _offsets(self, query: Tensor, references: Tensor, shapes: Shapes) -> tuple[Tensor, Tensor]:
+        """Return where queries look in cells of the levels, all x in front of all y.
+
+        Returns:
+            What heads add to the start, (B, Q, 2, M, L * K), and the start, (B or 1, Q, 2, L * K).
+        """
         linear = self.sampling_offsets
         offsets = F.linear(query, self._apart(linear.weight), self._apart(linear.bias))
         offsets = full_precision(offsets).unflatten(-1, (2, self.heads, -1))
@@ -225,10 +241,39 @@ class MSDeformAttn(nn.Module):
         if references.shape[-1] == 4:
             reach = references[..., 2:] * (sides * (0.5 / self.points))
             offsets = offsets * self._of_points(reach)[:, :, :, None]
-        start = self._of_points(start)
-        if start.requires_grad:
-            offsets, start = offsets + start[:, :, :, None], None
-        return sampled_sum(values, shapes, offsets, weights, start)
+        return offsets, self._of_points(start)
+
+    def _sums_first(self, query: Tensor, source: Tensor) -> bool:
+        """Return whether summing whole tokens costs less than projecting all of them.
+
+        An accelerator, and a CPU in a reduced format, multiplies matrices much faster than it reads rows.
+        """
+        if source.device.type != "cpu" or source.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu"):
+            return False
+        corners = 4 * query.shape[1] * self.heads * self.levels * self.points
+        return CORNER_COST * corners < source.shape[1] * source.shape[2]
+
+    def _project_sums(
+        self,
+        source: Tensor,
+        shapes: Shapes,
+        mask: Tensor | None,
+        offsets: Tensor,
+        start: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        """Return the projections (B, Q, d) of weighted sums of tokens; what lies in padding or beyond adds nothing."""
+        inside = source.new_ones(source.shape[:2]) if mask is None else mask.to(source.dtype)
+        if mask is not None:
+            source = source.masked_fill(~mask[..., None], 0)
+        # Heads look at the same tokens, so that each query and head is a query of one wide head.
+        cells = (offsets + start[:, :, :, None]).transpose(2, 3).flatten(1, 2).unsqueeze(3)
+        weights = weights.flatten(1, 2).unsqueeze(2)
+        sums = sampled_sum(source.unsqueeze(2), shapes, cells, weights).unflatten(1, (-1, self.heads))
+        shares = sampled_sum(inside[..., None, None], shapes, cells, weights).unflatten(1, (-1, self.heads))
+        weight, bias = (part.unflatten(0, (self.heads, -1)) for part in (self.value_proj.weight, self.value_proj.bias))
+        found = torch.einsum("bqmd,mcd->bqmc", sums, weight)
+        return torch.addcmul(found, shares, bias).flatten(2)
 
     def _apart(self, parameter: Tensor) -> Tensor:
         """Return weight or bias of the offsets, which have x and y by turns, with those of all x in front."""

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from models.layers import deformable_attention
 from models.layers import sampled_sum as module
 from models.layers.deformable_attention import (
     FORMS,
@@ -175,7 +176,11 @@ def lively(levels: int = 3, dtype: torch.dtype = torch.float64) -> MSDeformAttn:
 
 @pytest.mark.parametrize("size", [2, 4])
 @pytest.mark.parametrize("learns", [False, True])
-def test_the_layer_has_the_same_gradients_in_every_form(size: int, learns: bool) -> None:
+@pytest.mark.parametrize("corner_cost", [0, 1e9])
+def test_the_layer_has_the_same_gradients_in_every_form(
+    corner_cost: float, size: int, learns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deformable_attention, "CORNER_COST", corner_cost)
     layer, draw = lively(), torch.Generator().manual_seed(1)
     query, source = torch.randn(2, 5, 8, generator=draw).double(), torch.randn(2, 31, 8, generator=draw).double()
     references = torch.rand(2, 5, 3 if learns else 1, size, generator=draw).double().requires_grad_(learns)
@@ -190,7 +195,19 @@ def test_the_layer_has_the_same_gradients_in_every_form(size: int, learns: bool)
         assert all(torch.allclose(a, b) for a, b in zip(answers[0], other, strict=True))
 
 
-def test_tokens_of_padding_are_not_seen() -> None:
+def test_few_queries_sum_before_they_project() -> None:
+    layer = MSDeformAttn(256, 8, 4, 4)
+    memory, some, many = torch.zeros(1, 17821, 256), torch.zeros(1, 300, 256), torch.zeros(1, 900, 256)
+    assert layer._sums_first(some, memory)
+    assert not layer._sums_first(many, memory)
+    assert not layer._sums_first(some.bfloat16(), memory.bfloat16())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not layer._sums_first(some, memory)
+
+
+@pytest.mark.parametrize("corner_cost", [0, 1e9])
+def test_tokens_of_padding_are_not_seen(corner_cost: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deformable_attention, "CORNER_COST", corner_cost)
     layer, query, source = lively(), torch.randn(1, 5, 8).double(), torch.randn(1, 31, 8).double()
     references, mask = torch.rand(1, 5, 1, 2).double(), torch.arange(31)[None] % 3 > 0
     found = layer(query, references, source, SHAPES, mask)
