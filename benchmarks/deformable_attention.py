@@ -1,7 +1,7 @@
 """How fast deformable attention is: ``python -m benchmarks.deformable_attention`` times ours beside transformers'.
 
 Both have the same seeded weights and inputs, of a picture of 800 x 1066 pixels, and are compared before they are timed,
-gradients included. Rows:
+gradients included; but for whole steps, whose networks begin with weights of their own. Rows:
 
 - ``sum``: weighted sums of values at places alone, in every form of ours (``models.layers.deformable_attention``);
 - ``attention``: with its linear layers;

@@ -54,20 +54,19 @@ class Memory(NamedTuple):
 class Queries(NamedTuple):
     """What a decoder begins with: every query has a content, a position and a reference in the picture.
 
+    Where an encoder has fewer tokens than queries are wanted, there are as many queries as tokens.
+
     Attributes:
         content: (B, Q, d).
         position: (B, Q, d), added to the content where attention asks.
         references: (B, Q, 4) boxes (centre x, centre y, width, height) or (B, Q, 2) points (x, y), float32, fractions
             0..1 of the picture's valid area; detached where they are proposals of the encoder.
-        valid: (B, Q) or (Q,) bool, False for queries that only pad where there are fewer tokens than queries; None
-            where all are real.
         proposals: what the encoder says of every token, in training alone, for its own loss.
     """
 
     content: Tensor
     position: Tensor
     references: Tensor
-    valid: Tensor | None = None
     proposals: SetProposals | None = None
 
     @property

@@ -31,14 +31,13 @@ class SetProposals(NamedTuple):
     Attributes:
         logits: (B, S, L) before sigmoids; that of class 0 says whether there is an object.
         boxes: (B, S, 4) proposed, centre x, centre y, width, height as fractions 0..1 of the picture's valid area.
-        anchors: (B, S, 4) where each proposal began, in the same form; no gradient.
-        mask: (B, S) bool, True where a token may be proposed, so that it may be matched; None where all may be.
+        anchors: (B, S, 4) where each proposal began, in the same form, all numbers 1 where a token is never proposed;
+            no gradient.
     """
 
     logits: Tensor
     boxes: Tensor
     anchors: Tensor
-    mask: Tensor | None = None
 
 
 class SetOutputs(NamedTuple):
@@ -52,8 +51,6 @@ class SetOutputs(NamedTuple):
         one_to_many: what every layer says where several queries may answer for an object, in training alone, in the
             order of the layers, the last one included. Queries are those of the other outputs.
         proposals: of the encoder of a two-stage network, in training alone.
-        valid: (B, Q) or (Q,) bool, False for queries that only pad, which are never matched and learn nothing; None
-            where all are real.
     """
 
     logits: Tensor
@@ -62,7 +59,6 @@ class SetOutputs(NamedTuple):
     earlier: tuple[SetLayer, ...] = ()
     one_to_many: tuple[SetLayer, ...] = ()
     proposals: SetProposals | None = None
-    valid: Tensor | None = None
 
     @property
     def last(self) -> SetLayer:

@@ -69,7 +69,7 @@ def pair_costs(class_costs: Tensor | float, boxes: Tensor, objects: Tensor, weig
 
 
 @torch.no_grad()
-def match(costs: Sequence[Tensor], valid: Tensor, real: Sequence[Tensor | None] | None = None) -> list[Matches]:
+def match(costs: Sequence[Tensor], valid: Tensor) -> list[Matches]:
     """Match every picture's objects with queries at the least total cost, for several layers at once.
 
     With fewer queries than objects some objects stay unmatched. The device is waited for once. Of many queries, such as
@@ -79,7 +79,6 @@ def match(costs: Sequence[Tensor], valid: Tensor, real: Sequence[Tensor | None] 
     Args:
         costs: per layer (B, Q, M), with a number of queries of its own; NaN and infinite ones are taken as very bad.
         valid: (B, M) bool, False where an object is padding.
-        real: per layer (B, Q) or (Q,) bool, False where a query is padding; None, also for a layer, where all are real.
 
     Returns:
         Per layer its pairs, on the device of the costs.
@@ -87,10 +86,8 @@ def match(costs: Sequence[Tensor], valid: Tensor, real: Sequence[Tensor | None] 
     device = costs[0].device
     # Padding has an infinite cost on its way, so that the masks need no copy of their own.
     ready = [_finite(cost).masked_fill(~valid[:, None], torch.inf) for cost in costs]
-    if real is not None:
-        pairs = zip(ready, real, strict=True)
-        ready = [cost if own is None else cost.masked_fill(~own[..., None], torch.inf) for cost, own in pairs]
-    sent = [_best_queries(cost) if 0 < cost.shape[2] ** 2 < cost.shape[1] else cost[None] for cost in ready]
+    # Costs and queries of M by M pairs travel in place of costs of Q by M.
+    sent = [_best_queries(cost) if 0 < 2 * cost.shape[2] < cost.shape[1] else cost[None] for cost in ready]
     flat = torch.cat([part.flatten() for part in sent]).cpu().numpy()
     ends = np.cumsum([part.numel() for part in sent])
     layers = [part.reshape(own.shape) for part, own in zip(np.split(flat, ends[:-1]), sent, strict=True)]

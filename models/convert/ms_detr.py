@@ -170,4 +170,6 @@ def _beside(file: WeightFile, scheme: Scheme) -> DetrFacts:
         config = config_beside(file.path)
         return DetrFacts() if config is None else facts_of_detr_config(config)
     options = file.root.get("args") if isinstance(file.root, dict) else None
-    return facts_of_options(file.path, options.state if isinstance(options, Inert) else {})
+    if isinstance(options, Inert):
+        options = options.state
+    return facts_of_options(file.path, options if isinstance(options, dict) else {})

@@ -62,7 +62,7 @@ def facts_of_options(path: object, options: Mapping[str, Any]) -> DetrFacts:
         mixed=_truth(options.get("use_ms_detr")),
         dropout=_fraction(options.get("dropout")),
         top_k=_count(options.get("topk_eval")),
-        nms=_fraction(options.get("nms_iou_threshold")),
+        nms=_fraction(options.get("nms_iou_threshold")) or None,
     )
 
 

@@ -21,6 +21,7 @@ FIRST_PARTS = (
     *("backbone", "neck", "head", "bbox_head", "class_embed", "bbox_embed"),
     *("vit", "class_labels_classifier", "bbox_predictor"),
     *("blocks", "patch_embed", "norm", "head_dist"),
+    *("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"),
 )
 SINGLE_TENSORS = ("cls_token", "dist_token", "mask_token", "pos_embed")
 WRAPPED_NAME = re.compile(

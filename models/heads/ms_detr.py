@@ -58,11 +58,15 @@ class MSDETRDecoder(Layered, SetHead):
         order: of the two attentions, ``cross_first`` or ``self_first``, where it is not the one above.
         aux_ffn: for ``c`` and ``d``, put a network of its own before what one-to-many supervision reads.
         look_forward_twice: let the loss of a layer also reach the references that the layer before it has moved.
+            Needs ``box_refine``.
         box_refine: every layer has class and box layers of its own and moves the references; else all share one pair
             and references stay where they are.
         top_k: most answers for a picture.
         nms: overlap (IoU) above which the weaker of two boxes of a class is suppressed after all; none for nothing.
         category_ids: for weights that know other labels than 0, 1, 2 ...: the label of every class, ascending.
+
+    Attributes:
+        learns_many: whether training computes the one-to-many branch; ``criterion`` turns it off where the recipe does.
     """
 
     recipe = MS_DETR_RECIPE
@@ -94,9 +98,12 @@ class MSDETRDecoder(Layered, SetHead):
         _check_widths(memory, queries, dim, heads)
         _check_numbers(layers, points, ffn, dropout, top_k, nms)
         kind = _supervision(supervision, order, aux_ffn)
+        if look_forward_twice and not box_refine:
+            raise ValueError("look_forward_twice is about references that layers move, but box_refine is false")
         self.supervision = "none" if supervision is None else supervision
         self.order = kind.order
         self.branch, self.own_classes = kind.place is not None, kind.own_classes
+        self.learns_many = True
         self.look_forward_twice, self.box_refine = look_forward_twice, box_refine
         self.top_k, self.nms = top_k, nms
         self.queries, self.proposes, self.dropout = queries.queries, queries.proposes, float(dropout)
@@ -131,11 +138,12 @@ class MSDETRDecoder(Layered, SetHead):
         content = queries.content
         answers: list[SetLayer] = []
         many: list[SetLayer] = []
+        learns_many = self.training and self.learns_many
         # Where the layer looks, and what its answer moves: the same numbers, with or without a gradient.
         looked_at = start = queries.references
         for number, layer in enumerate(self.layers):
             references = per_level(looked_at, memory.ratios)
-            content, aside = self.run_layer(layer, content, queries.position, references, memory)
+            content, aside = self.run_layer(layer, content, queries.position, references, memory, learns_many)
             last = number + 1 == len(self.layers)
             if not (self.training or self.box_refine or last):
                 continue
@@ -181,7 +189,10 @@ class MSDETRDecoder(Layered, SetHead):
 
     def criterion(self, hyp: Mapping[str, Any], image_size: int | None = None) -> MSDETRCriterion:
         """Return the loss of all branches; its published gains hold for every size and class count."""
-        return MSDETRCriterion(self.queries, hyp, len(self.layers), self.branch, self.proposes, self.category_ids)
+        made = MSDETRCriterion(self.queries, hyp, len(self.layers), self.branch, self.proposes, self.category_ids)
+        # A loss that nobody asks for needs no branch to be computed.
+        self.learns_many = made.many is not None
+        return made
 
     def predict(self, raw: SetOutputs, image_size: tuple[int, int]) -> Detections:
         """Decode to boxes in pixels of the network input, unclipped, one candidate per query."""

@@ -36,7 +36,13 @@ class YOLOSDetect(SetHead):
 
     Several source rows may be given: the last one answers, with the same weights the earlier ones are supervised too in
     training, if the recipe's ``set_earlier`` is above 0. If its ``o2m`` is 1, several tokens of each earlier row learn
-    the same object.
+    the same object. The last of four blocks by itself, and the tokens before it, each behind a norm::
+
+        - [-1, 3, ViTBlock, [width, heads, 4.0]]  # 1
+        - [-1, 1, ViTBlock, [width, heads, 4.0]]  # 2
+        - [1, 1, TokenNorm, [width, 1.0e-6]]
+        - [2, 1, TokenNorm, [width, 1.0e-6]]
+        - [[3, 4], 1, YOLOSDetect, [nc]]
 
     Args:
         in_channels: widths of the tokens of the source rows, all the same.
@@ -91,7 +97,8 @@ class YOLOSDetect(SetHead):
         if self.sources == 1 and criterion.many is not None:
             raise ModelError(
                 "the recipe's o2m is 1, but YOLOSDetect reads one row, and one-to-many supervision is for the rows "
-                "before the last one; let it read such rows, as in [[-4, -1], 1, YOLOSDetect, [nc]], or set o2m to 0"
+                "before the last one; split its ViTBlock row and let it read the tokens between (docs/yaml.md, "
+                "YOLOSDetect, shows how), or set o2m to 0"
             )
         if self.sources > 1 and criterion.weight_of_earlier == 0 and criterion.many is None:
             LOGGER.warning(

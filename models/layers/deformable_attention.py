@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from models.layers.sampled_sum import sampled_sum
 from models.memory import Shapes
 from utils.precision import full_precision
+from utils.tracing import is_traced
 
 BAG, GRID, GATHER = "bag", "grid", "gather"
 CORNER_COST = 12
@@ -114,7 +115,7 @@ FORMS: dict[str, Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]] = {
 
 def _sides(shapes: Shapes, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return columns and rows of every level, (L, 2)."""
-    if _is_traced():
+    if is_traced():
         return torch.tensor([(columns, rows) for rows, columns in shapes], dtype=dtype, device=device)
     return _kept_sides(shapes, dtype, device)
 
@@ -123,10 +124,6 @@ def _sides(shapes: Shapes, dtype: torch.dtype, device: torch.device) -> Tensor:
 def _kept_sides(shapes: Shapes, dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False), torch.no_grad():
         return torch.tensor([(columns, rows) for rows, columns in shapes], dtype=dtype, device=device)
-
-
-def _is_traced() -> bool:
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 class MSDeformAttn(nn.Module):
@@ -197,7 +194,7 @@ class MSDeformAttn(nn.Module):
         """
         weights = self.attention_weights(query).unflatten(-1, (self.heads, -1))
         weights = full_precision(weights).softmax(-1)
-        if self.form != BAG or _is_traced():
+        if self.form != BAG or is_traced():
             attend = FORMS[GRID if self.form == BAG else self.form]
             locations = self._locations(query, references, shapes)
             weights = weights.unflatten(-1, (self.levels, self.points))

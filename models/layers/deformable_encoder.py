@@ -5,6 +5,7 @@ Zhu et al., Deformable DETR, arXiv:2010.04159.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +18,7 @@ from models.memory import Memory, MemoryWidth, Shapes
 from models.recompute import Layered
 from models.registry import Built, RowBlock, Scale, construct, register
 from models.tokens import Sizes
+from utils.tracing import is_traced
 
 MOST_LAYERS = 100
 TOKENS_AT_ONCE = 2048
@@ -65,8 +67,7 @@ class EncoderLayer(nn.Module):
 
     def _think(self, values: Tensor) -> Tensor:
         """Return the second branch; where nothing learns, some tokens at a time, whose hidden values stay in cache."""
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if traced or torch.is_grad_enabled() or values.device.type != "cpu":
+        if is_traced() or torch.is_grad_enabled() or values.device.type != "cpu":
             return self._think_at_once(values)
         pieces = values.flatten(0, 1).split(TOKENS_AT_ONCE)
         return torch.cat([self._think_at_once(piece) for piece in pieces]).view_as(values)
@@ -152,6 +153,7 @@ class DeformEncoder(Layered, RowBlock):
             sizes: height and width of every picture in input pixels where the batch is padded at the right and below.
         """
         shapes = tuple((level.shape[2], level.shape[3]) for level in maps)
+        _check_order(shapes)
         values = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], 1)
         areas = None if sizes is None else level_areas(sizes, self._canvas(sizes, shapes), shapes)
         places = places_of(shapes, values.shape[2], areas, values.device)
@@ -181,3 +183,17 @@ class DeformEncoder(Layered, RowBlock):
         return tuple(
             side if -(-side // fine) == places else places * fine for side, places in zip(most, shapes[0], strict=True)
         )
+
+
+def _check_order(shapes: Shapes) -> None:
+    """Make sure that levels come from fine to coarse.
+
+    Raises:
+        ValueError: a map is larger than the one before it.
+    """
+    for before, shape in pairwise(shapes):
+        if shape[0] > before[0] or shape[1] > before[1]:
+            raise ValueError(
+                f"its maps come from fine to coarse, but one of {before[0]}x{before[1]} is before one of "
+                f"{shape[0]}x{shape[1]}"
+            )

@@ -123,10 +123,11 @@ class DecoderLayer(nn.Module):
         if aux_ffn:
             self.linear3, self.linear4 = _linear(width, ffn), _linear(ffn, width)
             self.norm4 = nn.LayerNorm(width)
-        self.drop = nn.Dropout(dropout)
+        # PyTorch's dropout copies its input even where it leaves nothing out.
+        self.drop = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(
-        self, content: Tensor, position: Tensor, references: Tensor, memory: Memory
+        self, content: Tensor, position: Tensor, references: Tensor, memory: Memory, one_to_many: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Run the layer.
 
@@ -136,9 +137,10 @@ class DecoderLayer(nn.Module):
             references: (B, Q, L, 4) boxes or (B, Q, L, 2) points, where each query looks in each level, as fractions
                 of the level with its padding, at least float32; (B, Q, 1, 4 or 2) where levels do not differ.
             memory: what is looked at.
+            one_to_many: whether somebody wants what one-to-many supervision reads.
 
         Returns:
-            The content for the next layer, and what one-to-many supervision reads, in training alone.
+            The content for the next layer, and what one-to-many supervision reads, or None.
         """
         aside = None
         for place in self.order:
@@ -147,10 +149,10 @@ class DecoderLayer(nn.Module):
                 content = self.norm1(content + self.drop(found))
             else:
                 content = self.norm2(content + self.drop(self.self_attn(content, position)))
-            if place == self.place and self.training:
+            if place == self.place and one_to_many:
                 aside = self._aside(content)
         content = self.norm3(content + self._think(content, self.linear1, self.linear2))
-        return content, content if self.place == "output" and self.training else aside
+        return content, content if self.place == "output" and one_to_many else aside
 
     def _think(self, x: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:
         return self.drop(second(self.drop(F.relu(first(x)))))

@@ -110,7 +110,7 @@ class TwoStageQueries(QueryRow):
         choose = self._choose_of_answers if self.training else self._choose
         references, proposals = choose(tokens, anchors, proposed)
         position, content = self._embed(references)
-        return Queries(content, position, references, None, proposals)
+        return Queries(content, position, references, proposals)
 
     def _choose(self, tokens: Tensor, anchors: Tensor, proposed: Tensor) -> tuple[Tensor, None]:
         """Return the references of the chosen tokens, (B, Q, 4); nothing else is computed."""
@@ -126,9 +126,7 @@ class TwoStageQueries(QueryRow):
         boxes = (full_precision(self.bbox_embed(tokens)) + anchors).sigmoid()
         chosen = self._best(logits.detach()[..., 0])
         references = boxes.detach().gather(1, chosen.expand(-1, -1, 4))
-        return references, SetProposals(
-            logits, boxes, anchors.sigmoid().expand_as(boxes), proposed.expand(boxes.shape[:2])
-        )
+        return references, SetProposals(logits, boxes, anchors.sigmoid().expand_as(boxes))
 
     def _best(self, likely: Tensor) -> Tensor:
         """Return which tokens are most likely objects, (B, Q, 1), for (B, S)."""

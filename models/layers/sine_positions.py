@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.memory import Shapes
 from models.tokens import Sizes, inside_areas
+from utils.tracing import is_traced
 
 TEMPERATURE = 10_000
 EPSILON = 1e-6
@@ -57,6 +58,7 @@ def level_areas(sizes: Sizes, canvas: tuple[int, int], shapes: Shapes) -> LevelA
     )
 
 
+@lru_cache(maxsize=1024)
 def _inside(side: int, canvas: int, places: int) -> int:
     """Return how many of ``places`` along one axis lie within a picture's side; at least the first does."""
     step = _as_float32(canvas / places)
@@ -82,7 +84,7 @@ def places_of(shapes: Shapes, width: int, areas: LevelAreas | None, device: torc
     """
     if areas is not None:
         return _padded_places(shapes, width, areas, device)
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if is_traced():
         return _make_places(shapes, width, device)
     return _kept_places(shapes, width, device)
 

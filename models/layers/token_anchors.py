@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.layers.set_answers import logit
 from models.memory import Memory, Shapes
+from utils.tracing import is_traced
 
 FINEST_SIDE = 0.05
 """Side of an anchor of the finest level; that of every further level is twice as long."""
@@ -34,7 +35,7 @@ def token_anchors(memory: Memory) -> tuple[Tensor, Tensor]:
     device = memory.values.device
     if memory.mask is not None or memory.ratios is not None:
         return _anchors(memory.shapes, device, memory.ratios, memory.mask)
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if is_traced():
         return _anchors(memory.shapes, device)
     return _kept_anchors(memory.shapes, device)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.layers.vit import ViTBlock, ViTBlockPE
 from models.tokens import Tokens
+from utils.tracing import is_traced
 
 
 class InferenceBlocks(nn.Module):
@@ -46,7 +47,7 @@ class InferenceBlocks(nn.Module):
 
 def _in_place(values: Tensor, weight: Tensor) -> bool:
     """Return whether memory may be written over: no gradient, no recording, no automatic choice of formats."""
-    recording = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled()
+    recording = is_traced() or torch.is_grad_enabled()
     return not recording and not torch.is_autocast_enabled(values.device.type) and values.dtype == weight.dtype
 
 

@@ -85,8 +85,8 @@ class MSDETRCriterion(QueryCriterion):
 
     Classes have the sigmoid focal loss; boxes L1 and generalised IoU. Every layer is matched by itself, all of them and
     the encoder's proposals in one copy from the device. Everything is divided by the objects of the nominal batch, also
-    the one-to-many part, so it does not matter how that is cut. Proposals of tokens outside the picture count as
-    background, as published, though they are never matched.
+    the one-to-many part, so it does not matter how that is cut. Tokens that are never proposed, in padding and at the
+    border, have an anchor whose four numbers are 1 and take part, as published.
 
     Args:
         queries: of an image.
@@ -159,10 +159,10 @@ class MSDETRCriterion(QueryCriterion):
             self.watch(raw.last, targets, pairs.one.layers(slice(-1, None)), totals)
             nothing = raw.logits.new_zeros((), dtype=full_precision(raw.logits).dtype)
             parts = {name: nothing for names in self.names.values() for name in names}
-            one = self.terms(_decoder_layers(raw), targets, pairs.one, totals, raw.valid)
+            one = self.terms(_decoder_layers(raw), targets, pairs.one, totals)
             parts |= named_parts(O2O, one, self.gains["o2o"])
             if pairs.many is not None:
-                many = self.terms(raw.one_to_many, targets, pairs.many, totals, raw.valid)
+                many = self.terms(raw.one_to_many, targets, pairs.many, totals)
                 parts |= named_parts(O2M, many, self.gains["o2m"])
             if pairs.encoder is not None:
                 proposed = SetLayer(raw.proposals.logits, raw.proposals.boxes)
@@ -175,15 +175,14 @@ class MSDETRCriterion(QueryCriterion):
     def assign(self, raw: SetOutputs, targets: SetTargets) -> MixedPairs:
         """Return which queries learn which objects in every layer of every branch; the device is waited for once."""
         layers = _decoder_layers(raw)
-        costs, real = self.costs(layers, targets), [raw.valid] * len(layers)
+        costs = self.costs(layers, targets)
         if raw.proposals is not None:
             costs.append(self.proposal_costs(raw.proposals, targets))
-            real.append(raw.proposals.mask)
-        found = match(costs, targets.valid, real)
+        found = match(costs, targets.valid)
         (images, queries), objects = raw.boxes.shape[:2], targets.boxes.shape[1]
         one, many, encoder = pairs_of_matches(found[: len(layers)], images, queries, objects), None, None
         if self.many is not None and raw.one_to_many:
-            many = self.assign_many(raw.one_to_many, targets, self.many.rule, one, raw.valid)
+            many = self.assign_many(raw.one_to_many, targets, self.many.rule, one)
         if raw.proposals is not None:
             encoder = pairs_of_matches(found[len(layers) :], images, raw.proposals.boxes.shape[1], objects)
         return MixedPairs(one, many, encoder)

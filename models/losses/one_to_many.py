@@ -55,11 +55,12 @@ def one_to_many_of(hyp: Mapping[str, Any]) -> OneToMany | None:
         ModelError: a value is out of its range.
     """
     values = {key: hyp.get(key, default) for key, default in ONE_TO_MANY_RECIPE.items()}
+    k = float(values["o2m_k"])
     if not values["o2m"]:
         return None
     try:
         rule = OneToManyRule(
-            k=int(values["o2m_k"]),
+            k=int(k) if k.is_integer() else k,
             threshold=float(values["o2m_threshold"]),
             iou_share=float(values["o2m_iou_share"]),
             positive_share=float(values["o2m_positive_share"]),

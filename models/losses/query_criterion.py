@@ -118,15 +118,14 @@ class QueryCriterion(Criterion):
             classes = self.classes.costs(stack.logits, targets)
             return list(pair_costs(classes, stack.boxes, targets.boxes, self.cost_weights).unbind(0))
 
-    def match(self, layers: Sequence[SetLayer], targets: SetTargets, real: Tensor | None = None) -> list[Matches]:
+    def match(self, layers: Sequence[SetLayer], targets: SetTargets) -> list[Matches]:
         """Return which query answers for which object, for every layer; the device is waited for once.
 
         Args:
             layers: with equal numbers of queries.
             targets: of the batch.
-            real: (B, Q) or (Q,) bool, False for queries that only pad; None where all are real.
         """
-        return match(self.costs(layers, targets), targets.valid, [real] * len(layers))
+        return match(self.costs(layers, targets), targets.valid)
 
     def assign_many(
         self,
@@ -134,7 +133,6 @@ class QueryCriterion(Criterion):
         targets: SetTargets,
         rule: OneToManyRule,
         one_to_one: SetPairs | None = None,
-        real: Tensor | None = None,
     ) -> SetPairs:
         """Return which queries learn which objects where several may learn one; the device is not waited for.
 
@@ -143,26 +141,16 @@ class QueryCriterion(Criterion):
             targets: of the batch.
             rule: of the assignment.
             one_to_one: pairs of the same layers, for a rule that merges.
-            real: (B, Q) or (Q,) bool, False for queries that only pad; None where all are real.
         """
         with torch.no_grad(), without_autocast(targets.boxes.device):
             stack, order = stacked(layers), None
             probabilities = self.classes.probabilities(stack.logits, targets)
             scores = pair_scores(probabilities, stack.boxes, targets.boxes, rule.iou_share)
-            if real is not None:
-                scores = scores.masked_fill(~real[..., None], -torch.inf)
             if rule.positive_share > 0:
                 order = drawn_order(targets.boxes, targets.valid, len(layers), stack.boxes.shape[2])
             return assign_one_to_many(scores, targets.valid, rule, order, one_to_one)
 
-    def terms(
-        self,
-        layers: Sequence[SetLayer],
-        targets: SetTargets,
-        pairs: SetPairs,
-        totals: Tensor,
-        real: Tensor | None = None,
-    ) -> Tensor:
+    def terms(self, layers: Sequence[SetLayer], targets: SetTargets, pairs: SetPairs, totals: Tensor) -> Tensor:
         """Return this micro-batch's share of the losses of several layers, without gains.
 
         Args:
@@ -170,15 +158,12 @@ class QueryCriterion(Criterion):
             targets: of this micro-batch.
             pairs: what its queries learn.
             totals: denominators of the nominal batch, on the device of the layers.
-            real: (B, Q) or (Q,) bool, False for queries that learn nothing; None where all learn.
 
         Returns:
             (3, K): the parts in the order of ``PARTS`` of every layer.
         """
         stack = stacked(layers)
         losses = self.classes.losses(stack.logits, labels_of(pairs, targets))
-        if real is not None:
-            losses = losses.where(real, 0)
         box, giou = box_losses(stack.boxes, targets, pairs)
         count = totals[0].clamp(min=1)
         return torch.stack((losses.sum((1, 2)) / self.classes.total(totals), box / count, giou / count))
@@ -190,7 +175,7 @@ class QueryCriterion(Criterion):
         A query has no place of its own, so where its box lies stands for it.
         """
         targets = self.prepare(batch).to(raw.logits.device)
-        (found,) = self.match([raw.last], targets, raw.valid)
+        (found,) = self.match([raw.last], targets)
         height, width = extents(raw.sizes, batch.images.shape[-2:], raw.boxes.device)
         x, y = (raw.boxes[..., 0] * width, raw.boxes[..., 1] * height)
         places = torch.stack((x, y), -1)[found.image, found.query]

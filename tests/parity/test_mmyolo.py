@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 import tests.parity.mmyolo_loss_checks
 import tests.parity.mmyolo_model_checks
 import tests.parity.mmyolo_rebuild
+import tests.parity.rebuild
 from data.samples import Placement
 from models.convert.name_table import NameTable
 from models.graph import Graph
@@ -28,6 +30,7 @@ from tests.parity.mmyolo_model_checks import network_input, raw_parts
 from tests.parity.mmyolo_rebuild import Rebuilt, named_network, recorded_stages
 from tests.parity.published import Fixture, Report
 from tests.parity.rebuild import fill
+from tests.parity.seeded import seeded_tensor
 from utils.errors import UsageError
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -51,6 +54,26 @@ CAFFE = {"order": "channels are B, G, R", "mean": [103.53, 116.28, 123.675], "st
 OBJECTS = [[[3, 10.5, 8.25, 60.5, 50.75], [1, 40.0, 20.0, 90.0, 60.0]]]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def numbers_drawn_once() -> Iterator[None]:
+    """Remember drawn tensors, because the same networks are filled again and again; so many are two of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tests.parity.rebuild, "seeded_tensor", functools.lru_cache(1000)(seeded_tensor))
+        yield
+
+
+@pytest.fixture
+def uncounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the operations of the network, which take longest; other tests here and test_parity.py have them."""
+    monkeypatch.setattr(tests.parity.mmyolo_model_checks, "check_operations", lambda *_: None)
+
+
+@functools.cache
+def operations_of(name: str) -> int:
+    """Return the operations of a network for an image of 64 x 64 pixels, by the published convention."""
+    return totals_of(tabulate_model(load_spec(CONFIGS[name]), (64, 64), deploy=True))["mac_based"]
+
+
 def described(name: str, graph: Graph, table: NameTable) -> dict[str, Any]:
     """Return what a fixture says of a network of ours, in the published names."""
     names, kinds = table.published_names(graph), {torch.float32: "float32", torch.int64: "int64"}
@@ -59,7 +82,6 @@ def described(name: str, graph: Graph, table: NameTable) -> dict[str, Any]:
     aliases = table.copied_names(graph).items()
     state += [[copy, shapes[first], "float32", {"alias_of": first}] for copy, first in aliases]
     caffe = name.startswith("yoloms")
-    totals = totals_of(tabulate_model(graph.spec, (64, 64), deploy=True))
     return {
         "model": name,
         "strides": [8, 16, 32],
@@ -68,7 +90,7 @@ def described(name: str, graph: Graph, table: NameTable) -> dict[str, Any]:
         "prior_offset": 0 if caffe else 0.5,
         "input": {**INPUT, "scale": 255, "normalisation": CAFFE} if caffe else {**INPUT, "normalisation": "none"},
         "parameters": sum(value.numel() for value in graph.parameters()),
-        "gflops": {"size": [64, 64], "measured_reference_counter": totals["mac_based"]},
+        "gflops": {"size": [64, 64], "measured_reference_counter": operations_of(name)},
         "postprocess": {"single": {"score_thr": 0.02, "multi_label": False, "nms_iou": 0.5, "nms_pre": 30_000}},
     }
 
@@ -110,20 +132,29 @@ def write_fixture(name: str, folder: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def fixture_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``write_fixture`` of a name; each is written once and must not be changed."""
+    folder = tmp_path_factory.mktemp("fixtures")
+    return functools.cache(lambda name: write_fixture(name, folder))
+
+
 @pytest.mark.parametrize("name", STAGES)
-def test_other_sizes_are_read(name: str, tmp_path: Path) -> None:
-    report = check(write_fixture(name, tmp_path))
+def test_other_sizes_are_read(name: str, fixture_of: Callable[[str], Path]) -> None:
+    report = check(fixture_of(name))
     assert report.misses == [] and report.skipped == []
     seen = {"network found from its tensors", "cls_2", "box_0", "boxes", "det_single", "stage five values"}
     assert seen | {"measured reference counter", "score_argmax"} <= report.seen
 
 
-def test_changed_numbers_of_another_size_miss(tmp_path: Path) -> None:
-    path = write_fixture("yolov8-s", tmp_path)
-    with np.load(path.with_suffix(".npz")) as stored:
+@pytest.mark.usefixtures("uncounted")
+def test_changed_numbers_of_another_size_miss(fixture_of: Callable[[str], Path], tmp_path: Path) -> None:
+    written = fixture_of("yolov8-s")
+    path = tmp_path / written.name
+    with np.load(written.with_suffix(".npz")) as stored:
         arrays = dict(stored)
     arrays["cls_1"] = arrays["cls_1"] * 1.01 + 0.01
-    facts = json.loads(path.read_text())
+    facts = json.loads(written.read_text())
     facts["eval_layers"]["rows"][1][1] += 0.01
     path.write_text(json.dumps({**facts, "parameters": facts["parameters"] + 1}))
     np.savez(path.with_suffix(".npz"), **arrays)
@@ -156,6 +187,7 @@ def write_losses(name: str, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("uncounted")
 @pytest.mark.parametrize("name", ["yolov8-s", "yolov6-t"])
 def test_losses_of_other_networks_are_read_and_can_miss(name: str, tmp_path: Path) -> None:
     path = write_losses(name, tmp_path)
@@ -193,6 +225,7 @@ def swish_head(row: list[Any]) -> list[Any]:
 OUTPUTS = {"stage five values", "boxes", "cls_0"}
 
 
+@pytest.mark.usefixtures("uncounted")
 @pytest.mark.parametrize(
     ("change", "missed"),
     [
@@ -210,12 +243,14 @@ def test_a_wrong_row_is_a_miss(
     assert missed <= set(check(FIXTURES / "yoloms-xs.json").misses)
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_swapped_colours_are_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
     module = tests.parity.mmyolo_model_checks
     monkeypatch.setattr(module, "network_input", lambda *given: network_input(*given).flip(1))
     assert set(check(FIXTURES / "yoloms-xs.json").misses) >= OUTPUTS
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_branches_without_what_the_one_before_found_are_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
     def forward(self: MSBlock, x: Tensor) -> Tensor:
         parts = self.in_conv(x).split(self.branch, 1)
@@ -226,6 +261,7 @@ def test_branches_without_what_the_one_before_found_are_a_miss(monkeypatch: pyte
     assert set(check(FIXTURES / "yoloms-xs.json").misses) >= OUTPUTS
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_an_idle_last_activation_of_a_branch_is_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
     branch = MSBlock._branch
 
@@ -239,12 +275,14 @@ def test_an_idle_last_activation_of_a_branch_is_a_miss(monkeypatch: pytest.Monke
     assert set(check(FIXTURES / "yoloms-xs.json").misses) >= OUTPUTS
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_norms_that_all_levels_share_are_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
     forward = RTMDetHead._level
     monkeypatch.setattr(RTMDetHead, "_level", lambda self, level, x: forward(self, 0, x))
     assert {"cls_1", "box_2"} <= set(check(FIXTURES / "yoloms-xs.json").misses)
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_a_network_of_another_name_is_a_miss(tmp_path: Path) -> None:
     facts = json.loads((FIXTURES / "yolov8-n-ms.json").read_text())
     (tmp_path / "x.json").write_text(json.dumps({**facts, "model": "yolov8-n"}))

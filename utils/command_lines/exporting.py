@@ -21,6 +21,7 @@ EPILOG = """the file:
           HEAD_objectness float32 (batch, N); confidence = objectness x score; absent for heads without it
           HEAD_keypoints  float32 (batch, N, K, 3), x y in pixels of the input and score, of heads for poses
           HEAD_logits     float32 (batch, classes, height, width); the class of a pixel is the largest logit's
+          HEAD_tokens     int64 (batch, N), the encoder's token that each query of MS-DETR++ began with, for the check
   HEAD is a head's name in the model YAML. The metadata hold the class names, the stride, how to prepare the input, the
   heads with their tasks and outputs, the model YAML and more; all but 'graph' and 'yolograph' are JSON. Where they say
   "suppression": false, as for YOLOS, every candidate stands for itself and none suppresses another; where they have
@@ -38,7 +39,8 @@ for programs that have no GridSample on their device.
 
 the check:
   The program that runs the format does so on a picture and on random pixels beside the model. The largest difference of
-  every output is printed, and where one is above --tolerance of that output's largest value, no file is left behind.
+  every output is printed, and where one is above --tolerance of that output's largest value, no file is left behind,
+  unless it is no more than the model's own rounding explains (float32 beside float64; ten tolerances at most).
 
 examples:
   python export.py --weights runs/train/exp/weights/best.safetensors

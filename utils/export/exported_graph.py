@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.graph import Graph
+from models.layers.detr_queries import TwoStageQueries
 from models.predictions import named_outputs
+from utils.export.token_choices import TOKENS, TokenChoices, choosing_rows
 from utils.image_size import round_up_to_stride
 
 LEAST_SAMPLE = 64
@@ -19,7 +21,8 @@ LEAST_SAMPLE = 64
 class ExportedGraph(nn.Module):
     """A graph with preprocessing in front and every head's decoding behind; no suppression, no top-k.
 
-    An output is named ``HEAD_FIELD`` after the head and the field of its predictions, such as ``detect_boxes``.
+    An output is named ``HEAD_FIELD`` after the head and the field of its predictions, such as ``detect_boxes``. Where
+    the order counts in which a head's queries are chosen (``ordered_heads``), ``HEAD_tokens`` tells it.
 
     Args:
         graph: the model; the wrapper puts it into eval mode.
@@ -45,11 +48,35 @@ class ExportedGraph(nn.Module):
         """
         return {name: tensor for outputs in self.by_head(images).values() for name, tensor in outputs.items()}
 
-    def by_head(self, images: Tensor) -> dict[str, dict[str, Tensor]]:
-        """Return the named outputs of every head."""
+    def by_head(self, images: Tensor, choices: TokenChoices | None = None) -> dict[str, dict[str, Tensor]]:
+        """Return the named outputs of every head.
+
+        Args:
+            images: as in ``forward``.
+            choices: what looks on while the queries of ``ordered_heads`` are chosen, and may tell them what to take.
+        """
+        choices = choices or self.watched()
+        if not choices.rows:
+            return self._named(self._predictions(images))
+        with choices:
+            outputs = self._named(self._predictions(images))
+        for head, tokens in choices.own.items():
+            outputs[head][f"{head}_{TOKENS}"] = tokens
+        return outputs
+
+    def watched(self, told: Mapping[str, Tensor] | None = None) -> TokenChoices:
+        """Return what looks on while the queries of ``ordered_heads`` are chosen.
+
+        Args:
+            told: by head, the tokens that its queries shall begin with, (B, Q) int64.
+        """
+        rows = {head: row for head, row in self._choosing().items() if row.mixed_selection}
+        return TokenChoices(rows, told)
+
+    def _named(self, predictions: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
         return {
-            name: {f"{name}_{field}": tensor for field, tensor in named_outputs(predictions).items()}
-            for name, predictions in self._predictions(images).items()
+            head: {f"{head}_{field}": tensor for field, tensor in named_outputs(answer).items()}
+            for head, answer in predictions.items()
         }
 
     def _predictions(self, images: Tensor) -> dict[str, Any]:
@@ -57,19 +84,29 @@ class ExportedGraph(nn.Module):
         size = images.shape[-2], images.shape[-1]
         return {name: self.model.heads[name].predict(raw[name], size) for name in self.heads}
 
+    @torch.no_grad()
     def output_names(self) -> dict[str, list[str]]:
         """Return the names of every head's outputs in the order of ``forward``."""
-        return {
-            head: [f"{head}_{field}" for field in named_outputs(predictions)]
-            for head, predictions in self._sample().items()
-        }
-
-    def distinct_heads(self) -> list[str]:
-        """Return the heads whose every candidate stands for an object of its own, so that nothing is suppressed."""
-        return [head for head, predictions in self._sample().items() if getattr(predictions, "distinct", False)]
+        return {head: list(outputs) for head, outputs in self.by_head(self._sample()).items()}
 
     @torch.no_grad()
-    def _sample(self) -> dict[str, Any]:
-        """Return what the heads say of a small black picture."""
+    def distinct_heads(self) -> list[str]:
+        """Return the heads whose every candidate stands for an object of its own, so that nothing is suppressed."""
+        predictions = self._predictions(self._sample())
+        return [head for head, answer in predictions.items() if getattr(answer, "distinct", False)]
+
+    def set_heads(self) -> list[str]:
+        """Return the heads whose queries are chosen, and whose answer is the same set in whatever order they are."""
+        return [head for head, row in self._choosing().items() if not row.mixed_selection]
+
+    def ordered_heads(self) -> list[str]:
+        """Return the heads whose queries are chosen, and whose answers depend on the order of the choice."""
+        return [head for head, row in self._choosing().items() if row.mixed_selection]
+
+    def _choosing(self) -> dict[str, TwoStageQueries]:
+        return {head: row for head, row in choosing_rows(self.model).items() if head in self.heads}
+
+    def _sample(self) -> Tensor:
+        """Return a small black picture."""
         side = max(2 * self.model.stride, round_up_to_stride(LEAST_SAMPLE, self.model.stride))
-        return self._predictions(torch.zeros(1, self.model.spec.channels, side, side, dtype=torch.uint8))
+        return torch.zeros(1, self.model.spec.channels, side, side, dtype=torch.uint8)

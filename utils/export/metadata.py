@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from models.graph import Graph
+from models.heads.base import Head
 from utils.version import program_version
 
 if TYPE_CHECKING:
@@ -45,15 +46,7 @@ def describe(
         opset: version of the operator set, for ONNX.
     """
     graph, distinct = module.model, module.distinct_heads()
-    heads = {
-        name: {
-            "task": graph.heads[name].task,
-            "outputs": list(names),
-            **({"suppression": False} if name in distinct else {}),
-            **({"best_pairs": graph.heads[name].top_k} if hasattr(graph.heads[name], "top_k") else {}),
-        }
-        for name, names in outputs.items()
-    }
+    heads = {name: _describe_head(graph.heads[name], names, name in distinct) for name, names in outputs.items()}
     keypoints = {name: graph.keypoints[name].to_plain() for name in outputs if name in graph.keypoints}
     return {
         **({"keypoints": json.dumps(keypoints)} if keypoints else {}),
@@ -70,6 +63,18 @@ def describe(
         "deployed": json.dumps(graph.is_deployed),
         "graph": graph.spec.text,
     }
+
+
+def _describe_head(head: Head, outputs: list[str], is_distinct: bool) -> dict[str, Any]:
+    """Return what a head answers, and how its candidates become objects where that is the head's own affair."""
+    told: dict[str, Any] = {"task": head.task, "outputs": list(outputs)}
+    if is_distinct:
+        told["suppression"] = False
+    elif getattr(head, "nms", None) is not None:
+        told["suppression"] = {"iou": head.nms, "within": "class"}
+    if hasattr(head, "top_k"):
+        told["best_pairs"] = head.top_k
+    return told
 
 
 def describe_input(graph: Graph) -> dict[str, Any]:

@@ -47,6 +47,8 @@ from utils.validation import HeadTest, build_tests
 
 LOGGER = logging.getLogger("yolograph")
 SMALL_BATCH = 4
+LEAST_SHARE = 1e-3
+"""Of a learning rate that falls in steps: below it nothing is learnt any more."""
 """Images of a process below which a run is warned of what that does to BatchNorm."""
 
 
@@ -225,15 +227,18 @@ def introduce(run: Run, parts: Parts) -> None:
         often = "step" if scale.interval == 1 else f"{scale.interval} steps"
         LOGGER.info("multi-scale: %d to %d px, another size every %s", scale.smallest, scale.largest, often)
     rates, wanted = parts.rates, int(run.hyp["warmup_steps"])
-    if rates.full_accumulation > 1:
+    step_images, nominal = run.options.batch_size * rates.full_accumulation, int(run.hyp["nominal_batch"])
+    if rates.full_accumulation > 1 or step_images != nominal:
         LOGGER.info(
-            "a step adds up %d batches of %d images per head; the recipe is meant for steps of %d images",
+            "a step adds up %d batch%s of %d images per head; the recipe is meant for steps of %d images",
             rates.full_accumulation,
+            "es" if rates.full_accumulation > 1 else "",
             run.options.batch_size,
-            int(run.hyp["nominal_batch"]),
+            nominal,
         )
-    if others := describe_rates(run.hyp):
-        LOGGER.info("learning rate %g in steps of %d images; %s", run.hyp["lr0"], int(run.hyp["nominal_batch"]), others)
+    if others := describe_rates(parts.graph, run.hyp):
+        LOGGER.info("learning rate %g in steps of %d images; %s", run.hyp["lr0"], step_images, others)
+    describe_falls(rates)
     if wanted and rates.warmup < rates.wanted_warmup:
         LOGGER.info(
             "the recipe warms up for %d steps or more; in this run it is %g, a quarter of all; "
@@ -253,6 +258,21 @@ def introduce(run: Run, parts: Parts) -> None:
             "s" if images > 1 else "",
             SMALL_BATCH * parts.world.size,
         )
+
+
+def describe_falls(rates: Rates) -> None:
+    """Say when a rate that falls in steps does, because published steps belong to a published number of epochs."""
+    falls, epochs = rates.falls(), rates.planned_epochs
+    if falls is None:
+        return
+    mend = f"give step_epochs for a run of {epochs:g} epochs in the recipe, or schedule: cosine"
+    if not falls:
+        LOGGER.warning("the learning rate never falls, because step_epochs is %g; %s", rates.hyp["step_epochs"], mend)
+        return
+    factor = rates.hyp["step_factor"]
+    LOGGER.info("learning rate multiplied by %g after epoch %s", factor, ", ".join(f"{epoch:g}" for epoch in falls))
+    if (left := factor ** len(falls)) < LEAST_SHARE:
+        LOGGER.warning("the learning rate falls %d times, to %.0e of itself; %s", len(falls), left, mend)
 
 
 def warn_of_unlike_sizes(graph: Graph, hyp: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ def warn_without_positives(tasks: Sequence[TrainTask], means: Mapping[str, Mappi
         if task.finds_objects and boxes and not any(boxes):
             LOGGER.warning(
                 "epoch %d: no prediction of '%s' had an object to answer for, so it learns no boxes; look at "
-                "train_batch0_%s.jpg: are the objects there, and large enough at this --img-size?",
+                "train_batch0_%s.jpg (without --noplots): are the objects there, and large enough at this --img-size?",
                 epoch,
                 task.name,
                 task.name,

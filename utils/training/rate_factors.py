@@ -11,6 +11,9 @@ from utils.errors import ModelError, did_you_mean
 from utils.training.named_rows import row_names, rows_named
 from utils.training.tasks import head_values
 
+OPTIONAL = "?"
+"""At the end of a name in ``lr_names``: models without it are meant, too."""
+
 
 def rate_factors(graph: Graph, hyp: Mapping[str, Any]) -> dict[str, float]:
     """Return by what the learning rate of every parameter is multiplied, by the parameter's name.
@@ -18,7 +21,7 @@ def rate_factors(graph: Graph, hyp: Mapping[str, Any]) -> dict[str, float]:
     Args:
         graph: the model.
         hyp: the recipe, of which ``lr_factors`` (by head) and ``lr_names`` (by row or by a part of parameters' names)
-            are read. Factors that meet in one parameter are multiplied.
+            are read. Factors that meet in one parameter are multiplied. A name that ends in ``?`` may be missing.
 
     Returns:
         Parameters whose factor is 1 are left out.
@@ -28,7 +31,8 @@ def rate_factors(graph: Graph, hyp: Mapping[str, Any]) -> dict[str, float]:
     """
     factors = dict.fromkeys(_parameter_names(graph), 1.0)
     by_head = parameter_factors(graph, head_values(graph, hyp["lr_factors"], "lr_factors"))
-    for chosen in (by_head, *(dict.fromkeys(parameters_named(graph, str(n)), f) for n, f in hyp["lr_names"].items())):
+    named = _named_rates(graph, hyp)
+    for chosen in (by_head, *(dict.fromkeys(found, factor) for found, factor in named.values())):
         for name, factor in chosen.items():
             factors[name] *= factor
     return {name: factor for name, factor in factors.items() if factor != 1}
@@ -66,6 +70,24 @@ def parameters_named(graph: Graph, entry: str) -> list[str]:
     return found
 
 
+def _named_rates(graph: Graph, hyp: Mapping[str, Any]) -> dict[str, tuple[list[str], float]]:
+    """Return what each key of ``lr_names`` stands for and its factor, without keys that may be missing and are."""
+    found = {}
+    for key, factor in hyp["lr_names"].items():
+        entry = str(key).removesuffix(OPTIONAL)
+        if entry != str(key) and not _is_there(graph, entry):
+            continue
+        found[entry] = parameters_named(graph, entry), factor
+    return found
+
+
+def _is_there(graph: Graph, entry: str) -> bool:
+    try:
+        return bool(parameters_named(graph, entry))
+    except ModelError:
+        return False
+
+
 def _parameter_names(graph: Graph) -> list[str]:
     return [name for name, _ in graph.named_parameters()]
 
@@ -75,7 +97,7 @@ def _within_row(name: str) -> str:
     return name.split(".", 2)[2]
 
 
-def describe_rates(hyp: Mapping[str, Any]) -> str:
+def describe_rates(graph: Graph, hyp: Mapping[str, Any]) -> str:
     """Return in words what learning rates the keys of ``lr_names`` lead to after the warm-up; empty without any."""
-    rates = (f"{entry} {hyp['lr0'] * factor:.3g}" for entry, factor in hyp["lr_names"].items())
+    rates = (f"{entry} {hyp['lr0'] * factor:.3g}" for entry, (_, factor) in _named_rates(graph, hyp).items())
     return ", ".join(rates)

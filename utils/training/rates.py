@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,6 +69,13 @@ class Rates:
         if kind == "step":
             return step_factor(share * self.planned_epochs, self.hyp["step_epochs"], self.hyp["step_factor"])
         return (cosine_factor if kind == "cosine" else linear_factor)(share, 1, lrf)
+
+    def falls(self) -> list[float] | None:
+        """Return after which epochs a rate that falls in steps does; None for other schedules."""
+        if self.hyp["schedule"] != "step":
+            return None
+        every = self.hyp["step_epochs"]
+        return [every * n for n in range(1, math.ceil(self.planned_epochs / every))]
 
     def accumulate(self, position: int) -> int:
         """Return how many rounds make one optimizer step from ``position`` on.

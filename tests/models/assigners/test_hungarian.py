@@ -86,21 +86,6 @@ def test_layers_with_queries_of_their_own_are_matched_as_if_each_were_alone() ->
     assert [len(found.image) for found in together] == [5, 5, 4]
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 30), st.integers(1, 5), st.booleans(), st.integers(0, 2**31))
-def test_queries_that_pad_are_matched_with_nothing(queries: int, objects: int, shared: bool, seed: int) -> None:
-    draw = torch.Generator().manual_seed(seed)
-    cost, valid = torch.rand(2, queries, objects, generator=draw), torch.rand(2, objects, generator=draw) < 0.8
-    real = torch.rand((queries,) if shared else (2, queries), generator=draw) < 0.5
-    (found,) = match([cost], valid, [real])
-    for i, own in enumerate(real.expand(2, -1)):
-        (alone,) = match([cost[i : i + 1, own]], valid[i : i + 1])
-        rows = own.nonzero()[:, 0].tolist()
-        assert pairs_of(found, i) == {thing: rows[query] for thing, query in pairs_of(alone, 0).items()}
-    (first, second) = match([cost, cost], valid, [None, real])
-    assert torch.equal(second.query, found.query) and torch.equal(first.query, match([cost], valid)[0].query)
-
-
 def test_costs_that_are_no_numbers_lose_against_all_others() -> None:
     valid = torch.ones(1, 2, dtype=torch.bool)
     cost = torch.tensor([[[torch.nan, 0.3], [3.0, torch.inf], [-torch.inf, 5.0]]])

@@ -70,6 +70,14 @@ def test_an_official_file_computes_the_same_and_goes_back(name: str, tmp_path: P
     assert about["tensors"] == f"all {len(pieces(graph, OFFICIAL))}"
 
 
+def test_options_are_read_from_a_mapping_too(tmp_path: Path) -> None:
+    graph = filled_rows(MODELS["a"][0])
+    saved = official_file(graph, nms_iou_threshold=0, **MODELS["a"][1])
+    saved["args"] = vars(saved["args"])
+    torch.save(saved, tmp_path / "checkpoint.pth")
+    assert_same_model(load_weights(tmp_path / "checkpoint.pth"), graph)
+
+
 def test_a_converted_file_computes_the_same_and_goes_back_to_all_its_names(tmp_path: Path) -> None:
     graph = Graph(MODELS["a"][0]).eval()
     graph.load_state_dict(filled_rows(MODELS["a"][0]).state_dict())

@@ -43,6 +43,14 @@ def test_torchvision_begins_a_model_whose_norms_learn(tmp_path: Path, caplog: py
     assert any(isinstance(module, nn.BatchNorm2d) for module in fresh.modules())
 
 
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"epoch": 3, "state_dict": state}])
+def test_a_file_saved_by_several_gpus_begins_a_model(wrap: Any, tmp_path: Path) -> None:
+    rows = filled_rows(SPEC)
+    torch.save(wrap({f"module.{name}": value for name, value in torchvision_file(rows).items()}), tmp_path / "r.pth")
+    found, own = load_weights(tmp_path / "r.pth").weights, rows.state_dict()
+    assert found and all(torch.equal(value, own[name]) for name, value in found.items())
+
+
 @pytest.mark.parametrize("prefix", ["", "resnet."])
 def test_hugging_face_has_the_same_under_other_names(prefix: str, tmp_path: Path) -> None:
     rows = filled_rows(SPEC)

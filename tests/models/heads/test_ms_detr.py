@@ -64,6 +64,19 @@ def test_every_layer_answers_in_training_and_the_last_alone_in_running(variant: 
     assert torch.equal(running.logits, raw.logits) and torch.equal(running.boxes, raw.boxes)
 
 
+@pytest.mark.parametrize("variant", ["a", "c"])
+def test_a_recipe_without_one_to_many_leaves_the_branch_out(variant: str) -> None:
+    head = head_of(supervision=variant)
+    calls: list[int] = []
+    head.class_embed[0].register_forward_hook(lambda *_: calls.append(1))
+    for wanted in (0, 1, 0):
+        head.criterion({"o2m": wanted})
+        calls.clear()
+        raw = head(features())
+        assert len(raw.one_to_many) == LAYERS * wanted and len(raw.earlier) == LAYERS - 1
+        assert len(calls) == (2 if wanted and variant == "c" else 1)
+
+
 @pytest.mark.parametrize("points", [False, True])
 @pytest.mark.parametrize("box_refine", [False, True])
 def test_layers_move_references_step_by_step(points: bool, box_refine: bool) -> None:
@@ -71,7 +84,7 @@ def test_layers_move_references_step_by_step(points: bool, box_refine: bool) -> 
     raw = head((memory, queries))
     content, references = queries.content, queries.references
     for number, layer in enumerate(head.layers):
-        content, aside = layer(content, queries.position, references[:, :, None], memory)
+        content, aside = layer(content, queries.position, references[:, :, None], memory, True)
         own = number if box_refine else 0
         for state, found in ((content, layers_of(raw)[number]), (aside, raw.one_to_many[number])):
             change = head.bbox_embed[own](state)
@@ -271,6 +284,27 @@ def test_class_counts_change_in_the_row_of_proposals_too() -> None:
     assert queries == [4, 12] and head[0] == 4 and head[-1] == {"supervision": "c", "aux_ffn": True}
 
 
+def test_outputs_know_the_valid_areas_of_padded_pictures() -> None:
+    graph = tiny_ms_detr()
+    sizes = [(32, 40), (24, 30)]
+    images = torch.randint(0, 256, (2, 3, 32, 40), dtype=torch.uint8)
+    assert list(graph(images, sizes=sizes)["detect"].sizes) == sizes
+
+
+def test_every_layer_keeps_its_input_alone_where_layers_run_again() -> None:
+    graph = tiny_ms_detr(MS_DETR.replace("[dim, 1, 4, 2, ffn", "[dim, 4, 4, 2, ffn").replace("dim, 2, 4", "dim, 4, 4"))
+    graph.train()
+    ran: list[nn.Module] = []
+    layers = [layer for row in graph.model for layer in getattr(row, "layers", ())]
+    for layer in layers:
+        layer.register_forward_pre_hook(lambda module, _: ran.append(module))
+    graph.recompute = True
+    raw = graph(torch.randint(0, 256, (1, 3, 32, 40), dtype=torch.uint8))["detect"]
+    assert len(layers) == len(ran) == 8
+    (raw.boxes.sum() + raw.logits.sum()).backward()
+    assert ran[8:] == layers[::-1]
+
+
 def test_layers_run_again_with_the_same_gradients() -> None:
     graph, grads = tiny_ms_detr().train(), []
     for again in (False, True):
@@ -298,6 +332,7 @@ def test_layers_run_again_with_the_same_gradients() -> None:
         ([3, 16, 2, 4, 2, 48, 0.1], {"order": "both"}, "order is one of cross_first, self_first"),
         ([3, 16, 2, 4, 2, 48, 0.1], {"supervision": "a", "aux_ffn": True}, "aux_ffn serves the supervision c or d"),
         ([3, 16, 2, 4, 2, 48, 0.1], {"supervision": None, "aux_ffn": True}, "but that is none"),
+        ([3, 16, 2, 4, 2, 48, 0.1], {"look_forward_twice": True, "box_refine": False}, "but box_refine is false"),
         ([3, 16, 2, 4, 2, 48, 0.1], {"top_k": 0}, "top_k is above 0"),
         ([3, 16, 2, 4, 2, 48, 0.1], {"nms": 1.5}, "nms is an overlap above 0 and up to 1"),
         ([3, 16, 2, 4, 2, 48, 0.1], {"category_ids": [3, 1, 2]}, "each above the one before"),

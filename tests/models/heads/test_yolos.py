@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from data.samples import Batch, Placement
@@ -15,7 +17,7 @@ from models.inference import Inference
 from models.predictions import Detections, PostprocessOptions
 from models.registry import Scale, lookup
 from models.set_outputs import SetOutputs
-from models.spec import parse_spec
+from models.spec import load_spec, parse_spec
 from models.tokens import Tokens, TokenWidth
 from models.views import AUGMENTED, SIX_VIEWS
 from utils.errors import ModelError
@@ -130,6 +132,17 @@ def test_rows_that_do_not_learn_are_told(caplog: pytest.LogCaptureFixture) -> No
         assert not caplog.records
         head_of(sources=2).criterion({})
     assert "reads 2 rows, but the recipe's set_earlier and o2m are 0" in caplog.text
+
+
+def test_rows_as_in_the_reference_learn_from_several_blocks() -> None:
+    shown = inspect.getdoc(YOLOSDetect).partition("behind a norm::")[2].partition("Args:")[0]
+    spec = load_spec("yolos-nano")
+    values = {**spec.values, "width": 32, "backbone": spec.values["backbone"][:1], "head": yaml.safe_load(shown)}
+    graph = Graph(parse_spec(values, "split.yaml")).train()
+    criterion = graph.heads["detect"].criterion({"o2m": 1})
+    assert criterion.many is not None and len(graph.heads["detect"].loss_names) == 6
+    raw = graph(torch.zeros(1, 3, 32, 48, dtype=torch.uint8))["detect"]
+    assert len(raw.earlier) == 1 and not torch.equal(raw.earlier[0].logits, raw.logits)
 
 
 def test_one_to_many_supervision_is_for_several_rows(caplog: pytest.LogCaptureFixture) -> None:

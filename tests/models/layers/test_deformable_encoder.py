@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -36,6 +38,20 @@ def test_memory_knows_its_levels() -> None:
     assert memory.shapes == SHAPES
     assert (memory.mask, memory.ratios, memory.sizes) == (None, None, None)
     assert memory.layout == "2 levels, 6x8 to 3x4: 60 tokens of 16"
+
+
+def test_matrices_and_vectors_begin_as_published() -> None:
+    torch.manual_seed(0)
+    made = DeformEncoder([64, 64], 64, 1, 4, 2, 96)
+    for linear in (made.layers[0].linear1, made.layers[0].linear2):
+        bound = math.sqrt(6 / sum(linear.weight.shape))
+        assert bound * 0.95 < float(linear.weight.detach().abs().max()) <= bound
+    assert float(made.level_embed.detach().std()) == pytest.approx(1.0, abs=0.2)
+
+
+def test_maps_from_coarse_to_fine_are_refused() -> None:
+    with pytest.raises(ValueError, match="from fine to coarse, but one of 3x4 is before one of 6x8"):
+        encoder()(maps(SHAPES[::-1]))
 
 
 def test_tokens_stand_level_after_level_and_row_by_row() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -70,7 +72,7 @@ def test_parts_run_in_the_order_of_the_variant(
 def compare_with_parts(made: DecoderLayer, steps: str, read: str, padded: bool) -> None:
     """Compare a layer with its parts called one by one; a state is read behind c(ross), s(elf) or at the end (o)."""
     x, position, references, memory = inputs(padded)
-    found, aside = made(x, position, references, memory)
+    found, aside = made(x, position, references, memory, True)
     states = {}
     for step in steps:
         if step == "c":
@@ -94,22 +96,49 @@ def compare_with_parts(made: DecoderLayer, steps: str, read: str, padded: bool) 
 @pytest.mark.parametrize(("variant", "aux_ffn"), [("a", False), ("c", True), ("d", False)])
 def test_running_leaves_the_branch_out_and_can_forget_it(variant: str, aux_ffn: bool) -> None:
     made, given = layer(variant, aux_ffn=aux_ffn), inputs()
-    expected, aside = made(*given)
+    expected, aside = made(*given, True)
     assert aside is not None
-    found, aside = made.eval()(*given)
+    found, aside = made(*given, False)
     assert aside is None and torch.equal(found, expected)
     made.drop_branch()
     made.drop_branch()
-    assert torch.equal(made(*given)[0], expected)
+    assert torch.equal(made(*given, True)[0], expected)
     assert not any(name.startswith(("linear3", "linear4", "norm4")) for name in made.state_dict())
 
 
 def test_dropout_is_for_training_alone() -> None:
-    made, given = layer("c", aux_ffn=True, dropout=0.5), inputs()
+    made, given = layer("c", aux_ffn=True, dropout=0.5), (*inputs(), True)
     one, other = made(*given), made(*given)
     assert not torch.allclose(one[0], other[0]) and not torch.allclose(one[1], other[1])
     made.eval()
     assert torch.equal(made(*given)[0], made(*given)[0])
+
+
+@pytest.mark.parametrize(
+    ("part", "times"), [("cross_attn.output_proj", 1), ("linear2", 1), ("linear4", 1), ("linear1", 1), ("linear3", 1)]
+)
+def test_what_each_part_says_is_dropped(part: str, times: int) -> None:
+    """Behind the attention to the memory, and behind both linear layers of both networks."""
+    made, given, seen = layer("c", aux_ffn=True, dropout=0.5), (*inputs(), True), []
+    told = made.get_submodule(part)
+    told.register_forward_hook(lambda _, __, out: torch.ones_like(out))
+    made.drop.register_forward_hook(lambda _, given, out: seen.append((given[0], out)))
+    made(*given)
+    assert sum(bool((before == 1).all() and (after == 0).any()) for before, after in seen) == times
+
+
+def test_links_between_queries_are_dropped() -> None:
+    made, (content, position, *_) = layer("c", dropout=0.5), inputs()
+    assert not torch.allclose(made.self_attn(content, position), made.self_attn(content, position))
+
+
+def test_matrices_begin_as_published() -> None:
+    torch.manual_seed(0)
+    made = DecoderLayer(WIDTH, HEADS, 2, 3, 24, 0.0, "cross_first", "cross", True)
+    for name in ("linear1", "linear2", "linear3", "linear4"):
+        weight = made.get_submodule(name).weight
+        bound = math.sqrt(6 / sum(weight.shape))
+        assert bound * 0.9 < float(weight.detach().abs().max()) <= bound, name
 
 
 @pytest.mark.parametrize("numbers", [2, 4])

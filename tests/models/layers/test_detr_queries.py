@@ -46,7 +46,6 @@ def test_the_tokens_likeliest_by_label_0_become_references() -> None:
         boxes = [(rows.bbox_embed(tokens[image, s]) + anchors[0, s]).sigmoid() for s in order]
         assert torch.allclose(queries.references[image], torch.stack(boxes), atol=1e-6)
     assert queries.references.dtype == torch.float32 and not queries.references.requires_grad
-    assert queries.valid is None
 
 
 def test_position_and_content_follow_from_sine_features_of_the_references() -> None:
@@ -71,8 +70,16 @@ def test_running_gives_the_queries_of_training_and_nothing_else() -> None:
     assert running.proposals is None and not running.references.requires_grad
     proposals = training.proposals
     assert proposals.logits.shape == (2, TOKENS, 7) and proposals.boxes.shape == (2, TOKENS, 4)
-    anchors, proposed = token_anchors(source)
-    assert torch.equal(proposals.anchors[1], anchors[0].sigmoid()) and torch.equal(proposals.mask[1], proposed[0])
+    anchors, _ = token_anchors(source)
+    assert torch.equal(proposals.anchors[1], anchors[0].sigmoid())
+
+
+def test_matrices_begin_as_published() -> None:
+    torch.manual_seed(0)
+    made = row("TwoStageQueries", 3, QUERIES)
+    for linear in (made.enc_output, made.pos_trans):
+        bound = math.sqrt(6 / sum(linear.weight.shape))
+        assert bound * 0.9 < float(linear.weight.detach().abs().max()) <= bound
 
 
 def test_proposals_alone_teach_the_layers_that_propose() -> None:
@@ -108,8 +115,8 @@ def test_tokens_of_padding_and_borders_answer_alike() -> None:
     ratios = torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[0.5, 1 / 6], [0.25, 1 / 3]]])
     source = memory(0, mask, ratios)
     proposals = rows(source).proposals
-    nowhere = ~proposals.mask[1]
-    assert nowhere[4:].all() and not proposals.mask[1, 4:].any()
+    nowhere = ~token_anchors(source)[1][1]
+    assert nowhere[4:].all()
     assert torch.equal(proposals.boxes[1, nowhere], torch.ones(int(nowhere.sum()), 4))
     assert (proposals.logits[1, nowhere] == proposals.logits[1, nowhere][0]).all()
 

@@ -69,7 +69,7 @@ def cut(raw: SetOutputs, own: slice) -> SetOutputs:
         tuple(SetLayer(layer.logits[own], layer.boxes[own]) for layer in group)
         for group in (raw.earlier, raw.one_to_many)
     )
-    proposals = SetProposals(*(value[own] for value in raw.proposals[:3]))
+    proposals = SetProposals(*(value[own] for value in raw.proposals))
     return SetOutputs(raw.logits[own], raw.boxes[own], None, earlier, many, proposals)
 
 
@@ -199,8 +199,7 @@ def test_a_call_waits_once_for_the_device() -> None:
         None,
         tuple(map(far, raw.earlier)),
         tuple(map(far, raw.one_to_many)),
-        SetProposals(*map(Remote, raw.proposals[:3]), Remote(torch.ones(3, TOKENS, dtype=torch.bool))),
-        Remote(torch.ones(3, QUERIES, dtype=torch.bool)),
+        SetProposals(*map(Remote, raw.proposals)),
     )
     moved = SetTargets(Remote(targets.boxes), Remote(targets.classes), Remote(targets.valid), targets.normalizers)
     with PretendDevice() as device:
@@ -209,44 +208,17 @@ def test_a_call_waits_once_for_the_device() -> None:
     assert {name: float(part.here) for name, part in parts.items()} == pytest.approx(expected)
 
 
-def test_queries_that_pad_learn_nothing_and_are_never_matched() -> None:
-    """The same losses as with fewer queries, whatever the others say."""
-    batch, raw = random_batch(2, 4, CLASSES), outputs(2)
-    loss = criterion(o2m_merge=True)
-    targets = loss.prepare(batch)
-    few = 5
-    shorter = {
-        prefix: [SetLayer(layer.logits[:, :few], layer.boxes[:, :few]) for layer in layers]
-        for prefix, layers in layers_of(raw).items()
-    }
-    alone = raw._replace(
-        logits=shorter[""][-1].logits,
-        boxes=shorter[""][-1].boxes,
-        earlier=tuple(shorter[""][:-1]),
-        one_to_many=tuple(shorter["o2m_"]),
-    )
-    expected = numbers(loss(alone, targets))
-    for valid in (torch.arange(QUERIES) < few, (torch.arange(QUERIES) < few).expand(2, -1)):
-        parts = loss(raw._replace(valid=valid), targets)
-        assert numbers(parts) == pytest.approx(expected, rel=1e-5)
-    gradients = torch.autograd.grad(sum(parts.values()), leaves(raw))
-    for gradient in gradients[: 4 * LAYERS]:
-        assert not gradient[:, few:].any()
-        # Every query learns classes, if only that there is nothing.
-        assert gradient.shape[2] == 4 or gradient[:, :few].any(2).all()
-
-
-def test_tokens_that_may_not_be_proposed_are_background() -> None:
-    batch, raw = random_batch(2, 4, CLASSES), outputs(2)
+def test_tokens_that_are_never_proposed_have_an_anchor_like_others() -> None:
+    """As published: the anchor whose numbers are all 1 is nearest to an object that fills the picture."""
+    batch, raw = random_batch(1, 2, CLASSES), outputs(1)
     batch.valid[:] = True
     loss = criterion()
     targets = loss.prepare(batch)
-    mask = torch.zeros(2, TOKENS, dtype=torch.bool)
-    mask[0, 3:6] = mask[1, :] = True
-    found = loss.assign(raw._replace(proposals=raw.proposals._replace(mask=mask)), targets).encoder
-    owner = found.owner[0]
-    assert (owner[0] >= 0).nonzero()[:, 0].tolist() == [3, 4, 5] and int((owner[1] >= 0).sum()) == 4
-    assert torch.equal(loss.assign(raw, targets).encoder.owner[0, 1], owner[1])
+    targets.boxes[0] = torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.3, 0.3, 0.1, 0.1]])
+    anchors = torch.cat((torch.rand(1, TOKENS, 2), torch.full((1, TOKENS, 2), 0.05)), -1)
+    anchors[0, 3] = 1.0
+    found = loss.assign(raw._replace(proposals=raw.proposals._replace(anchors=anchors)), targets).encoder
+    assert found.owner[0, 0, 3] == 0 and int((found.owner >= 0).sum()) == 2
 
 
 def test_pictures_without_objects_have_finite_losses_and_gradients() -> None:

@@ -106,7 +106,7 @@ def test_one_of_a_set_waits_once_per_micro_batch_to_match_all_its_layers(
 ) -> None:
     layers: list[int] = []
 
-    def without_solver(costs: list[torch.Tensor], valid: torch.Tensor, real: list[None]) -> list[Matches]:
+    def without_solver(costs: list[torch.Tensor], valid: torch.Tensor) -> list[Matches]:
         assert {*(cost.device for cost in costs), valid.device} == {META}
         layers.append(len(costs))
         return [Matches(*torch.zeros((3, 6), dtype=torch.int64, device=META).unbind(0)) for _ in costs]

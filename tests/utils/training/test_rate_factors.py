@@ -89,7 +89,14 @@ def test_the_optimizer_has_a_group_for_every_factor(graph: Graph) -> None:
     }
     slow = sum(p.numel() for n, p in graph.named_parameters() if n.startswith(("model.0", "model.2")))
     assert rates == {0.01: sum(p.numel() for p in graph.parameters()) - slow, 0.01 * 0.1: slow}
-    assert describe_rates(hyp) == "backbone 0.001" and describe_rates(DEFAULTS) == ""
+    assert describe_rates(graph, hyp) == "backbone 0.001" and describe_rates(graph, DEFAULTS) == ""
+
+
+def test_a_name_with_a_question_mark_may_be_missing(graph: Graph) -> None:
+    sure = {"lr0": 0.01, **NOTHING, "lr_names": {"backbone": 0.1}}
+    unsure = {"lr0": 0.01, **NOTHING, "lr_names": {"backbone?": 0.1, "reference_points?": 0.1}}
+    assert rate_factors(graph, unsure) == rate_factors(graph, sure) != {}
+    assert describe_rates(graph, unsure) == "backbone 0.001"
 
 
 def test_a_part_of_the_yaml_can_be_frozen() -> None:
