@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.errors import DataError
 from utils.plots.figure import new_figure, save_figure
+from utils.results_csv import read_results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +37,7 @@ def plot_results(csv_path: str | Path) -> Path:
         DataError: the file is missing, empty, or holds something that is not a number.
     """
     csv_path = Path(csv_path)
-    columns = _read(csv_path)
+    columns = read_results(csv_path)
     x = np.arange(len(next(iter(columns.values()))), dtype=np.float64)
     for name in reversed(_X_COLUMNS):
         x = columns.pop(name, x)
@@ -83,34 +82,3 @@ def _smooth(y: np.ndarray) -> np.ndarray:
     reach = min(round(3 * _SMOOTH_POINTS), len(y) - 1)
     kernel = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / _SMOOTH_POINTS))
     return np.convolve(np.pad(y, reach, mode="reflect", reflect_type="odd"), kernel / kernel.sum(), mode="valid")
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; give the results.csv of a training run") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as text ({error}); give the results.csv of a training run") from error
-    rows = [row for row in csv.reader(text.splitlines()) if row]
-    if len(rows) < 2:
-        raise DataError(f"{path} holds no results yet; train for at least one epoch")
-    header = [name.strip() for name in rows[0]]
-    values = np.full((len(rows) - 1, len(header)), np.nan)
-    for number, row in enumerate(rows[1:]):
-        if len(row) != len(header):
-            raise DataError(
-                f"{path}, row {number + 2} has {len(row)} cells but the header {len(header)}; remove or mend that row"
-            )
-        for column, cell in enumerate(row):
-            values[number, column] = _number(cell, path, number + 2, header[column])
-    return dict(zip(header, values.T, strict=True))
-
-
-def _number(cell: str, path: Path, row: int, column: str) -> float:
-    if not cell.strip():
-        return np.nan
-    try:
-        return float(cell)
-    except ValueError as error:
-        raise DataError(f"{path}, row {row}: '{cell}' in column '{column}' is not a number; mend that cell") from error
