@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.errors import DataError
+from utils.opencv_messages import quiet_opencv
 
 JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
 IMAGE_SUFFIXES = JPEG_SUFFIXES | {".bmp", ".png", ".tif", ".tiff", ".webp"}
@@ -16,7 +19,13 @@ IMAGE_SUFFIXES = JPEG_SUFFIXES | {".bmp", ".png", ".tif", ".tiff", ".webp"}
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _JPEG_KINDS = ("JPEG", "MPO")
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_EXIF = b"eXIf"
+_PNG_PIXELS, _PNG_END = b"IDAT", b"IEND"
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_ALPHA = ("RGBA", "RGBa", "LA", "PA")
+_TIFF_WIDE = ("F", "I")
+_PILLOW_FAULTS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _TAIL = 64
 _ORIENTATION_TAG = 274
 _SIDEWAYS = (5, 6, 7, 8)
@@ -31,7 +40,8 @@ _REDUCED_RGB = {
 def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
     """Read an image file upright (EXIF orientation applied) as RGB.
 
-    Grey becomes three equal channels, an alpha channel is dropped, 16 bits become their upper 8.
+    Grey becomes three equal channels, a palette and CMYK their colours, an alpha channel is dropped, 16 bits become
+    their upper 8. Of several pages or frames the first is read.
 
     Args:
         path: of the file.
@@ -75,7 +85,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise _missing(path) from None
     except UnidentifiedImageError:
         raise _empty(path) if path.stat().st_size == 0 else _undecodable(path) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _PILLOW_FAULTS as error:
         # Only the system's own errors, such as a missing permission, have a number.
         raise (_unreadable(path, error) if getattr(error, "errno", None) else _undecodable(path)) from None
     # Rarer formats, a PNG that may be turned, and a JPEG that is cut off or has a camera's own bytes after its end.
@@ -121,15 +131,59 @@ def _antialiased(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _decode(data: bytes, path: str | Path, reduction: int) -> np.ndarray:
+    if data[:4] in _TIFF_STARTS:
+        image = _decode_odd_tiff(data, path)
+        if image is not None:
+            return image
+    if data.startswith(_PNG_START) and not _has_whole_pixels(data):
+        raise _undecodable(path)
     is_jpeg = data[:2] == _JPEG_START
     flags = _REDUCED_RGB.get(reduction, cv2.IMREAD_COLOR_RGB) if is_jpeg else cv2.IMREAD_COLOR_RGB
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        with quiet_opencv():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:
         raise _undecodable(path)
     return image
+
+
+def _has_whole_pixels(png: bytes) -> bool:
+    """Return whether all pixels of a PNG are there and have their checksums.
+
+    Its decoder would refuse it too, but with a line on standard error that names no file. It costs a small share of
+    decoding. Other chunks do not matter: a picture with a damaged comment can be read.
+    """
+    view, start = memoryview(png), len(_PNG_START)
+    while start + 12 <= len(png):
+        end = start + 12 + int.from_bytes(view[start : start + 4])
+        kind = view[start + 4 : start + 8]
+        if kind == _PNG_END:
+            return True
+        if kind == _PNG_PIXELS and zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
+            return False
+        start = end
+    return False
+
+
+def _decode_odd_tiff(data: bytes, path: str | Path) -> np.ndarray | None:
+    """Decode a TIFF with an alpha channel, where OpenCV darkens what is transparent; return None for others.
+
+    Raises:
+        DataError: its samples have no known range of brightness.
+    """
+    try:
+        with Image.open(BytesIO(data)) as image:
+            if image.mode in _TIFF_WIDE:
+                raise DataError(f"{path}: a TIFF whose samples have 32 bits or a sign; save it with 8 or 16 bits")
+            if image.mode not in _TIFF_ALPHA:
+                return None
+            image.load()
+    except _PILLOW_FAULTS:
+        # OpenCV has other limits on size, and says of a damaged file that it is.
+        return None
+    return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def _read_bytes(path: str | Path) -> bytes:

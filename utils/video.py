@@ -8,17 +8,14 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-
-# The decoder's own messages say less than our one sentence; it reads this when the first video is opened.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
 import numpy as np
 
 from utils.errors import DataError, RunError
+from utils.opencv_messages import quiet_opencv
 
 VIDEO_SUFFIXES = frozenset(
     {".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
@@ -32,19 +29,20 @@ class VideoReader:
 
     Args:
         path: of the file.
+        stride: every how-manieth frame is yielded, beginning with the first; the others are not converted.
 
     Attributes:
         path: as given.
         rate: frames per second; 30 where the file does not say.
         announced: how many frames the file says it has; 0 where it does not say.
-        frames_read: how many have been read so far.
+        frames_read: how many have been read so far, with those that a stride leaves out.
 
     Raises:
         DataError: the file is missing, empty, or no video that can be decoded.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, stride: int = 1) -> None:
+        self.path, self.stride = Path(path), stride
         if not self.path.is_file():
             raise DataError(f"{path}: no such video; restore the file or take it out of the list")
         if self.path.stat().st_size == 0:
@@ -54,7 +52,7 @@ class VideoReader:
             raise DataError(f"{path}: the video is corrupt, cut off or of an unknown kind; restore or remove the file")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if math.isfinite(rate) and rate > 0 else FALLBACK_RATE
-        self.announced = _announced_frames(self._capture)
+        self.announced = announced_frames(self._capture)
         self.frames_read = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -63,11 +61,14 @@ class VideoReader:
         Raises:
             DataError: there is not a single readable frame.
         """
-        while True:
-            found, frame = self._capture.read()
+        while self._capture.grab():
+            left_out = self.frames_read % self.stride != 0
+            found, frame = (True, None) if left_out else self._capture.retrieve()
             if not found:
                 break
             self.frames_read += 1
+            if left_out:
+                continue
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         if self.frames_read == 0:
             raise DataError(f"{self.path}: not one frame of the video can be read; restore the file or remove it")
@@ -124,7 +125,7 @@ class VideoWriter:
             raise RunError(f"{self.path}: a frame of {size[0]}x{size[1]} does not fit into a video of {self._size}")
         if self._disk_is_full():
             raise self._no_space()
-        with _quiet():
+        with quiet_opencv():
             self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         self.frames_written += 1
 
@@ -133,7 +134,7 @@ class VideoWriter:
         self._temporary.touch()
         codec = cv2.VideoWriter_fourcc(*"mp4v")
         name, shape = str(self._temporary.absolute()), (size[1], size[0])
-        with _quiet():
+        with quiet_opencv():
             writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, codec, _storable(self.rate), shape)
         if not writer.isOpened():
             raise self._failure(
@@ -149,7 +150,7 @@ class VideoWriter:
     ) -> None:
         try:
             if self._writer is not None:
-                with _quiet():
+                with quiet_opencv():
                     self._writer.release()
             if kind is None and self.frames_written:
                 self._check_stored()
@@ -162,7 +163,7 @@ class VideoWriter:
     def _check_stored(self) -> None:
         """Count the frames in the file: the encoder reports no error of its own, not even a full disk."""
         capture = _open_capture(self._temporary)
-        stored = _announced_frames(capture)
+        stored = announced_frames(capture)
         capture.release()
         if stored == self.frames_written:
             return
@@ -182,24 +183,14 @@ class VideoWriter:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence OpenCV's own messages within a block."""
-    before = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(before)
-
-
 def _open_capture(path: Path) -> cv2.VideoCapture:
     # Absolute, because "name:rest" would be a protocol; FFmpeg alone, because others read "%03d" as a pattern.
-    with _quiet():
+    with quiet_opencv():
         return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
 
 
-def _announced_frames(capture: cv2.VideoCapture) -> int:
+def announced_frames(capture: cv2.VideoCapture) -> int:
+    """Return how many frames a video says it has; 0 where it does not say."""
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     return int(count) if math.isfinite(count) and count > 0 else 0
 

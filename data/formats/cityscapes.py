@@ -45,10 +45,18 @@ LABEL_IDS: np.ndarray = np.array([label_id for label_id, _, _ in _CLASSES], np.u
 _TO_TRAIN = np.full(256, IGNORE, np.uint8)
 _TO_TRAIN[LABEL_IDS] = np.arange(len(LABEL_IDS), dtype=np.uint8)
 
+_TO_LABEL = np.zeros(256, np.uint8)
+_TO_LABEL[: len(LABEL_IDS)] = LABEL_IDS
+
 
 def label_ids_to_train_ids(mask: np.ndarray) -> np.ndarray:
     """Return the (H, W) uint8 mask of label ids as training classes 0..18; everything else is 255 (ignored)."""
     return _TO_TRAIN[mask]
+
+
+def train_ids_to_label_ids(mask: np.ndarray) -> np.ndarray:
+    """Return the (H, W) uint8 training classes as the label ids that the benchmark server wants; others become 0."""
+    return _TO_LABEL[mask]
 
 
 def holds_label_ids(mask: Path) -> bool:

@@ -75,6 +75,97 @@ def test_grey_alpha_palette_and_16_bits_become_rgb(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "palette.png"), picture())
 
 
+def shades(height: int = 40, width: int = 64) -> np.ndarray:
+    """Colours that all differ, so that exchanged, inverted or darkened channels show."""
+    y, x = np.mgrid[:height, :width]
+    return np.dstack([x * 255 // width, y * 255 // height, 255 - x * 255 // width]).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "most"),
+    [
+        ("cmyk.jpg", "CMYK", 2),
+        ("cmyk.tif", "CMYK", 0),
+        ("bilevel.png", "1", 0),
+        ("bilevel.tif", "1", 0),
+        ("grey_alpha.png", "LA", 0),
+        ("grey.jpg", "L", 0),
+        ("palette.tif", "P", 0),
+        ("palette.bmp", "P", 0),
+        ("ycbcr.tif", "YCbCr", 4),
+    ],
+)
+def test_files_of_many_modes_look_as_in_pillow(tmp_path: Path, name: str, mode: str, most: int) -> None:
+    Image.fromarray(shades()).convert(mode).save(tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        expected = np.asarray(image.convert("RGB")).astype(int)
+    found = read_image(tmp_path / name)
+    assert found.shape == expected.shape and np.abs(found - expected).max() <= most
+    assert image_size(tmp_path / name) == (40, 64)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_alpha_is_dropped_and_darkens_nothing(tmp_path: Path, name: str, orientation: int) -> None:
+    clear = np.dstack([shades(), np.arange(64)[None].repeat(40, 0) * 4]).astype(np.uint8)
+    options = {"lossless": True, "exact": True} if name.endswith("webp") else {}
+    image = Image.fromarray(clear)
+    exif = image.getexif()
+    exif[274] = orientation
+    image.save(tmp_path / name, exif=exif, **options)
+    expected = shades() if orientation == 1 else np.rot90(shades(), -1)
+    assert np.array_equal(read_image(tmp_path / name), expected)
+    assert image_size(tmp_path / name) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bits_become_their_upper_8(tmp_path: Path, suffix: str, channels: int) -> None:
+    deep = np.random.default_rng(0).integers(0, 2**16, (40, 64, channels), dtype=np.uint16)
+    assert cv2.imwrite(str(tmp_path / f"a.{suffix}"), deep)
+    expected = np.repeat(deep, 3, 2) if channels == 1 else deep[..., 2::-1]
+    found = read_image(tmp_path / f"a.{suffix}").astype(int)
+    # The TIFF library rounds where the others cut.
+    assert found.shape == expected.shape and np.abs(found - (expected >> 8)).max() <= (suffix == "tif")
+
+
+def test_samples_without_a_known_range_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)).save(tmp_path / "float.tif")
+    Image.fromarray(np.arange(600, dtype=np.int32).reshape(20, 30)).save(tmp_path / "int.tif")
+    for name in ("float.tif", "int.tif"):
+        for reader in (read_image, image_size):
+            with pytest.raises(
+                DataError, match=rf"{name}: a TIFF whose samples have 32 bits or a sign; save it with 8"
+            ):
+                reader(tmp_path / name)
+
+
+def test_of_several_pages_the_first_is_read(tmp_path: Path) -> None:
+    pages = [Image.fromarray(shades()), Image.fromarray(picture())]
+    for name in ("pages.tif", "frames.webp"):
+        pages[0].save(
+            tmp_path / name, save_all=True, append_images=pages[1:], **({"lossless": True} if "w" in name else {})
+        )
+        assert np.array_equal(read_image(tmp_path / name), shades()), name
+
+
+def test_damage_is_one_error_and_no_message_of_the_decoder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.tif", "a.png", "a.bmp"):
+        Image.fromarray(shades()).save(tmp_path / name)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(DataError, match="corrupt"):
+            read_image(tmp_path / name)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "b.png")
+    whole = (tmp_path / "b.png").read_bytes()
+    for start in range(0, len(whole), 97):
+        (tmp_path / "b.png").write_bytes(whole[:start] + bytes(40) + whole[start + 40 :])
+        with pytest.raises(DataError, match="corrupt"):
+            read_image(tmp_path / "b.png")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
 def test_cut_off_files_are_found_by_both_readers(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"a.{suffix}"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from data.sources import find_sources, read_frames
 from utils.errors import DataError, UsageError
+from utils.streams.live_source import LiveSource
 
 
 @pytest.fixture
@@ -81,13 +86,107 @@ def test_faults_are_named(tree, source, words):
     assert source in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("source", ["0", "rtsp://host/stream", "https://host/a.mp4"])
-def test_streams_are_refused(tree, source):
-    with pytest.raises(UsageError, match="cannot be read yet"):
+def test_subfolders_are_looked_into_where_that_is_asked(tree):
+    (tree / ".cache").mkdir()
+    (tree / ".cache" / "thumb.png").touch()
+    (tree / "sub" / "round").symlink_to(tree)
+    found = find_sources(str(tree), recursive=True)
+    assert [str(path.relative_to(tree)) for path in found.images] == ["a.png", "b.JPG", "odd[1].png", "sub/c.png"]
+    assert names(found.videos) == ["y.avi", "z.mp4"] and found.left_out == 1
+    assert find_sources(str(tree)).left_out == 1, "notes.md"
+    for source in ("a.png", "*.png", "gone"):
+        with pytest.raises(UsageError, match="--recursive looks into the subfolders of a folder"):
+            find_sources(str(tree / source), recursive=True)
+
+
+@pytest.mark.parametrize("source", ["", " "])
+def test_an_empty_source_is_not_the_working_directory(source):
+    with pytest.raises(UsageError, match="--source is empty"):
         find_sources(source)
-    (tree / "streams.txt").write_text(f"a.png\n{source}\n")
-    with pytest.raises(UsageError, match="cannot be read yet"):
-        find_sources(str(tree / "streams.txt"))
+
+
+def test_an_empty_tree_is_named(tmp_path):
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(DataError, match="add --recursive"):
+        find_sources(str(tmp_path))
+    with pytest.raises(DataError, match=r"holds no image and no video \(0 other files\)") as caught:
+        find_sources(str(tmp_path), recursive=True)
+    assert "--recursive" not in str(caught.value)
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """A function that puts bytes where standard input is read."""
+
+    def put(data: bytes | None) -> None:
+        stream = None if data is None else io.TextIOWrapper(io.BytesIO(data), encoding="ascii")
+        monkeypatch.setattr("sys.stdin", stream)
+
+    return put
+
+
+def test_a_list_on_standard_input(tree, standard_input, monkeypatch):
+    monkeypatch.chdir(tree)
+    standard_input("z.mp4\n\nsub/c.png\n  gr\u00fcn.png \nrtsp://door/live\n".encode())
+    found = find_sources("-")
+    assert [str(path) for path in found.images] == ["sub/c.png", "gr\u00fcn.png"]
+    assert names(found.videos) == ["z.mp4"] and [source.name for source in found.live] == ["door_live"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "standard input: the list is empty"),
+        (None, "standard input: the list is empty"),
+        (b"a.png\nb.doc\n", "standard input, line 2: 'b.doc' is neither"),
+        (b"\xff\xfe\x80", "standard input: not a text file"),
+    ],
+)
+def test_faults_on_standard_input_are_named(standard_input, data, words):
+    standard_input(data)
+    with pytest.raises(DataError, match=words):
+        find_sources("-")
+
+
+def test_live_sources(tree, monkeypatch):
+    assert find_sources("0").live == [LiveSource("0", "webcam0")]
+    found = find_sources("https://host/a.mp4")
+    assert found.live == [LiveSource("https://host/a.mp4", "host_a-mp4")] and len(found) == 1
+    (tree / "mixed.txt").write_text("a.png\n2\nrtsp://host/stream\n2\n")
+    found = find_sources(str(tree / "mixed.txt"))
+    assert found.images == [tree / "a.png"] and [source.address for source in found.live] == ["2", "rtsp://host/stream"]
+    (tree / "0").mkdir()
+    (tree / "0" / "p.png").touch()
+    monkeypatch.chdir(tree)
+    assert names(find_sources("0").images) == ["p.png"], "a folder comes before a webcam"
+
+
+def test_files_of_streams(tree):
+    file = tree / "cameras.streams"
+    file.write_text("\ufeff# doors\nrtsp://door/live  # front\n\n0\nhttp://yard/a#b\n", encoding="utf-8")
+    assert [source.address for source in find_sources(str(file)).live] == ["rtsp://door/live", "0", "http://yard/a#b"]
+    for text, words in (
+        ("# nothing\n", "cameras.streams: the list is empty"),
+        ("0\n# door\na.png\n", "cameras.streams, line 3: 'a.png' is neither a URL nor the index of a webcam"),
+    ):
+        file.write_text(text)
+        with pytest.raises(DataError, match=words):
+            find_sources(str(file))
+
+
+LINES = st.lists(
+    st.text("abc #0-\u00e4", min_size=1, max_size=6).map(str.strip).filter(bool).map(lambda stem: f"{stem}.png"),
+    min_size=1,
+    max_size=5,
+    unique=True,
+)
+
+
+@given(LINES, st.sampled_from(["\n", "\r\n", "\n\n"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_a_written_list_is_read_back(tmp_path, lines, end):
+    (tmp_path / "list.txt").write_bytes(end.join(lines).encode())
+    assert find_sources(str(tmp_path / "list.txt")).images == [tmp_path / line for line in lines]
 
 
 def test_reading_goes_on_after_a_broken_file(tree):

@@ -43,6 +43,14 @@ def test_round_trip(tmp_path, rate):
         np.testing.assert_allclose(after.mean((0, 1)), before.mean((0, 1)), atol=6)
 
 
+@pytest.mark.parametrize(("stride", "numbers"), [(2, [0, 2, 4]), (3, [0, 3]), (9, [0])])
+def test_a_stride_leaves_frames_out(tmp_path, stride, numbers):
+    with VideoReader(write(tmp_path / "a.mp4", flat_frames(6)), stride) as video:
+        frames = list(video)
+    assert [round((frame[..., 0].mean() - 20) / 20) for frame in frames] == numbers
+    assert (video.announced, video.frames_read, video.missing) == (6, 6, 0)
+
+
 def test_odd_sizes_lose_their_last_row_and_column(tmp_path):
     with VideoReader(write(tmp_path / "a.mp4", flat_frames(2, (33, 47)))) as video:
         assert next(iter(video)).shape == (32, 46, 3)
