@@ -68,7 +68,8 @@ def test_both_heads_are_measured_and_drawn(weights: Path, tiny_data: Path, tmp_p
     assert code == 0, err
     folder = tmp_path / "runs/test/exp"
     written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert {"detect/PR_curve.png", "detect/confusion_matrix.png", "segment/iou_per_class.png"} <= written
+    assert {f"detect/{name}_curve.png" for name in ("PR", "F1", "P", "R")} <= written
+    assert {"detect/confusion_matrix.png", "segment/iou_per_class.png", "segment/mask_confusion_matrix.png"} <= written
     assert {"test_batch0_detect_labels.jpg", "test_batch0_segment_results.jpg"} <= written
     found = json.loads((folder / "detect_predictions.json").read_text())
     labels = sorted((folder / "labels_detect").glob("*.txt"))

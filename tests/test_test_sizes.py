@@ -18,6 +18,7 @@ from tests.tiny_detector import BOTH, write_weights
 from tests.tiny_yolos import WITH_AREAS, write_yolos
 from utils.logging import start_logging
 from utils.size_study import Cost, SizeRow, table_of
+from utils.testing import session
 
 COLOURS = {"detect": ["red", "green", "blue"], "segment": ["ground", "red"]}
 
@@ -136,15 +137,15 @@ def test_sizes_that_have_no_memory_leave_the_ones_before(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = write_yolos(tmp_path / "model.safetensors", names=COLOURS)
-    measure = COMMAND.run_head_test
+    measure = session.run_head_test
 
-    def fail_at_96(model: Any, name: str, test: Any, *more: Any) -> Any:
-        evaluator = measure(model, name, test, *more)
+    def fail_at_96(model: Any, name: str, test: Any, *more: Any, **options: Any) -> Any:
+        evaluator = measure(model, name, test, *more, **options)
         if (96, 144) in test.inputs:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return evaluator
 
-    monkeypatch.setattr(COMMAND, "run_head_test", fail_at_96)
+    monkeypatch.setattr(session, "run_head_test", fail_at_96)
     more = ("--sizes", "64", "96", "--noplots")
     code, _, err = run_test(*arguments(weights, data, tmp_path, *more), cwd=tmp_path)
     assert code == 1 and "no memory for head 'detect' in batches of 16 at 96 pixels" in err

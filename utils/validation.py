@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from utils.distributed import World
 from utils.errors import DataError, StoppedRun
 from utils.image_size import round_up_to_stride
 from utils.metrics import build_evaluator
+from utils.stage_clock import StageClock
 
 LOGGER = logging.getLogger("yolograph")
 
@@ -35,16 +35,25 @@ ResultSink = Callable[[str, Batch, list[Any]], None]
 """Called with a head's name, a batch and its results, to draw or save them."""
 
 
+STAGES = ("load", "move", "inference", "postprocess", "evaluate")
+"""What the time of a test goes to: waiting for the loader, moving pictures to the device, the network with its
+decoding, suppression and native pixels, and measuring and saving as far as they are not done beside."""
+
+
 @dataclass
 class Speed:
     """Seconds spent per stage, over ``images`` images."""
 
     images: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: {"inference": 0.0, "postprocess": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+    def milliseconds(self) -> dict[str, float]:
+        """Return the milliseconds per image of every stage."""
+        return {stage: 1000 * spent / max(self.images, 1) for stage, spent in self.seconds.items()}
 
     def __str__(self) -> str:
         """Milliseconds per image of every stage."""
-        stages = [f"{stage} {1000 * spent / max(self.images, 1):.1f} ms" for stage, spent in self.seconds.items()]
+        stages = [f"{stage} {spent:.1f} ms" for stage, spent in self.milliseconds().items()]
         return f"{', '.join(stages)} per image over {self.images} images"
 
 
@@ -119,6 +128,7 @@ def run_head_test(
     dtype: torch.dtype | None,
     options: PostprocessOptions | None = None,
     sink: ResultSink | None = None,
+    evaluator: Any = None,
 ) -> Any:
     """Run one head over its test images and return its evaluator.
 
@@ -130,29 +140,38 @@ def run_head_test(
         dtype: reduced format of forward passes, None for float32.
         options: thresholds of the results; None takes those of a validation.
         sink: gets every batch with its results.
+        evaluator: gets them too, by its ``update``; None makes the one that the head asks for.
     """
     model = as_inference(model)
     head = model.heads[name]
     if options is None:
         options = replace(VALIDATION_OPTIONS, conf=head.test_confidence)
-    evaluator = build_evaluator(head, test.names)
+    if evaluator is None:
+        evaluator = build_evaluator(head, test.names)
     test.speed, test.inputs = Speed(), Counter()
+    clock = StageClock(test.speed.seconds)
+    test.speed.seconds = clock.seconds
     bar = {"desc": f"testing {name}", "unit": "batch", "leave": False, "dynamic_ncols": True, "delay": 1.0}
-    for batch in tqdm(test.loader, disable=test.hidden, **bar):
-        batch = batch.to(device)
-        started = time.perf_counter()
-        predictions = model(batch.images, (name,), dtype, batch.sizes)[name]
-        _wait_for(device)
-        inferred = time.perf_counter()
-        results = head.postprocess(predictions, options, batch.placements)
-        test.speed.seconds["inference"] += inferred - started
-        test.speed.seconds["postprocess"] += time.perf_counter() - inferred
+    batches = iter(tqdm(test.loader, disable=test.hidden, **bar))
+    while True:
+        with clock.time("load"):
+            batch = next(batches, None)
+        if batch is None:
+            return evaluator
+        with clock.time("move"):
+            batch = batch.to(device)
+            _wait_for(device)
+        with clock.time("inference"):
+            predictions = model(batch.images, (name,), dtype, batch.sizes)[name]
+            _wait_for(device)
+        with clock.time("postprocess"):
+            results = head.postprocess(predictions, options, batch.placements)
         test.speed.images += len(batch)
         test.inputs.update(batch.sizes or [tuple(batch.images.shape[-2:])] * len(batch))
-        evaluator.update(results, batch)
-        if sink is not None:
-            sink(name, batch, results)
-    return evaluator
+        with clock.time("evaluate"):
+            evaluator.update(results, batch)
+            if sink is not None:
+                sink(name, batch, results)
 
 
 @torch.inference_mode()

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from utils.boxes import box_iou_matrix
+from utils.metrics.pairs import box_similarity, similar_pairs
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """Overlaps at which a prediction is compared with a label: 0.50, 0.55 ... 0.95."""
@@ -69,36 +68,38 @@ class Curves:
 
 def match_predictions(
     boxes: np.ndarray,
-    classes: np.ndarray,
+    groups: np.ndarray,
     label_boxes: np.ndarray,
-    label_classes: np.ndarray,
+    label_groups: np.ndarray,
     thresholds: np.ndarray = IOU_THRESHOLDS,
 ) -> np.ndarray:
-    """Say which predictions of one image are right, threshold by threshold.
+    """Say which predictions are right, threshold by threshold.
 
-    Every prediction stands for the label of its class that it overlaps most; at each threshold the most confident of
+    Every prediction stands for the label of its group that it overlaps most; at each threshold the most confident of
     the predictions that reach a label gets it, the others are wrong.
 
     Args:
-        boxes: (n, 4) predictions x1 y1 x2 y2, in order of descending confidence.
-        classes: (n,) class indices.
+        boxes: (n, 4) predictions x1 y1 x2 y2, those of a group in order of descending confidence.
+        groups: (n,) class indices, or of several images numbers that tell image and class.
         label_boxes: (m, 4) labels, same unit.
-        label_classes: (m,) class indices.
-        thresholds: (T,) least overlaps.
+        label_groups: (m,) likewise.
+        thresholds: (T,) least overlaps, ascending.
 
     Returns:
         (n, T) bool.
     """
     correct = np.zeros((len(boxes), len(thresholds)), bool)
-    if not len(boxes) or not len(label_boxes):
-        return correct
-    overlap = box_iou_matrix(torch.from_numpy(label_boxes), torch.from_numpy(boxes)).numpy()
-    overlap = np.where(label_classes[:, None] == classes[None], overlap, -1.0)
-    label, best = overlap.argmax(0), overlap.max(0)
+    prediction, label, overlap = similar_pairs(
+        groups, label_groups, box_similarity(boxes, label_boxes), float(thresholds[0])
+    )
+    # The first of a prediction's labels with the greatest overlap is the one that it stands for.
+    order = np.lexsort((label, -overlap, prediction))
+    best = order[np.unique(prediction[order], return_index=True)[1]]
+    prediction, label, overlap = prediction[best], label[best], overlap[best]
     for t, threshold in enumerate(thresholds):
-        reached = np.flatnonzero(best >= threshold)
+        reached = np.flatnonzero(overlap >= threshold)
         _, first = np.unique(label[reached], return_index=True)
-        correct[reached[first], t] = True
+        correct[prediction[reached[first]], t] = True
     return correct
 
 
@@ -138,15 +139,17 @@ def precision_recall_curves(
         rule: the release whose rule is followed.
     """
     order = np.argsort(-confidence, kind="stable")
+    order = order[np.argsort(classes[order], kind="stable")]
     correct, confidence, classes = correct[order], confidence[order], classes[order]
     labelled, label_counts = np.unique(label_classes.astype(np.int64), return_counts=True)
     count, samples = len(labelled), len(CONFIDENCES)
     precision, recall, at_recall = np.zeros((3, count, samples))
     ap = np.zeros((count, correct.shape[1]))
-    for c, (index, labels) in enumerate(zip(labelled, label_counts, strict=True)):
-        mine = classes == index
-        if not mine.any():
+    edges = zip(np.searchsorted(classes, labelled), np.searchsorted(classes, labelled, "right"), strict=True)
+    for c, (labels, (start, end)) in enumerate(zip(label_counts, edges, strict=True)):
+        if start == end:
             continue
+        mine = slice(start, end)
         right = correct[mine].cumsum(0)
         class_recall = right / (labels + _TINY)
         class_precision = right / np.arange(1, len(right) + 1)[:, None]

@@ -13,18 +13,20 @@ import numpy as np
 from data.samples import Batch
 from models.heads.base import Head
 from models.predictions import DetectionResult
-from utils.metrics.average_precision import IOU_THRESHOLDS, Curves, match_predictions, precision_recall_curves
-from utils.metrics.coco_protocol import BoxLabels, BoxPredictions, CocoSummary, coco_summary
+from utils.metrics.average_precision import Curves, match_predictions, precision_recall_curves
+from utils.metrics.coco_protocol import SIZES, BoxLabels, BoxPredictions, CocoSummary, coco_summary
 from utils.metrics.coco_results import write_coco_results
 from utils.metrics.confusion import BoxConfusion
-from utils.metrics.image_record import (
-    ImageRecord,
-    image_records,
-    merge_records,
-    stack_records,
-    without_crowds,
-)
-from utils.metrics.table import MANY_CLASSES, format_table
+from utils.metrics.crowds import image_classes, without_crowds
+from utils.metrics.image_record import ImageRecord, image_records, merge_records, stack_records
+from utils.metrics.table import MANY_CLASSES, UNKNOWN, format_table
+
+_COLUMNS = {
+    "name": "class",
+    **{name: name for name in ("images", "labels", "P", "R", "AP50", "AP")},
+    **{f"AP_{area}": f"AP_{area[0].upper()}" for area in SIZES},
+}
+"""Columns of the table: what they hold, and their titles."""
 
 
 @dataclass
@@ -33,55 +35,56 @@ class _Report:
 
     records: Sequence[ImageRecord]
     num_classes: int
-    single: list[ImageRecord] = field(init=False)
-    label_classes: np.ndarray = field(init=False)
+    labels: BoxLabels = field(init=False)
+    predictions: BoxPredictions = field(init=False)
 
     def __post_init__(self) -> None:
-        # Curves and confusion count single objects; the COCO protocol knows crowds itself.
-        self.single = [without_crowds(record) for record in self.records]
-        self.label_classes = stack_records(self.single, "label_classes", np.zeros(0, np.int64))
+        self.labels, self.predictions = stacked(self.records)
 
     @cached_property
     def coco(self) -> CocoSummary:
-        no_boxes, no_classes, none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32)
-        records, index = self.records, np.arange(len(self.records))
-        return coco_summary(
-            labels=BoxLabels(
-                images=np.repeat(index, [len(record.label_classes) for record in records]),
-                boxes=stack_records(records, "label_boxes", no_boxes),
-                classes=stack_records(records, "label_classes", no_classes),
-                areas=stack_records(records, "areas", none),
-                crowd=stack_records(records, "crowd", np.zeros(0, bool)),
-            ),
-            predictions=BoxPredictions(
-                images=np.repeat(index, [len(record.classes) for record in records]),
-                boxes=stack_records(records, "boxes", no_boxes),
-                classes=stack_records(records, "classes", no_classes),
-                scores=stack_records(records, "scores", none),
-            ),
-            num_images=len(records),
-            num_classes=self.num_classes,
-        )
+        return coco_summary(self.labels, self.predictions, self.num_classes)
+
+    @cached_property
+    def single(self) -> tuple[BoxLabels, BoxPredictions]:
+        """Curves and confusion count single objects; the COCO protocol knows crowds itself."""
+        return without_crowds(self.labels, self.predictions, self.num_classes)
 
     @cached_property
     def curves(self) -> Curves:
-        correct = [
-            match_predictions(record.boxes, record.classes, record.label_boxes, record.label_classes)
-            for record in self.single
-        ]
-        return precision_recall_curves(
-            np.concatenate([np.zeros((0, len(IOU_THRESHOLDS)), bool), *correct]),
-            stack_records(self.single, "scores", np.zeros(0, np.float32)),
-            stack_records(self.single, "classes", np.zeros(0, np.int64)),
-            self.label_classes,
-        )
+        labels, predictions = self.single
+        groups, label_groups = (image_classes(values, self.num_classes) for values in (predictions, labels))
+        correct = match_predictions(predictions.boxes, groups, labels.boxes, label_groups)
+        return precision_recall_curves(correct, predictions.scores, predictions.classes, labels.classes)
 
     @cached_property
     def confusion(self) -> BoxConfusion:
         confusion = BoxConfusion(self.num_classes)
-        for record in self.single:
-            confusion.update(record.boxes, record.scores, record.classes, record.label_boxes, record.label_classes)
+        labels, found = self.single
+        confusion.update(
+            found.boxes, found.scores, found.classes, labels.boxes, labels.classes, found.images, labels.images
+        )
         return confusion
+
+
+def stacked(records: Sequence[ImageRecord]) -> tuple[BoxLabels, BoxPredictions]:
+    """Return the labels and predictions of all records, image after image."""
+    no_boxes, no_classes, none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32)
+    index = np.arange(len(records))
+    labels = BoxLabels(
+        images=np.repeat(index, [len(record.label_classes) for record in records]),
+        boxes=stack_records(records, "label_boxes", no_boxes),
+        classes=stack_records(records, "label_classes", no_classes),
+        areas=stack_records(records, "areas", none),
+        crowd=stack_records(records, "crowd", np.zeros(0, bool)),
+    )
+    predictions = BoxPredictions(
+        images=np.repeat(index, [len(record.classes) for record in records]),
+        boxes=stack_records(records, "boxes", no_boxes),
+        classes=stack_records(records, "classes", no_classes),
+        scores=stack_records(records, "scores", none),
+    )
+    return labels, predictions
 
 
 class BoxEvaluator:
@@ -133,9 +136,10 @@ class BoxEvaluator:
         self._records = merge_records(self._records, state)
 
     def compute(self) -> dict[str, float]:
-        """Return P, R, AP50, AP, AP75 in 0..1 (0 without labels or predictions), then AP_small, AP_medium, AP_large.
+        """Return P, R, AP50, AP, AP75 in 0..1 (0 without labels or predictions), then AP and AR by area and limit.
 
-        The three by area are -1 where no label has that size, as COCO reports it.
+        AP_small, AP_medium, AP_large, AR1, AR10, AR100 (the greatest recall of so many predictions of an image and
+        class), AR_small, AR_medium and AR_large are -1 where there is no such label, as COCO reports it.
         """
         coco, curves = self._report.coco, self._report.curves
         known = len(curves.classes) > 0
@@ -146,15 +150,20 @@ class BoxEvaluator:
             "AP": max(coco.ap, 0.0),
             "AP75": max(coco.ap75, 0.0),
             **{f"AP_{area}": value for area, value in coco.by_area.items()},
+            **coco.recall,
         }
 
     def per_class(self) -> list[dict[str, Any]]:
-        """Return name, images and labels (counts), P, R, AP50, AP of every class; all 0 for a class without labels."""
+        """Return what is known of every class; of a class without labels all numbers are 0.
+
+        Name, images and labels (counts), P, R, AP50, AP in 0..1, then AP_small, AP_medium, AP_large, which are -1 where
+        no label of the class has that size.
+        """
         report = self._report
         count = len(self.names)
-        labels = np.bincount(report.label_classes, minlength=count)
-        holds = [np.unique(record.label_classes) for record in report.single]
-        images = np.bincount(np.concatenate([np.zeros(0, np.int64), *holds]), minlength=count)
+        single = report.single[0]
+        labels = np.bincount(single.classes, minlength=count)
+        images = np.bincount(np.unique(image_classes(single, count)) % count, minlength=count)
         precision, recall = np.zeros(count), np.zeros(count)
         precision[report.curves.classes] = report.curves.precision[:, report.curves.best]
         recall[report.curves.classes] = report.curves.recall[:, report.curves.best]
@@ -167,6 +176,7 @@ class BoxEvaluator:
                 "R": float(recall[c]),
                 "AP50": max(float(report.coco.class_ap50[c]), 0.0),
                 "AP": max(float(report.coco.class_ap[c]), 0.0),
+                **{f"AP_{area}": float(values[c]) for area, values in report.coco.class_by_area.items()},
             }
             for c, name in enumerate(self.names)
         ]
@@ -181,13 +191,16 @@ class BoxEvaluator:
         return self._report.confusion.matrix
 
     def table(self, verbose: bool = False) -> str:
-        """Return an aligned text table: all classes first, then one row per class when verbose or when they are few."""
-        metrics = self.compute()
-        columns = ("P", "R", "AP50", "AP")
-        rows = [["all", len(self._records), len(self._report.label_classes), *(metrics[name] for name in columns)]]
+        """Return an aligned text table: all classes first, then one row per class when verbose or when they are few.
+
+        AP_S, AP_M and AP_L are by area; a dash says that no label has that size.
+        """
+        everything = {"name": "all", "images": len(self._records), "labels": len(self._report.single[0].classes)}
+        rows = [everything | self.compute()]
         if verbose or len(self.names) <= MANY_CLASSES:
-            rows += [list(row.values()) for row in self.per_class()]
-        return format_table(("class", "images", "labels", *columns), rows)
+            rows += self.per_class()
+        cells = [[row[key] if row[key] != -1 else UNKNOWN for key in _COLUMNS] for row in rows]
+        return format_table(list(_COLUMNS.values()), cells)
 
     def plot(self, folder: Path) -> list[Path]:
         """Draw the curves and the confusion matrix as PNG files.
@@ -201,10 +214,13 @@ class BoxEvaluator:
         from utils.plots.confusion import plot_confusion
         from utils.plots.curves import plot_confidence_curve, plot_precision_recall
 
-        folder, curves = Path(folder), self._report.curves
+        folder, curves, coco = Path(folder), self._report.curves, self._report.coco
         names = [self.names[c] for c in curves.classes]
         paths = [folder / f"{name}_curve.png" for name in ("PR", "F1", "P", "R")]
-        plot_precision_recall(curves.precision_at_recall, curves.ap[:, 0], names, paths[0])
+        # The protocol's own curves, so that their areas are the AP50 of the table.
+        labelled = coco.class_ap50 >= 0
+        named = [name for name, is_labelled in zip(self.names, labelled, strict=True) if is_labelled]
+        plot_precision_recall(coco.precision_50[labelled], coco.class_ap50[labelled], named, paths[0])
         plot_confidence_curve(curves.f1, names, "F1", paths[1])
         plot_confidence_curve(curves.precision, names, "precision", paths[2])
         plot_confidence_curve(curves.recall, names, "recall", paths[3])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from utils.boxes import box_iou_matrix
+from utils.metrics.pairs import box_similarity, similar_pairs
 
 
 class BoxConfusion:
@@ -34,8 +33,10 @@ class BoxConfusion:
         classes: np.ndarray,
         label_boxes: np.ndarray,
         label_classes: np.ndarray,
+        images: np.ndarray | None = None,
+        label_images: np.ndarray | None = None,
     ) -> None:
-        """Count one image; it may have no predictions, no labels, or neither.
+        """Count one image, or several at once; they may have no predictions, no labels, or neither.
 
         Args:
             boxes: (n, 4) predictions x1 y1 x2 y2.
@@ -43,23 +44,27 @@ class BoxConfusion:
             classes: (n,) class indices.
             label_boxes: (m, 4) labels, same unit.
             label_classes: (m,) class indices.
+            images: (n,) int64 number of each prediction's image; None where there is one image.
+            label_images: (m,) likewise.
         """
+        images = np.zeros(len(boxes), np.int64) if images is None else images
+        label_images = np.zeros(len(label_boxes), np.int64) if label_images is None else label_images
         confident = scores > self.confidence
         boxes, classes = boxes[confident], classes[confident]
-        label, prediction = self._pairs(boxes, label_boxes)
+        label, prediction = self._pairs(boxes, images[confident], label_boxes, label_images)
         np.add.at(self.matrix, (classes[prediction], label_classes[label]), 1)
         missed = np.delete(label_classes, label)
         spurious = np.delete(classes, prediction)
         np.add.at(self.matrix, (np.full(len(missed), self.num_classes), missed), 1)
         np.add.at(self.matrix, (spurious, np.full(len(spurious), self.num_classes)), 1)
 
-    def _pairs(self, boxes: np.ndarray, label_boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _pairs(
+        self, boxes: np.ndarray, images: np.ndarray, label_boxes: np.ndarray, label_images: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return indices of labels and predictions that belong together whatever their class, closest pairs first."""
-        if not len(boxes) or not len(label_boxes):
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        overlap = box_iou_matrix(torch.from_numpy(label_boxes), torch.from_numpy(boxes)).numpy()
-        label, prediction = np.nonzero(overlap > self.iou)
-        order = np.argsort(-overlap[label, prediction], kind="stable")
+        prediction, label, overlap = similar_pairs(images, label_images, box_similarity(boxes, label_boxes), self.iou)
+        order = np.lexsort((prediction, label, -overlap))
+        order = order[overlap[order] > self.iou]
         label, prediction = label[order], prediction[order]
         # First every prediction keeps its closest label, then every label its closest prediction.
         first = np.sort(np.unique(prediction, return_index=True)[1])

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 import torch
 
-from data.samples import Batch
+from data.samples import Batch, Placement
 from models.predictions import DetectionResult
-from utils.boxes import box_iou_matrix, scale_to_native
 
 Record = TypeVar("Record", bound="ImageRecord")
 
@@ -57,38 +57,6 @@ class ImageRecord:
         return np.zeros(len(self.label_classes), bool) if self.label_crowd is None else self.label_crowd
 
 
-def without_crowds(record: ImageRecord, overlap: float = 0.5) -> ImageRecord:
-    """Return a record without its crowds and without the predictions that stand for one of their members.
-
-    Args:
-        record: of one image; one without crowds is returned as it is.
-        overlap: a prediction stands for a member of a crowd of its class if it lies in the crowd by this share of its
-            own area and reaches no object by this overlap.
-    """
-    if not record.crowd.any():
-        return record
-    crowd = record.crowd
-    same = record.classes[:, None] == record.label_classes
-    boxes, labels = torch.from_numpy(record.boxes), torch.from_numpy(record.label_boxes)
-    found = ((box_iou_matrix(boxes, labels).numpy() >= overlap) & same)[:, ~crowd].any(1)
-    low = np.maximum(record.boxes[:, None, :2], record.label_boxes[crowd, :2])
-    high = np.minimum(record.boxes[:, None, 2:], record.label_boxes[crowd, 2:])
-    own = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(1)
-    share = (high - low).clip(min=0).prod(2) / np.maximum(own, 1e-9)[:, None]
-    member = ((share >= overlap) & same[:, crowd]).any(1)
-    kept = found | ~member
-    return replace(
-        record,
-        boxes=record.boxes[kept],
-        scores=record.scores[kept],
-        classes=record.classes[kept],
-        label_boxes=record.label_boxes[~crowd],
-        label_classes=record.label_classes[~crowd],
-        label_areas=None if record.label_areas is None else record.label_areas[~crowd],
-        label_crowd=None,
-    )
-
-
 def require_test_batch(results: Sequence[object], batch: Batch) -> None:
     """Make sure that results belong to a batch that knows where its images lie.
 
@@ -108,32 +76,42 @@ def image_records(results: Sequence[DetectionResult], batch: Batch) -> list[Imag
     """
     require_test_batch(results, batch)
     # One move per field and batch; a move per image would wait for the device each time.
-    counts = np.cumsum([len(result.scores) for result in results])[:-1]
-    boxes = torch.cat([result.boxes for result in results]).float().cpu().numpy()
-    scores = torch.cat([result.scores for result in results]).float().cpu().numpy()
-    classes = torch.cat([result.classes for result in results]).long().cpu().numpy()
-    label_boxes, label_classes = batch.boxes.float().cpu(), batch.classes.cpu()
-    valid = batch.valid.cpu()
-    areas = None if batch.areas is None else batch.areas.float().cpu()
-    crowd = None if batch.crowd is None else batch.crowd.cpu()
-    records = []
-    per_image = zip(np.split(boxes, counts), np.split(scores, counts), np.split(classes, counts), strict=True)
-    for i, (own_boxes, own_scores, own_classes) in enumerate(per_image):
-        order = np.argsort(-own_scores, kind="stable")
-        native = scale_to_native(label_boxes[i, valid[i]], batch.placements[i])
-        records.append(
-            ImageRecord(
-                id=str(batch.ids[i]),
-                boxes=own_boxes[order],
-                scores=own_scores[order],
-                classes=own_classes[order],
-                label_boxes=native.numpy(),
-                label_classes=label_classes[i, valid[i]].numpy(),
-                label_areas=None if areas is None else areas[i, valid[i]].numpy(),
-                label_crowd=None if crowd is None else crowd[i, valid[i]].numpy(),
-            )
-        )
-    return records
+    columns = {
+        "boxes": torch.cat([result.boxes for result in results]).float().cpu().numpy(),
+        "scores": torch.cat([result.scores for result in results]).float().cpu().numpy(),
+        "classes": torch.cat([result.classes for result in results]).long().cpu().numpy(),
+    }
+    images = np.repeat(np.arange(len(results)), [len(result.scores) for result in results])
+    order = np.lexsort((-columns["scores"], images))
+    columns = {name: column[order] for name, column in columns.items()}
+    valid = batch.valid.cpu().numpy()
+    label_images = valid.nonzero()[0]
+    labels = {
+        "label_boxes": _native_boxes(batch.boxes.float().cpu().numpy()[valid], label_images, batch.placements),
+        "label_classes": batch.classes.cpu().numpy()[valid],
+    }
+    if batch.areas is not None:
+        labels["label_areas"] = batch.areas.float().cpu().numpy()[valid]
+    if batch.crowd is not None:
+        labels["label_crowd"] = batch.crowd.cpu().numpy()[valid]
+    parts = zip(_by_image(columns, images, len(results)), _by_image(labels, label_images, len(results)), strict=True)
+    return [
+        ImageRecord(id=str(image), **found, **wanted) for image, (found, wanted) in zip(batch.ids, parts, strict=True)
+    ]
+
+
+def _native_boxes(boxes: np.ndarray, images: np.ndarray, placements: Sequence[Placement]) -> np.ndarray:
+    """Do what ``scale_to_native`` does to (m, 4) boxes of several pictures; ``images`` (m,) says of which each is."""
+    places = [(p.left, p.top, p.scale_x, p.scale_y, p.width, p.height) for p in placements]
+    left_top, scale, high = np.split(np.array(places, np.float32).reshape(-1, 6)[images], 3, 1)
+    return np.clip((boxes - np.tile(left_top, 2)) / np.tile(scale, 2), 0, np.tile(high, 2))
+
+
+def _by_image(columns: Mapping[str, np.ndarray], images: np.ndarray, count: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the rows of each image; ``images`` (k,) is ascending."""
+    edges = np.searchsorted(images, np.arange(count + 1)).tolist()
+    for low, high in pairwise(edges):
+        yield {name: column[low:high] for name, column in columns.items()}
 
 
 def stack_records(records: Sequence[Record], name: str, empty: np.ndarray) -> np.ndarray:

@@ -26,9 +26,10 @@ from utils.metrics.image_record import (
     stack_records,
 )
 from utils.metrics.keypoint_protocol import KeypointSummary, PoseLabels, PosePredictions, keypoint_summary
-from utils.metrics.table import MANY_CLASSES, format_table
+from utils.metrics.table import MANY_CLASSES, UNKNOWN, format_table
 
 _COLUMNS = ("AP50", "AP", "AP75", "AR")
+_BY_AREA = {"AP_medium": "AP_M", "AP_large": "AP_L"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,6 @@ class _Report:
                 scores=self._stack("scores", none),
                 keypoints=self._stack("keypoints", no_points),
             ),
-            num_images=len(records),
             num_classes=len(self.names),
             sigmas=self.spec.sigmas,
         )
@@ -179,7 +179,10 @@ class KeypointEvaluator:
         return {**first, "box_AP50": boxes["AP50"], "box_AP": boxes["AP"], **by_area}
 
     def per_class(self) -> list[dict[str, Any]]:
-        """Return name, images and labels (counts), AP50, AP, AP75, AR of every class; all 0 for one without labels."""
+        """Return name, images and labels (counts), AP50, AP, AP75, AR of every class; all 0 for one without labels.
+
+        Then AP_medium and AP_large, -1 where no label of the class has that size.
+        """
         images, labels = self._label_counts()
         return [
             {
@@ -187,6 +190,7 @@ class KeypointEvaluator:
                 "images": int(images[c]),
                 "labels": int(labels[c]),
                 **{column: max(self._report.summary.by_class[c][column], 0.0) for column in _COLUMNS},
+                **{column: self._report.summary.by_class[c][column] for column in _BY_AREA},
             }
             for c, name in enumerate(self.names)
         ]
@@ -206,19 +210,23 @@ class KeypointEvaluator:
     def table(self, verbose: bool = False) -> str:
         """Return an aligned text table: keypoints, then boxes, then a row per class when verbose or when they are few.
 
-        A note below says where areas had to be guessed.
+        AP_M and AP_L are by area, of which COCO knows no small poses; a dash says that there is nothing to measure. A
+        note below says where areas had to be guessed.
         """
         metrics, boxes = self.compute(), self._report.boxes.compute()
         labels = int(self._label_counts()[1].sum())
         box_labels = sum(int((~record.crowd).sum()) for record in self._records)
         images = len(self._records)
+        columns = (*_COLUMNS, *_BY_AREA)
         rows: list[list[Any]] = [
-            ["keypoints", images, labels, *(metrics[name] for name in _COLUMNS)],
-            ["boxes", images, box_labels, boxes["AP50"], boxes["AP"], boxes["AP75"], "-"],
+            ["keypoints", images, labels, *(metrics[name] for name in columns)],
+            ["boxes", images, box_labels, *({**boxes, "AR": boxes["AR100"]}[name] for name in columns)],
         ]
         if len(self.names) > 1 and (verbose or len(self.names) <= MANY_CLASSES):
             rows += [list(row.values()) for row in self.per_class()]
-        text = format_table(("class" if len(self.names) > 1 else self.names[0], "images", "labels", *_COLUMNS), rows)
+        cells = [[UNKNOWN if value == -1 else value for value in row] for row in rows]
+        header = ("class" if len(self.names) > 1 else self.names[0], "images", "labels", *_COLUMNS, *_BY_AREA.values())
+        text = format_table(header, cells)
         if not self._report.stand_ins:
             return text
         return (

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.metrics.coco_protocol import BoxLabels, BoxPredictions, annotations, known_mean, run_protocol
+from utils.metrics.coco_curves import KEYPOINT_RULE, Found, Truth, coco_curves
+from utils.metrics.coco_protocol import BoxLabels, BoxPredictions, known_mean, threshold_index
+from utils.metrics.pairs import Similarity
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class KeypointSummary:
     Attributes:
         metrics: AP, AP50, AP75 (at a similarity of 0.50, 0.75; AP is the mean over 0.50 ... 0.95), AP_medium and
             AP_large (labels of 32 x 32 to 96 x 96 px, and above), and AR ... AR_large, the recall likewise.
-        by_class: per class AP50, AP, AP75 and AR.
+        by_class: per class AP50, AP, AP75 and AR, AP_medium and AP_large.
         precision_50: (C, 101) precision at similarity 0.50 over recalls 0, 0.01 ... 1; -1 for classes without labels.
     """
 
@@ -51,42 +53,29 @@ class KeypointSummary:
 
 
 def keypoint_summary(
-    labels: PoseLabels, predictions: PosePredictions, num_images: int, num_classes: int, sigmas: Sequence[float]
+    labels: PoseLabels, predictions: PosePredictions, num_classes: int, sigmas: Sequence[float]
 ) -> KeypointSummary:
     """Run the COCO evaluation; of an image, 20 predictions per class count, as the protocol has it.
 
     Args:
         labels: of all images.
         predictions: for all images.
-        num_images: images looked at, with or without labels.
         num_classes: C.
         sigmas: K tolerances.
     """
-    truth = annotations(
-        labels.images,
-        labels.classes,
-        labels.boxes,
-        area=labels.areas,
-        iscrowd=labels.crowd,
-        keypoints=labels.keypoints.astype(np.float64).reshape(-1, 3 * len(sigmas)),
-        num_keypoints=(labels.keypoints[..., 2] > 0).sum(1),
-    )
+    crowd = labels.crowd.astype(bool)
+    unlabelled = ~(labels.keypoints[..., 2] > 0).any(1)
     points = predictions.keypoints.astype(np.float64)
-    found = annotations(
-        predictions.images,
-        predictions.classes,
-        predictions.boxes,
-        area=extent_areas(points),
-        score=predictions.scores,
-        keypoints=points.reshape(-1, 3 * len(sigmas)),
+    curves = coco_curves(
+        Truth(labels.images, labels.classes, labels.areas, crowd | unlabelled, crowd),
+        Found(predictions.images, predictions.classes, extent_areas(points), predictions.scores),
+        pose_similarity(points, labels, sigmas),
+        num_classes,
+        KEYPOINT_RULE,
     )
-    evaluation = run_protocol(
-        truth, found, num_images, num_classes, iouType="keypoints", kpt_oks_sigmas=[float(sigma) for sigma in sigmas]
-    )
-    # (similarities, recalls, classes, areas, limits) and (similarities, classes, areas, limits).
-    precision = np.asarray(evaluation.eval["precision"])[..., 0]
-    recall = np.asarray(evaluation.eval["recall"])[..., 0]
-    half, strict = (int(np.isclose(evaluation.params.iouThrs, value).argmax()) for value in (0.5, 0.75))
+    # (similarities, recalls, classes, areas) and (similarities, classes, areas).
+    precision, recall = curves.precision, curves.recall[..., -1]
+    half, strict = threshold_index(0.5), threshold_index(0.75)
     metrics = {}
     for name, values in (("AP", precision), ("AR", recall)):
         metrics |= {
@@ -102,10 +91,45 @@ def keypoint_summary(
             "AP": known_mean(precision[:, :, c, 0]),
             "AP75": known_mean(precision[strict, :, c, 0]),
             "AR": known_mean(recall[:, c, 0]),
+            "AP_medium": known_mean(precision[:, :, c, 1]),
+            "AP_large": known_mean(precision[:, :, c, 2]),
         }
         for c in range(num_classes)
     ]
     return KeypointSummary(metrics, by_class, precision[half, :, :, 0].T)
+
+
+def pose_similarity(points: np.ndarray, labels: PoseLabels, sigmas: Sequence[float]) -> Similarity:
+    """Return the object keypoint similarity (OKS), the mean over labelled keypoints of a bell curve of their distance.
+
+    A label without any takes the distances to twice its box, over all keypoints; crowds are such labels.
+
+    Args:
+        points: (n, K, 3) float64 keypoints of the predictions.
+        labels: of all images.
+        sigmas: K tolerances.
+    """
+    wanted = labels.keypoints.astype(np.float64)
+    labelled = wanted[..., 2] > 0
+    nowhere = ~labelled.any(1)
+    counted = labelled | nowhere[:, None]
+    boxes = labels.boxes.astype(np.float64)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    low, high = (boxes[:, :2] - sides)[:, None], (boxes[:, :2] + 2 * sides)[:, None]
+    scale = (2 * np.asarray(sigmas, np.float64)) ** 2 * (labels.areas.astype(np.float64) + np.spacing(1.0))[:, None] * 2
+
+    def similarity(prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
+        found = points[prediction, :, :2]
+        apart = found - wanted[label, :, :2]
+        boxed = np.flatnonzero(nowhere[label])
+        own, target = found[boxed], label[boxed]
+        apart[boxed] = np.maximum(low[target] - own, 0) + np.maximum(own - high[target], 0)
+        with np.errstate(over="ignore"):
+            closeness = np.exp(-np.square(apart).sum(2) / scale[label])
+        use = counted[label]
+        return (closeness * use).sum(1) / use.sum(1)
+
+    return similarity
 
 
 def extent_areas(keypoints: np.ndarray) -> np.ndarray:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 MANY_CLASSES = 20
 """Above this many classes a table shows one row per class only when asked to be verbose."""
 
+UNKNOWN = "-"
+"""What a cell holds that cannot be measured."""
+
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str | int | float]]) -> str:
     """Return rows under a header, the first column flush left, the others flush right.

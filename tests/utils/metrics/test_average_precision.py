@@ -107,3 +107,17 @@ def test_each_threshold_has_its_own_winner():
     correct = match_predictions(boxes, np.zeros(2), label, np.zeros(1))
     assert correct[0].tolist() == [True] * 3 + [False] * 7
     assert correct[1].tolist() == [False] * 3 + [True] * 7
+
+
+def test_groups_such_as_images_do_not_see_each_other():
+    rng = np.random.default_rng(0)
+    low = rng.random((30, 2)) * 30
+    label_boxes = np.concatenate([low, low + 10 + rng.random((30, 2)) * 30], 1).astype(np.float32)
+    boxes = (label_boxes[rng.integers(0, 30, 90)] + rng.normal(0, 2, (90, 4))).astype(np.float32)
+    groups, label_groups = rng.integers(0, 5, 90), rng.integers(0, 5, 30)
+    together = match_predictions(boxes, groups, label_boxes, label_groups)
+    for group in range(5):
+        own, wanted = groups == group, label_groups == group
+        alone = match_predictions(boxes[own], groups[own], label_boxes[wanted], label_groups[wanted])
+        np.testing.assert_array_equal(together[own], alone)
+    assert together.any()

@@ -18,8 +18,13 @@ from utils.errors import DataError
 from utils.metrics import EVALUATORS
 from utils.metrics.box_evaluator import BoxEvaluator
 from utils.metrics.coco_results import coco_image_id
+from utils.plots import confusion, curves
 
 NAMES = ["car", "person", "dog", "kite", "never labelled"]
+STATS = (
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
+)
 
 
 def random_set(seed: int, images: int = 24) -> list[tuple[Batch, list[DetectionResult]]]:
@@ -108,8 +113,7 @@ def test_equals_pycocotools(seed, tmp_path):
     evaluator = evaluated(random_set(seed))
     evaluation = run_pycocotools(evaluator, tmp_path)
     metrics = evaluator.compute()
-    names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
-    np.testing.assert_allclose([metrics[name] for name in names], evaluation.stats[:6], rtol=0, atol=1e-6)
+    np.testing.assert_allclose([metrics[name] for name in STATS], evaluation.stats, rtol=0, atol=1e-6)
     assert 0.05 < metrics["AP"] < 0.95
     precision = evaluation.eval["precision"][..., 0, 2]
     for c, row in enumerate(evaluator.per_class()[:4]):
@@ -131,8 +135,7 @@ def test_crowds_and_areas_count_as_in_pycocotools(tmp_path):
     evaluator = evaluated(parts)
     evaluation = run_pycocotools(evaluator, tmp_path)
     metrics = evaluator.compute()
-    names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
-    np.testing.assert_allclose([metrics[name] for name in names], evaluation.stats[:6], rtol=0, atol=1e-6)
+    np.testing.assert_allclose([metrics[name] for name in STATS], evaluation.stats, rtol=0, atol=1e-6)
     plain = evaluated(random_set(0))
     assert metrics["AP_small"] != plain.compute()["AP_small"] and metrics["AP"] != plain.compute()["AP"]
     single = sum(int((batch.valid & ~batch.crowd).sum()) for batch, _ in parts)
@@ -190,7 +193,14 @@ def test_counts_and_absent_classes():
     labels = torch.cat([batch.classes[batch.valid] for batch, _ in parts])
     assert [row["labels"] for row in rows] == torch.bincount(labels, minlength=5).tolist()
     assert rows[0]["images"] == sum(int(((b.classes == 0) & b.valid).any(1).sum()) for b, _ in parts)
-    assert rows[4] == {"name": "never labelled", "images": 0, "labels": 0, "P": 0, "R": 0, "AP50": 0, "AP": 0}
+    nothing = {"name": "never labelled", "images": 0, "labels": 0, "P": 0, "R": 0, "AP50": 0, "AP": 0}
+    assert rows[4] == nothing | {"AP_small": -1, "AP_medium": -1, "AP_large": -1}
+    by_area = [[row[f"AP_{area}"] for row in rows if row[f"AP_{area}"] >= 0] for area in ("small", "medium", "large")]
+    for area, known in zip(("small", "medium", "large"), by_area, strict=True):
+        assert evaluator.compute()[f"AP_{area}"] == pytest.approx(np.mean(known) if known else -1)
+    header, everything = (line.split() for line in evaluator.table().splitlines()[:2])
+    assert header[-3:] == ["AP_S", "AP_M", "AP_L"]
+    assert everything[-3] == (f"{evaluator.compute()['AP_small']:.3f}" if by_area[0] else "-")
     assert evaluator.compute()["AP"] == pytest.approx(np.mean([row["AP"] for row in rows[:4]]))
     assert evaluator.compute()["P"] == pytest.approx(np.mean([row["P"] for row in rows[:4]]))
 
@@ -293,6 +303,20 @@ def test_plots(tmp_path):
         "confusion_matrix.png",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
+
+
+def test_the_areas_under_the_curves_are_the_ap50_of_the_table(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(curves, "plot_precision_recall", lambda *given: drawn.append(given))
+    for module, name in ((curves, "plot_confidence_curve"), (confusion, "plot_confusion")):
+        monkeypatch.setattr(module, name, lambda *given: None)
+    evaluator = evaluated(random_set(11))
+    evaluator.plot(tmp_path)
+    (lines, areas, names, _), *others = drawn
+    table = {row["name"]: row["AP50"] for row in evaluator.per_class() if row["labels"]}
+    assert dict(zip(names, areas.tolist(), strict=True)) == table and not others
+    np.testing.assert_allclose(lines.mean(1), areas, atol=1e-12)
+    assert areas.mean() == pytest.approx(evaluator.compute()["AP50"]) and 0 < areas.mean() < 1
 
 
 def test_registered():

@@ -54,3 +54,19 @@ def test_every_label_and_every_confident_prediction_is_counted_once(seed, predic
     np.testing.assert_array_equal(confusion.matrix.sum(0)[:3], np.bincount(label_classes, minlength=3))
     np.testing.assert_array_equal(confusion.matrix.sum(1)[:3], np.bincount(classes[scores > 0.25], minlength=3))
     assert confusion.matrix[3, 3] == 0
+
+
+def test_several_images_at_once_count_as_one_after_the_other():
+    rng = np.random.default_rng(0)
+    corners = rng.random((100, 2)) * 30
+    boxes = np.concatenate([corners, corners + 5 + rng.random((100, 2)) * 20], 1).astype(np.float32)
+    scores, classes, images = rng.random(100), rng.integers(0, 3, 100), rng.integers(0, 6, 100)
+    found, wanted = np.arange(70), np.arange(70, 100)
+    together, alone = BoxConfusion(3), BoxConfusion(3)
+    columns = boxes[found], scores[found], classes[found], boxes[wanted], classes[wanted]
+    together.update(*columns, images[found], images[wanted])
+    for image in range(6):
+        own, labels = found[images[found] == image], wanted[images[wanted] == image]
+        alone.update(boxes[own], scores[own], classes[own], boxes[labels], classes[labels])
+    np.testing.assert_array_equal(together.matrix, alone.matrix)
+    assert np.diag(together.matrix).any()

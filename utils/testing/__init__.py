@@ -1,0 +1,1 @@
+"""The steps that ``test.py`` takes, each a file."""
