@@ -76,8 +76,8 @@ def _entry(name: str, config: str = "") -> _typing.Callable[..., _Model | _Graph
             pretrained: path of its weights, ours or an official ``.pt``; False for fresh random weights. True is
                 refused, because nothing is downloaded.
             channels: of the input; with others than 3 it cannot take pictures, so ``autoshape`` must be False.
-            classes: number of classes; None is that of the weights, or 80. Weights that do not fit another number are
-                left out and named, and the head is to be trained.
+            classes: number of classes; None is that of the weights, or of the model's YAML. Weights that do not fit
+                another number are left out and named, and the head is to be trained.
             autoshape: True for a model that takes pictures, see ``models.api.Model``; False for the bare ``Graph``.
             device: where to put it; None is the first GPU or else the CPU.
             _verbose: without effect, because nothing is printed; here for calls that were written for YOLOv5.
@@ -195,7 +195,14 @@ def _trained(name: str, config: str, path: str | _pathlib.Path, channels: int, c
 def _adapted(spec: _typing.Any, channels: int, classes: int | None) -> _typing.Any:
     """Return a model's rows with other numbers of input channels and classes."""
     from models.graph import with_classes
+    from utils.errors import UsageError
 
+    mean = (spec.values.get("input") or {}).get("mean")
+    if mean is not None and len(mean) != channels:
+        raise UsageError(
+            f"{spec.source}: its pictures are normalised by the mean of {len(mean)} channels, so channels cannot be "
+            f"{channels}; leave it out, or write a model YAML whose 'input' fits"
+        )
     spec = spec if channels == spec.channels else spec.with_values(ch=channels)
     return spec if classes is None else with_classes(spec, {"detect": classes})
 

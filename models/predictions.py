@@ -169,6 +169,20 @@ class Masks:
 
     logits: Tensor
 
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.logits.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the logits are."""
+        return self.logits.device
+
+    def planes(self, picture: int, first: int, end: int) -> Tensor:
+        """Return one picture's (1, classes, H, W) logits of the classes from ``first`` on, without ``end``."""
+        return self.logits[picture : picture + 1, first:end]
+
     def undo(self, view: View) -> Masks:
         """Cut the input's area out, resize it and mirror it back.
 
@@ -200,12 +214,49 @@ class Masks:
     @classmethod
     def stack(cls, parts: Sequence[Masks], places: Sequence[Sequence[int]], size: tuple[int, int]) -> Masks:
         """Lay every picture's logits into the upper left corner of the batch's size, with 0 beyond them."""
-        count, first = sum(len(of_part) for of_part in places), parts[0].logits
-        logits = first.new_zeros((count, first.shape[1], *size))
-        for part, of_part in zip(parts, places, strict=True):
-            rows, columns = part.logits.shape[-2:]
-            logits[list(of_part), :, :rows, :columns] = part.logits
+        count, every = sum(len(of_part) for of_part in places), [part.logits for part in parts]
+        logits = every[0].new_zeros((count, every[0].shape[1], *size))
+        for own, of_part in zip(every, places, strict=True):
+            rows, columns = own.shape[-2:]
+            logits[list(of_part), :, :rows, :columns] = own
         return Masks(logits)
+
+
+class CoarseMasks(Masks):
+    """Class logits of a batch that are enlarged when they are asked for, as few classes at a time as are wanted.
+
+    A batch of maps of all classes at the network input's size is by far the largest thing that a segmentation head
+    could make; what it knows fits into a map that is eight times smaller each way.
+
+    Args:
+        coarse: (B, C, h, w) logits.
+        size: (H, W) of the network's input; enlarging is bilinear, with aligned corners.
+    """
+
+    def __init__(self, coarse: Tensor, size: tuple[int, int]) -> None:
+        self.coarse, self.size = coarse, size
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, C, H, W), made anew each time."""
+        return self._enlarged(self.coarse)
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.coarse.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the logits are."""
+        return self.coarse.device
+
+    def planes(self, picture: int, first: int, end: int) -> Tensor:
+        """Return one picture's (1, classes, H, W) logits of the classes from ``first`` on, without ``end``."""
+        return self._enlarged(self.coarse[picture : picture + 1, first:end])
+
+    def _enlarged(self, coarse: Tensor) -> Tensor:
+        return F.interpolate(coarse, self.size, mode="bilinear", align_corners=True)
 
 
 def named_outputs(predictions: Any) -> dict[str, Tensor]:
@@ -227,12 +278,24 @@ class DetectionResult:
         scores: (k,) float32 in 0..1, descending.
         classes: (k,) int64.
         masks: (k, H, W) bool, the pixels of each object at native size, where something has outlined them; else None.
+        tracks: (k,) int64, which object of its film each one is: a number from 1 that stays while it is followed, -1
+            for an object that is not followed (yet); None where nothing follows objects.
     """
 
     boxes: Tensor
     scores: Tensor
     classes: Tensor
     masks: Tensor | None = field(default=None, kw_only=True)
+    tracks: Tensor | None = field(default=None, kw_only=True)
+
+    def only(self, kept: Tensor) -> Self:
+        """Return the result with some of its objects.
+
+        Args:
+            kept: (k,) bool, or int64 indices in the order that is wanted.
+        """
+        columns = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return replace(self, **{name: value[kept] for name, value in columns.items() if isinstance(value, Tensor)})
 
 
 @dataclass
@@ -268,6 +331,8 @@ class PostprocessOptions:
         classes: keep only these class indices, or None for all.
         oks: similarity of keypoints (OKS) above which the weaker of two poses is suppressed too, 0..1; None looks at
             boxes alone.
+        one_class: count every object as class 0, each candidate by its likeliest class, so that all suppress each
+            other; ``multi_label`` is nothing then.
     """
 
     conf: float = 0.25
@@ -277,3 +342,4 @@ class PostprocessOptions:
     agnostic: bool = False
     classes: tuple[int, ...] | None = None
     oks: float | None = None
+    one_class: bool = False

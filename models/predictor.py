@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 
-from data.samples import stack_pictures, unless_equal
-from data.transforms.letterbox import apply_plan, plan_for_stride
+from data.samples import Placement, unless_equal
+from data.transforms.letterbox import plan_for_stride
+from data.transforms.letterbox_batch import LetterboxBatch
 from models.graph import Graph
 from models.inference import Inference, as_inference
 from models.predictions import PostprocessOptions
@@ -32,6 +34,10 @@ class Predictor:
         device: where the model is.
         dtype: reduced format of forward passes, None for float32.
         clock: gets the time of the stages in ``STAGES``.
+
+    Attributes:
+        heads_by_size: heads that share a pass, by the size of their input.
+        order: of the heads in results.
     """
 
     def __init__(
@@ -46,12 +52,13 @@ class Predictor:
         self.model = as_inference(model)
         self.options = dict.fromkeys(sizes, options) if isinstance(options, PostprocessOptions) else dict(options)
         self.device, self.dtype, self.clock = device, dtype, clock
-        self._heads = {size: [head for head in sizes if sizes[head] == size] for size in sizes.values()}
-        self._order = list(sizes)
+        self.heads_by_size = {size: [head for head in sizes if sizes[head] == size] for size in sizes.values()}
+        self.order = list(sizes)
+        self._inputs = {size: LetterboxBatch(pinned=device.type == "cuda") for size in self.heads_by_size}
 
     def input_shapes(self, image: np.ndarray) -> tuple[tuple[int, int], ...]:
         """Return the (height, width) of every input that a picture needs; equal ones can share a batch."""
-        return tuple(self._plan(image, size).out for size in self._heads)
+        return tuple(self._plan(image, size).out for size in self.heads_by_size)
 
     def shape_text(self, image: np.ndarray) -> str:
         """Return the input of a picture as ``480x640``; with a second input size, both."""
@@ -68,20 +75,41 @@ class Predictor:
             images: (H, W, 3) uint8 RGB each.
         """
         found: dict[str, list[Any]] = {}
-        for size, heads in self._heads.items():
-            with self.clock.time("preprocess"):
-                plans = [self._plan(image, size) for image in images]
-                shapes = [plan.out for plan in plans]
-                inputs = [apply_plan(image, plan) for image, plan in zip(images, plans, strict=True)]
-                batch = torch.from_numpy(stack_pictures(inputs, shapes, 0)).permute(0, 3, 1, 2).to(self.device)
-            with self.clock.time("inference"):
-                predictions = self.model(batch, heads, self.dtype, unless_equal(shapes))
-                self._wait()
+        for size, heads in self.heads_by_size.items():
+            predictions, placements = self.look(images, size, heads)
             with self.clock.time("postprocess"):
-                placements = [plan.placement for plan in plans]
                 for head in heads:
                     found[head] = self.model.heads[head].postprocess(predictions[head], self.options[head], placements)
-        return [{head: found[head][i] for head in self._order} for i in range(len(images))]
+        return [{head: found[head][i] for head in self.order} for i in range(len(images))]
+
+    def look(
+        self, images: Sequence[np.ndarray], size: int, heads: Sequence[str]
+    ) -> tuple[dict[str, Any], list[Placement]]:
+        """Return what some heads predict for pictures, before suppression, and where these lie in their inputs.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each.
+            size: of the pictures in the input.
+            heads: names.
+        """
+        with self.clock.time("preprocess"):
+            plans = [self._plan(image, size) for image in images]
+            # Bytes go to the device, a quarter of what floats would be; the graph makes floats of them there.
+            batch = self._inputs[size].fill(images, plans).to(self.device, non_blocking=self.device.type == "cuda")
+        with self.clock.time("inference"):
+            predictions = self.model(batch, heads, self.dtype, unless_equal([plan.out for plan in plans]))
+            # The inputs' memory is used again, so nothing may still be on its way out of it.
+            self._wait()
+        return predictions, [plan.placement for plan in plans]
+
+    def twin(self) -> Self:
+        """Return a predictor for use by another thread at the same time: with the same weights, options and clock.
+
+        Modules keep what they have worked out about their last input, so two threads cannot share them.
+        """
+        graphs = getattr(self.model, "graphs", ())
+        weights = [tensor for graph in graphs for tensor in (*graph.parameters(), *graph.buffers())]
+        return copy.deepcopy(self, {id(shared): shared for shared in (*weights, self.clock)})
 
     def warm_up(self, size: int) -> None:
         """Let a GPU choose its kernels on an empty picture, so that the first real one is not slow."""

@@ -51,7 +51,8 @@ def describe_module(name: str) -> str:
     """Return the section of one module of ours: its row arguments and its docstring as Markdown."""
     block = lookup(name)
     text = inspect.getdoc(block) or ""
-    main, _, arguments = text.partition("\nArgs:\n")
+    main, _, rest = text.partition("\nArgs:\n")
+    arguments, _, _ = rest.partition("\n\n")
     lines = [f"### {name}", "", f"`{row_arguments(name)}`", "", _with_code_blocks(main.strip())]
     shown = [
         bullet for bullet in _bullets(arguments) if not bullet.startswith(tuple(f"- `{p}`" for p in INPUT_PARAMETERS))
@@ -83,8 +84,6 @@ def _bullets(arguments: str) -> list[str]:
     """Return the entries of a docstring's ``Args`` section as list items."""
     entries: list[str] = []
     for line in inspect.cleandoc(arguments).splitlines():
-        if not line.strip():
-            break
         if line.startswith(" "):
             entries[-1] += f" {line.strip()}"
         else:

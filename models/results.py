@@ -27,6 +27,7 @@ from utils.files import increment_run_folder
 from utils.plots.drawing import save_picture
 from utils.plots.window import show_pictures
 from utils.result_files import ResultFiles, Wanted
+from utils.result_formats.found_picture import FoundPicture
 from utils.result_tables import CENTRES, CORNERS, PandasTables, keypoint_frame, to_detections, to_frame, to_plain
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Results(Sequence[ImageResult]):
                 known = Path(result.name).suffix.lower() in IMAGE_SUFFIXES
                 target = files.name_for(Path(result.name if known else f"{Path(result.name).stem}{_SUFFIX}"))
                 save_picture(target, result.render(style))
-                files.save_results(target.stem, result.heads, result.image.shape[:2])
+                files.save(FoundPicture.of_still(target, Path(result.name), result.image, result.heads))
         return folder
 
     def crop(self, save: bool = True, folder: str | Path | None = None, pad: int = 0) -> list[Crop]:

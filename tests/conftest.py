@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from pathlib import Path
 
 import cv2
@@ -15,8 +16,11 @@ REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / "shared"
 FULL_COLLECTIONS = pytest.StashKey[int]()
 SLOW = (
+    "test_configs.py",
     "test_train_yoloms.py",
     "test_train_distributed.py",
+    "test_models_page.py",
+    "test_train_options.py",
     "test_train_yolos.py",
     "test_train_yolox.py",
     "test_train.py",
@@ -37,6 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Several processes would take the files with the most tests first, which are not those that take longest.
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+    # Whoever starts the tests in the background of a script has Ctrl-C ignored, here and in what the tests start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A busy machine or a slow disk is no fault of the code under test.
     settings.register_profile("patient", deadline=None)
     settings.load_profile("patient")

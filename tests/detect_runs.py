@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -29,6 +30,16 @@ def caller(project: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> 
         return code, out, err
 
     return call
+
+
+def write_video(path: Path, frames: int = 3, rate: float = 10.0) -> Path:
+    """Write a video of noise, 64 x 48 pixels, that can be read without seeking in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), rate, (64, 48))
+    for seed in range(frames):
+        writer.write(np.random.default_rng(seed).integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    writer.release()
+    return path
 
 
 def files_below(folder: Path) -> list[str]:

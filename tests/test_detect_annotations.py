@@ -14,7 +14,7 @@ from torch import nn
 from data.formats.mask_png import read_mask
 from models.graph import Graph
 from tests import tiny_poses
-from tests.detect_runs import caller, files_below, read_labels
+from tests.detect_runs import caller, files_below, read_labels, write_video
 from tests.stand_in_segment_anything import install, write_sam_weights
 from tests.tiny_detector import BOTH, NAMES, TWO_DETECTORS, write_picture, write_weights
 from utils.plots.palette import class_colour, mask_palette
@@ -32,15 +32,6 @@ def run(tmp_path, weights, capsys):
 
 def read_rgb(path: Path) -> np.ndarray:
     return cv2.imread(str(path))[..., ::-1]
-
-
-def write_video(path: Path, frames: int = 3) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (64, 48))
-    for seed in range(frames):
-        writer.write(np.random.default_rng(seed).integers(0, 255, (48, 64, 3), dtype=np.uint8))
-    writer.release()
-    return path
 
 
 def test_labelme_files_and_label_text_agree(run, tmp_path):

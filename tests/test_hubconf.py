@@ -201,6 +201,8 @@ def test_wrong_calls_are_one_sentence(nano, weights):
         hubconf.yolov5s(pretrained=nano, device="cpu")
     with pytest.raises(ModelError, match="holds another model than yolov5n6"):
         hubconf.yolov5n6(pretrained=nano, device="cpu")
+    with pytest.raises(UsageError, match="normalised by the mean of 3 channels, so channels cannot be 1"):
+        hubconf.yolos_ti(pretrained=False, channels=1, autoshape=False)
     with pytest.raises(UsageError, match="pictures have 3 channels; with channels=1 give autoshape=False too"):
         hubconf.yolov5n(pretrained=False, channels=1)
     with pytest.raises(UsageError, match="bare graph of one checkpoint"):

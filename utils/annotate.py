@@ -27,6 +27,7 @@ class Style:
         confidences: write the confidence behind the name.
         mask_alpha: weight of the colours of masks over the picture, 0..1.
         keypoint_score: least score, 0..1, of a keypoint that is drawn.
+        track_colours: give every followed object a colour of its own in place of that of its class.
     """
 
     line_width: int | None = None
@@ -34,6 +35,7 @@ class Style:
     confidences: bool = True
     mask_alpha: float = 0.4
     keypoint_score: float = LEAST_SCORE
+    track_colours: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,11 @@ def describe(results: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> 
 
 def count_objects(classes: np.ndarray, names: Sequence[str]) -> str:
     """Return ``3 car, 1 person`` for (k,) class indices, the most frequent first, or ``no objects``."""
-    counts = np.bincount(classes, minlength=1)
+    return count_words(np.bincount(classes, minlength=1), names)
+
+
+def count_words(counts: np.ndarray, names: Sequence[str]) -> str:
+    """Return ``3 car, 1 person`` for the number of objects of every class, or ``no objects``."""
     order = np.argsort(-counts, kind="stable")
     found = [f"{counts[c]} {_name(names, c)}" for c in order.tolist() if counts[c]]
     return ", ".join(found) or "no objects"
@@ -95,15 +101,25 @@ def _tinted(image: np.ndarray, result: DetectionResult, style: Style) -> np.ndar
     """Return the picture with the objects' masks, if they have any, laid over it."""
     if result.masks is None:
         return image
-    return tint_objects(image, result.masks.numpy(), result.classes.numpy(), style.mask_alpha)
+    return tint_objects(image, result.masks.numpy(), _colour_indices(result, style), style.mask_alpha)
+
+
+def _colour_indices(result: DetectionResult, style: Style) -> np.ndarray:
+    """Return (k,) what chooses the objects' colours: their classes, or who they are where that is known and wanted."""
+    classes = result.classes.numpy()
+    if not style.track_colours or result.tracks is None:
+        return classes
+    tracks = result.tracks.numpy()
+    return np.where(tracks > 0, tracks, classes)
 
 
 def _draw_boxes(image: np.ndarray, result: DetectionResult, names: Sequence[str], style: Style) -> np.ndarray:
     classes = result.classes.numpy()
     texts = None
     if style.labels:
-        texts = label_texts(names, classes, result.scores.numpy() if style.confidences else None)
-    return draw_boxes(image, result.boxes.numpy(), classes, texts, style.line_width)
+        tracks = None if result.tracks is None else result.tracks.numpy()
+        texts = label_texts(names, classes, result.scores.numpy() if style.confidences else None, tracks)
+    return draw_boxes(image, result.boxes.numpy(), _colour_indices(result, style), texts, style.line_width)
 
 
 def _draw_poses(image: np.ndarray, result: PoseResult, names: Sequence[str], style: Style) -> np.ndarray:

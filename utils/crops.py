@@ -66,14 +66,19 @@ def cut_crops(image: np.ndarray, picture: str, result: DetectionResult, names: S
     ]
 
 
-def save_crops(folder: Path, crops: Sequence[Crop]) -> None:
-    """Write crops as ``folder/CLASS/PICTURE.jpg``, ``PICTURE_2.jpg`` ...
+def crop_folder(crop: Crop) -> str:
+    """Return the name of the folder of a crop's class.
 
     A class name comes from a model's file, so it names a folder only by its letters, digits, spaces, ``_`` and ``-``.
     """
+    return _UNSAFE.sub("_", crop.name).strip() or str(crop.class_index)
+
+
+def save_crops(folder: Path, crops: Sequence[Crop]) -> None:
+    """Write crops as ``folder/CLASS/PICTURE.jpg``, ``PICTURE_2.jpg`` ..."""
     taken: dict[str, UniqueNames] = defaultdict(UniqueNames)
     for crop in crops:
-        below = _UNSAFE.sub("_", crop.name).strip() or str(crop.class_index)
+        below = crop_folder(crop)
         (folder / below).mkdir(parents=True, exist_ok=True)
         # The stem of a picture may hold a dot, which is no suffix here.
         save_picture(folder / below / taken[below.casefold()].take(f"{Path(crop.picture).stem}{_SUFFIX}"), crop.image)

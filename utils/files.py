@@ -81,7 +81,10 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            # A full disk tells its number and not whose bytes did not fit.
+            error.filename = str(path)
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise

@@ -1,4 +1,7 @@
-"""Found objects as YOLO label text, one per line, relative to the image: ``class x y w h [x y v ...] [confidence]``."""
+"""Found objects as YOLO label text, one per line, relative to the image.
+
+A line is ``class x y w h [x y v ...] [confidence] [track]``.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ def write_label_text(
 ) -> None:
     """Write the objects of one image; poses have ``x y v`` for every keypoint behind the box.
 
+    Where objects are followed, the last column is the number of each, -1 for one that is not.
+
     Without confidences a file can serve as labels: v is 2 for keypoints that were found inside the image, and the
     others are ``0 0 0``. With confidences v is the keypoint's score, and x y are there for all, also beyond the image.
 
@@ -26,7 +31,7 @@ def write_label_text(
         path: of the text file; without objects it is written empty.
         result: boxes in native pixels.
         size: native width and height in pixels.
-        with_confidence: add the confidence as the last column.
+        with_confidence: add the confidence behind them.
         least_score: of a keypoint that counts as found, 0..1.
     """
     boxes = xyxy_to_xywh(result.boxes.double().numpy()) / np.tile(size, 2)
@@ -39,8 +44,12 @@ def write_label_text(
     if with_confidence:
         columns.append(result.scores.double().numpy()[:, None])
     rows = np.concatenate(columns, 1)
-    text = "".join(f"{int(row[0])} {' '.join(f'{value:.6g}' for value in row[1:])}\n" for row in rows)
-    atomic_write(path, text.encode())
+    ends = [""] * len(rows) if result.tracks is None else [f" {track}" for track in result.tracks.tolist()]
+    lines = [
+        f"{int(row[0])} {' '.join(f'{value:.6g}' for value in row[1:])}{end}\n"
+        for row, end in zip(rows, ends, strict=True)
+    ]
+    atomic_write(path, "".join(lines).encode())
 
 
 def _as_labels(keypoints: np.ndarray, least_score: float) -> np.ndarray:

@@ -35,7 +35,8 @@ def write_labelme(
 
     Each is a rectangle, or with a mask the polygons around its parts (holes are filled). The keypoints of a pose that
     were found inside the picture are points with their own names. Where an object has several shapes, they share a
-    ``group_id``; it has no rectangle beside its polygons, because readers join the shapes of a group into one mask.
+    ``group_id``; it has no rectangle beside its polygons, because readers join the shapes of a group into one mask. The
+    group of an object that is followed is its number in the film, also where it has a single shape.
 
     Args:
         path: of the JSON; its folder must exist.
@@ -45,15 +46,14 @@ def write_labelme(
         size: native (height, width) of the picture.
         least_score: of a keypoint that counts as found, 0..1.
     """
-    objects = [
-        shapes
-        for head, result in results.items()
-        if isinstance(result, DetectionResult)
-        for shapes in _objects(result, names[head], size, least_score)
-    ]
-    for number, shapes in enumerate(objects):
+    found = {head: result for head, result in results.items() if isinstance(result, DetectionResult)}
+    objects = [shapes for head, result in found.items() for shapes in _objects(result, names[head], size, least_score)]
+    tracks = [track for result in found.values() for track in _tracks(result)]
+    # Groups of objects that are not followed begin where the numbers of the others end.
+    first = max(tracks, default=-1) + 1
+    for number, (shapes, track) in enumerate(zip(objects, tracks, strict=True), first):
         for shape in shapes:
-            shape["group_id"] = number if len(shapes) > 1 else None
+            shape["group_id"] = track if track > 0 else number if len(shapes) > 1 else None
     document = {
         "version": VERSION,
         "flags": {},
@@ -87,6 +87,11 @@ def _objects(
                 if is_found
             ]
     return objects
+
+
+def _tracks(result: DetectionResult) -> list[int]:
+    """Return the number of every object in its film, -1 where it has none."""
+    return [-1] * len(result.classes) if result.tracks is None else result.tracks.tolist()
 
 
 def _inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,18 +1,18 @@
-"""Non-maximum suppression of a whole batch: candidates chosen at once for all images, suppression per image.
+"""Non-maximum suppression of a whole batch: candidates chosen and suppressed at once for all images and classes.
 
 Shape suffixes: B images, N candidate boxes, C classes, M labels (padded), K candidates of the whole batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from models.predictions import Detections, PostprocessOptions
-from utils.environment import torchvision_ops
-from utils.view_suppression import best_of_groups
+from utils.group_suppression import best_of_groups, most_confident
 
 MAX_CANDIDATES = 30_000
 """Most (box, class) pairs of one image, or of one view of it, that suppression looks at; the most confident stay."""
@@ -63,13 +63,17 @@ def kept_candidates(detections: Detections, options: PostprocessOptions) -> list
         options: thresholds and limits.
     """
     image_K, *candidates = _candidates(detections, options)
-    if detections.views is not None and not detections.distinct:
-        stay = _best_of_views(image_K, detections.views, Kept(*candidates), options)
-        image_K, candidates = image_K[stay], [values[stay] for values in candidates]
-    counts = torch.bincount(image_K, minlength=detections.boxes.shape[0]).tolist()
-    choose = _most_confident if detections.distinct else _suppress
-    per_image = zip(*(values.split(counts) for values in candidates), strict=True)
-    return [choose(Kept(*of_image), options) for of_image in per_image]
+    if detections.distinct:
+        stay = most_confident(candidates[1], image_K, options.max_det)
+    else:
+        if detections.views is not None:
+            views = detections.views[candidates[3]]
+            stay = _suppress(image_K * (detections.views.max() + 1) + views, candidates, options)
+            image_K, candidates = image_K[stay], [values[stay] for values in candidates]
+        stay = _suppress(image_K, candidates, options)
+    counts = torch.bincount(image_K[stay], minlength=detections.boxes.shape[0]).tolist()
+    per_image = zip(*(values[stay].split(counts) for values in candidates), strict=True)
+    return [Kept(*of_image) for of_image in per_image]
 
 
 def _candidates(detections: Detections, options: PostprocessOptions) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -80,7 +84,7 @@ def _candidates(detections: Detections, options: PostprocessOptions) -> tuple[Te
     scores = detections.scores[image, row].float()
     if detections.objectness is not None:
         scores = scores * detections.objectness[image, row].float()[:, None]
-    if options.multi_label:
+    if options.multi_label and not options.one_class:
         pick, classes = torch.nonzero(scores > options.conf, as_tuple=True)
         confidence = scores[pick, classes]
     else:
@@ -93,38 +97,22 @@ def _candidates(detections: Detections, options: PostprocessOptions) -> tuple[Te
     keep = boxes.isfinite().all(-1)
     if options.classes is not None:
         keep &= torch.isin(classes, torch.tensor(options.classes, dtype=classes.dtype, device=classes.device))
+    if options.one_class:
+        classes = torch.zeros_like(classes)
     return image[keep], boxes[keep], confidence[keep], classes[keep], row[keep]
 
 
-def _best_of_views(image_K: Tensor, views_N: Tensor, candidates: Kept, options: PostprocessOptions) -> Tensor:
-    """Return the indices, ascending, of the candidates that the others of their image and view leave."""
-    boxes, scores, classes, rows = candidates
-    groups = image_K * (views_N.max() + 1) + views_N[rows]
-    alone = torch.zeros_like(classes) if options.agnostic else classes
-    return best_of_groups(boxes, scores, alone, groups, options.iou, MAX_CANDIDATES, options.max_det)
+def _suppress(groups: Tensor, candidates: Sequence[Tensor], options: PostprocessOptions) -> Tensor:
+    """Return the indices of what stays when the candidates of each group suppress each other, the most confident first.
 
-
-def _most_confident(candidates: Kept, options: PostprocessOptions) -> Kept:
-    """Return one image's most confident candidates, at most ``options.max_det``; equal ones keep their order."""
-    best = candidates.scores.argsort(descending=True, stable=True)[: options.max_det]
-    return Kept(*(values[best] for values in candidates))
-
-
-def _suppress(candidates: Kept, options: PostprocessOptions) -> Kept:
-    """Suppress one image's candidates class by class (or across classes when agnostic)."""
-    boxes, scores, classes, rows = candidates
-    if len(boxes) > MAX_CANDIDATES:
-        top = scores.argsort(descending=True, stable=True)[:MAX_CANDIDATES]
-        boxes, scores, classes, rows = boxes[top], scores[top], classes[top], rows[top]
-    shifted = boxes
-    if not options.agnostic and len(boxes):
-        # Classes are laid side by side, each as wide as the boxes reach: one call, and no two classes can touch. In
-        # float32 one wild box would push the others so far out that their coordinates round away; MPS has no float64.
-        wide = boxes if boxes.device.type == "mps" else boxes.double()
-        span = wide.max() - wide.min() + 1
-        shifted = wide + (classes * span)[:, None]
-    kept = torchvision_ops().nms(shifted, scores.to(shifted), options.iou)[: options.max_det]
-    return Kept(boxes[kept], scores[kept], classes[kept], rows[kept])
+    Args:
+        groups: (K,) int64, ascending by image.
+        candidates: boxes, scores and classes of all K.
+        options: overlap, limit, and whether classes are kept apart.
+    """
+    boxes, scores, classes = candidates[:3]
+    apart = torch.zeros_like(classes) if options.agnostic else classes
+    return best_of_groups(boxes, scores, apart, groups, options.iou, MAX_CANDIDATES, options.max_det)
 
 
 def append_labels(detections: Detections, boxes: Tensor, classes: Tensor, valid: Tensor) -> Detections:

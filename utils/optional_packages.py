@@ -9,7 +9,7 @@ from utils.errors import UsageError
 
 
 def import_optional(package: str, purpose: str) -> ModuleType:
-    """Return a package that ``requirements-results.txt``, ``-search``, ``-loggers`` or ``-sam`` lists.
+    """Return a package that ``requirements-results.txt``, ``-search``, ``-loggers``, ``-track`` or ``-sam`` lists.
 
     Args:
         package: its import name, which must also be the name pip knows.

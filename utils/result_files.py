@@ -1,24 +1,31 @@
-"""Leaves results in a run folder: pictures, label text, masks, each under a name that no other source has."""
+"""What a run leaves in its folder: pictures, videos and every other kind of file that was asked for."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 import numpy as np
 
-from data.formats.mask_png import write_mask
-from models.predictions import DetectionResult, MaskResult
-from utils.files import UniqueNames
-from utils.label_text import write_label_text
-from utils.labelme import write_labelme
-from utils.plots.drawing import colour_mask, save_picture
-from utils.plots.object_masks import class_map_of
-from utils.plots.palette import mask_palette
+from data.images import IMAGE_SUFFIXES
+from utils.errors import StoppedRun
+from utils.plots.drawing import save_picture
 from utils.plots.skeletons import LEAST_SCORE
+from utils.result_formats.class_maps import ClassMapFiles
+from utils.result_formats.coco_results import CocoResultFiles
+from utils.result_formats.csv_table import CsvTable
+from utils.result_formats.found_picture import FoundPicture, ResultFormat
+from utils.result_formats.label_texts import LabelTextFiles
+from utils.result_formats.labelme_files import LabelmeFiles
+from utils.result_formats.object_crops import CropFiles
+from utils.result_formats.result_paths import ResultPaths
+from utils.result_formats.stills_film import StillsFilm
+from utils.result_formats.submission import SubmissionFiles
+
+TABLE = "objects.csv"
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,16 @@ class Wanted:
     Attributes:
         pictures: pictures and videos with the results drawn on them.
         labels: objects as YOLO label text.
-        confidences: with the confidence as the last column.
+        confidences: with the confidence behind each object.
         masks: class maps as PNG, as indices and in colours.
         keypoint_score: least score, 0..1, of a keypoint that labels count as found.
         labelme: objects as JSON of labelme.
+        crops: every object as a picture of its own.
+        table: objects of all pictures as one CSV file.
+        coco: objects of all pictures as results files of COCO, one per head.
+        submission: class maps of Cityscapes in the form of its benchmark server.
+        explanations: pictures of what in the model speaks for what was found, see ``ResultFiles.add``.
+        film_rate: frames per second of one video of all drawn still images; None for no such video.
     """
 
     pictures: bool = True
@@ -40,87 +53,132 @@ class Wanted:
     masks: bool = False
     keypoint_score: float = LEAST_SCORE
     labelme: bool = False
+    crops: bool = False
+    table: bool = False
+    coco: bool = False
+    submission: bool = False
+    explanations: bool = False
+    film_rate: float | None = None
 
     @property
     def anything(self) -> bool:
         """Whether there is anything to write."""
-        return self.pictures or self.labels or self.masks or self.labelme
+        return self.pictures or self.data or self.film_rate is not None
+
+    @property
+    def data(self) -> bool:
+        """Whether there is anything to write besides drawings."""
+        own = self.labels, self.masks, self.labelme, self.crops, self.table, self.coco, self.submission
+        return any((*own, self.explanations))
+
+    @property
+    def drawn_stills(self) -> bool:
+        """Whether results have to be drawn on still images."""
+        return self.pictures or self.film_rate is not None
 
 
 class ResultFiles:
-    """Names and writes the files of a run.
+    """Names and writes the files of a run, as a context manager.
+
+    Files that go over several pictures are complete when the block ends, also when the user interrupts it. When it ends
+    by any other error they are not there, but for the CSV table, which has every picture that was done.
 
     Args:
-        folder: of the run.
+        folder: of the run; it must exist where anything is wanted.
         names: class names per head.
         wanted: which files to write.
     """
 
     def __init__(self, folder: Path, names: Mapping[str, Sequence[str]], wanted: Wanted) -> None:
         self.folder, self.names, self.wanted = folder, names, wanted
-        self._taken: dict[str, UniqueNames] = defaultdict(UniqueNames)
+        self._paths = ResultPaths(folder)
+        self._formats = _formats(self._paths, names, wanted)
+        self._film = None if wanted.film_rate is None else StillsFilm(self._paths, wanted.film_rate)
+
+    def add(self, build: Callable[[ResultPaths], ResultFormat]) -> None:
+        """Write one more kind of file, which needs more than the results.
+
+        Args:
+            build: makes its writer, given where files go.
+        """
+        self._formats.append(build(self._paths))
 
     def name_for(self, source: Path) -> Path:
-        """Return where the picture or video of a source goes; its stem names the source's other files too.
+        """Return where the drawn picture or video of a file goes; its stem names the file's other results too.
 
         Sources of equal stem get numbers, even if their suffixes differ, so that picture and labels keep one name.
         """
-        return self.folder / f"{self._taken['stems'].take(source.stem)}{source.suffix}"
+        is_still = source.suffix.lower() in IMAGE_SUFFIXES
+        take = self._paths.take_still if is_still else self._paths.take_moving
+        return self.folder / f"{take(source.stem)}{source.suffix}"
 
-    def save_results(self, stem: str, results: Mapping[str, Any], size: tuple[int, int]) -> None:
-        """Write the wanted label text and masks of one picture; masks of objects are class maps too.
+    def name_for_stream(self, name: str) -> Path:
+        """Return where the video of a live source goes; its stem names the source's other results too."""
+        return self.folder / f"{self._paths.take_moving(name)}.mp4"
+
+    def save(self, picture: FoundPicture) -> None:
+        """Write everything that is wanted of a picture besides its drawing.
+
+        Pictures come in their order, from one thread at a time.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written to.
+        """
+        for result_format in self._formats:
+            result_format.save(picture)
+
+    def save_drawing(self, target: Path, drawing: np.ndarray) -> None:
+        """Write the drawing of a still image to its own file, to the video of all still images, or both.
 
         Args:
-            stem: name of the picture without its suffix.
-            results: per head.
-            size: native (height, width) of the picture.
-        """
-        objects = {head: result for head, result in results.items() if isinstance(result, DetectionResult)}
-        areas = {head: class_map for head, result in results.items() if (class_map := _class_map(result)) is not None}
-        if self.wanted.labels:
-            for head, result in objects.items():
-                path = self._path(_folder_name("labels", head, objects), f"{stem}.txt")
-                wanted = self.wanted
-                write_label_text(path, result, np.array(size[::-1]), wanted.confidences, wanted.keypoint_score)
-        if self.wanted.masks:
-            for head, class_map in areas.items():
-                folder = _folder_name("masks", head, areas)
-                write_mask(self._path(folder, f"{stem}.png"), class_map)
-                colours = colour_mask(class_map, mask_palette(self.names[head]))
-                save_picture(self._path(folder, f"{stem}_colour.png"), colours)
+            target: from ``name_for``.
+            drawing: (H, W, 3) uint8 RGB.
 
-    def save_labelme(
-        self, stem: str, results: Mapping[str, Any], image: np.ndarray, picture: Path | None = None
+        Raises:
+            RunError: the video takes no frame of this size.
+            OSError: the disk is full, or the folder cannot be written to.
+        """
+        self.save_still(target, drawing)
+        self.append_to_film(drawing)
+
+    def save_still(self, target: Path, drawing: np.ndarray) -> None:
+        """Do the first part of ``save_drawing``: the image's own file, which several threads may do at a time."""
+        if self.wanted.pictures:
+            save_picture(target, drawing)
+
+    def append_to_film(self, drawing: np.ndarray) -> None:
+        """Do the second part of ``save_drawing``: the video of all still images, in their order."""
+        if self._film is not None:
+            self._film.append(drawing)
+
+    def __enter__(self) -> ResultFiles:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write the objects of one picture as JSON of labelme, if that is wanted.
-
-        Args:
-            stem: name of the picture without its suffix.
-            results: per head.
-            image: (H, W, 3) uint8 RGB, the picture itself.
-            picture: its file; None for a frame of a video, which is written beside the JSON: labelme opens files.
-        """
-        if not self.wanted.labelme:
-            return
-        path = self._path("labelme", f"{stem}.json")
-        if picture is None:
-            picture = save_picture(path.with_suffix(".jpg"), image)
-        write_labelme(path, picture, results, self.names, image.shape[:2], self.wanted.keypoint_score)
-
-    def _path(self, folder: str, name: str) -> Path:
-        (self.folder / folder).mkdir(exist_ok=True)
-        return self.folder / folder / self._taken[folder].take(name)
+        is_done = kind is None or issubclass(kind, KeyboardInterrupt | StoppedRun)
+        with ExitStack() as stack:
+            # Every one has its turn, whatever happens to the others.
+            for part in (*self._formats, *([] if self._film is None else [self._film])):
+                stack.callback(part.finish if is_done else part.discard)
 
 
-def _class_map(result: Any) -> np.ndarray | None:
-    """Return the (H, W) uint8 classes of the pixels that a head has found, or that its objects cover; None without."""
-    if isinstance(result, MaskResult):
-        return result.class_map.numpy()
-    if isinstance(result, DetectionResult) and result.masks is not None:
-        return class_map_of(result.masks.numpy(), result.classes.numpy())
-    return None
-
-
-def _folder_name(kind: str, head: str, heads: Mapping[str, Any]) -> str:
-    """Return ``labels``, or ``labels_HEAD`` where several heads give the same kind of result."""
-    return kind if len(heads) == 1 else f"{kind}_{head}"
+def _formats(paths: ResultPaths, names: Mapping[str, Sequence[str]], wanted: Wanted) -> list[ResultFormat]:
+    """Return a writer for every kind of file that is wanted."""
+    formats: list[ResultFormat] = []
+    if wanted.labels:
+        formats.append(LabelTextFiles(paths, wanted.confidences, wanted.keypoint_score))
+    if wanted.masks:
+        formats.append(ClassMapFiles(paths, names))
+    if wanted.labelme:
+        formats.append(LabelmeFiles(paths, names, wanted.keypoint_score))
+    if wanted.crops:
+        formats.append(CropFiles(paths, names))
+    if wanted.table:
+        formats.append(CsvTable(paths.folder / TABLE, names))
+    if wanted.coco:
+        formats.append(CocoResultFiles(paths.folder))
+    if wanted.submission:
+        formats.append(SubmissionFiles(paths, names))
+    return formats

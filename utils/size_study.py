@@ -19,7 +19,7 @@ from models.row_use import needed_rows, runs_of_rows
 from models.trace import trace_rows
 from utils.files import atomic_write
 from utils.metrics.table import format_table
-from utils.plots.sizes import plot_sizes
+from utils.plots.sizes import plot_sizes, plot_trade_off
 from utils.validation import HeadTest, measured
 
 TABLE_METRICS = {
@@ -30,6 +30,7 @@ TABLE_METRICS = {
     "AP_large": "AP_L",
     "AR": "AR",
     "mIoU": "mIoU",
+    "mIoU_inner": "mIoU_inner",
     "accuracy": "accuracy",
 }
 """The metrics that the table and the picture show, by their names there; the files hold all of them."""
@@ -61,6 +62,7 @@ class SizeRow:
         cost: of that input.
         milliseconds: per image, by stage, over all images.
         metrics: as the head's evaluator reports them, without those that no label can tell.
+        model: name of the model where several are studied, else empty.
     """
 
     head: str
@@ -70,10 +72,12 @@ class SizeRow:
     cost: Cost
     milliseconds: dict[str, float]
     metrics: dict[str, float]
+    model: str = ""
 
     def to_plain(self) -> dict[str, Any]:
         """Return one flat record: sizes in pixels, times in milliseconds per image, metrics 0..1."""
         return {
+            **({"model": self.model} if self.model else {}),
             "head": self.head,
             "size": self.size,
             "input_height": self.shape[0],
@@ -86,7 +90,7 @@ class SizeRow:
         }
 
 
-def row_of(model: Inference, name: str, size: int, test: HeadTest, evaluator: Any) -> SizeRow:
+def row_of(model: Inference, name: str, size: int, test: HeadTest, evaluator: Any, model_name: str = "") -> SizeRow:
     """Return what a test that has just run says about a size.
 
     Args:
@@ -95,12 +99,20 @@ def row_of(model: Inference, name: str, size: int, test: HeadTest, evaluator: An
         size: as asked for, pixels.
         test: of the head; knows its speed and the inputs.
         evaluator: that has seen its results.
+        model_name: where several models are studied.
     """
     shape, _ = test.inputs.most_common(1)[0]
-    images = max(test.speed.images, 1)
-    milliseconds = {stage: 1000 * spent / images for stage, spent in test.speed.seconds.items()}
+    spent = test.speed.milliseconds()
+    milliseconds = {stage: spent[stage] for stage in ("inference", "postprocess")}
     return SizeRow(
-        name, size, shape, test.speed.images, cost_of(model, name, shape), milliseconds, measured(evaluator.compute())
+        name,
+        size,
+        shape,
+        test.speed.images,
+        cost_of(model, name, shape),
+        milliseconds,
+        measured(evaluator.compute()),
+        model_name,
     )
 
 
@@ -129,11 +141,12 @@ def cost_of(model: Inference, name: str, shape: tuple[int, int]) -> Cost:
 def progress_of(row: SizeRow) -> str:
     """Return a size in one line, for whoever waits for the next one."""
     metrics = "  ".join(f"{TABLE_METRICS[name]} {row.metrics[name]:.4f}" for name in _shown_metrics([row]))
-    return f"{row.head} at {row.size}: {metrics}  {sum(row.milliseconds.values()):.1f} ms per image"
+    name = f"{row.model}: {row.head}" if row.model else row.head
+    return f"{name} at {row.size}: {metrics}  {sum(row.milliseconds.values()):.1f} ms per image"
 
 
 def table_of(rows: Sequence[SizeRow]) -> str:
-    """Return the sizes of one head as an aligned text table; what is not known is a dash.
+    """Return the sizes of one head of one model as an aligned text table; what is not known is a dash.
 
     Args:
         rows: of one head.
@@ -155,10 +168,10 @@ def table_of(rows: Sequence[SizeRow]) -> str:
 
 
 def write_sizes(rows: Sequence[SizeRow], folder: Path, conditions: Mapping[str, Any], picture: bool) -> list[Path]:
-    """Write ``sizes.csv``, ``sizes.json`` and ``sizes.png``, each whole or not at all.
+    """Write ``sizes.csv``, ``sizes.json``, ``sizes.png`` and, of a study, ``study.png``, each whole or not at all.
 
     Args:
-        rows: of all heads.
+        rows: of all heads and models.
         folder: where to; must exist.
         conditions: what was measured and how, as plain values; they go into the JSON.
         picture: whether to draw.
@@ -176,7 +189,10 @@ def write_sizes(rows: Sequence[SizeRow], folder: Path, conditions: Mapping[str, 
     atomic_write(files[0], text.getvalue().encode())
     atomic_write(files[1], json.dumps({**conditions, "sizes": plain}, indent=2).encode())
     if picture:
-        files.append(plot_sizes(plain, {name: TABLE_METRICS[name] for name in _shown_metrics(rows)}, folder))
+        shown = {name: TABLE_METRICS[name] for name in _shown_metrics(rows)}
+        files.append(plot_sizes(plain, shown, folder))
+        if any(row.model for row in rows):
+            files.append(plot_trade_off(plain, shown, folder))
     return files
 
 

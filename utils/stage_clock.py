@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
 class StageClock:
-    """Adds up the time spent per stage.
+    """Adds up the time spent per stage, by any number of threads.
 
     Args:
         stages: names in the order in which they are shown.
 
     Attributes:
-        seconds: spent so far, by stage.
+        seconds: spent so far, by stage; where several threads were at a stage, the sum of their times.
     """
 
     def __init__(self, stages: Iterable[str]) -> None:
         self.seconds = dict.fromkeys(stages, 0.0)
+        self._lock = threading.Lock()
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
@@ -27,7 +29,9 @@ class StageClock:
         try:
             yield
         finally:
-            self.seconds[stage] += time.perf_counter() - started
+            spent = time.perf_counter() - started
+            with self._lock:
+                self.seconds[stage] += spent
 
     def per_image(self, images: int) -> str:
         """Return ``read 1.0 ms, inference 5.2 ms ...`` for a number of images."""

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.samples import Placement
@@ -20,8 +19,9 @@ from models.layers.csp import C3
 from models.layers.pooling import C3SPP, PyramidPooling
 from models.layers.segmentation import ASPP, FFM, RFB2
 from models.losses.segmentation_criterion import SegmentationCriterion
-from models.predictions import MaskResult, Masks, PostprocessOptions
+from models.predictions import CoarseMasks, MaskResult, Masks, PostprocessOptions
 from models.registry import Built, Scale, construct, register
+from utils.mask_results import mask_results
 
 MOST_CLASSES = 255
 
@@ -29,15 +29,6 @@ MOST_CLASSES = 255
 def enlarge(factor: int) -> nn.Upsample:
     """Return a bilinear upsampling with aligned corners."""
     return nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=True)
-
-
-def _whole_pixels(side: float) -> int:
-    """Return how many rows or columns a picture has in the network's input, given its exact side there.
-
-    A centred letterbox stretches the picture to whole pixels, so the side is whole but for rounding. One at the top
-    left cuts the picture to whole pixels and keeps the scale.
-    """
-    return max(int(side + 1e-6), 1)
 
 
 class SegmentationHead(Head):
@@ -93,21 +84,14 @@ class SegmentationHead(Head):
         return SegmentationCriterion(self.num_classes, hyp)
 
     def predict(self, raw: list[Tensor], image_size: tuple[int, int]) -> Masks:
-        """Enlarge the main logits to the network input's size."""
-        return Masks(F.interpolate(raw[0].float(), image_size, mode="bilinear", align_corners=True))
+        """Return the main logits, which are enlarged to the network input's size when they are asked for."""
+        return CoarseMasks(raw[0].float(), image_size)
 
     def postprocess(
         self, predictions: Masks, options: PostprocessOptions, placements: list[Placement]
     ) -> list[MaskResult]:
         """Cut the padding off, enlarge to native size and take the most likely class of every pixel."""
-        results = []
-        for logits, place in zip(predictions.logits, placements, strict=True):
-            top, left = round(place.top), round(place.left)
-            rows, columns = _whole_pixels(place.height * place.scale_y), _whole_pixels(place.width * place.scale_x)
-            picture = logits[None, :, top : top + rows, left : left + columns]
-            native = F.interpolate(picture, (place.height, place.width), mode="bilinear", align_corners=True)
-            results.append(MaskResult(native[0].argmax(0).to(torch.uint8).cpu()))
-        return results
+        return mask_results(predictions, placements)
 
 
 @register

@@ -35,4 +35,4 @@ def test_every_option_has_its_line_in_the_help(module):
 
 def test_files_that_are_named_exist():
     files = re.findall(r"(?:utils/[\w/]+\.py|requirements-\w+\.txt)", PAGE)
-    assert len(files) == 2 and all((REPO / file).is_file() for file in files)
+    assert len(files) == 3 and all((REPO / file).is_file() for file in files)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
+from models.blank_rows import BlankRows
 from models.graph import Graph
 from models.layers.ms_block import MSBlock
 from models.spec import find_config, parse_spec
@@ -23,9 +23,9 @@ def steps() -> list[Step]:
     return walk(TEXT)
 
 
-def graph_of(step: Step, **keys: object) -> Graph:
-    with torch.device("meta"):
-        return Graph(parse_spec({**yaml.safe_load(step.text), **keys}, NAME))
+def model_of(step: Step, **keys: object) -> BlankRows:
+    """Return the model of a step, whose rows fit each other: ``walk`` has made its table."""
+    return BlankRows(parse_spec({**yaml.safe_load(step.text), **keys}, NAME))
 
 
 def test_the_printed_tables_are_true(steps: list[Step]) -> None:
@@ -34,18 +34,19 @@ def test_the_printed_tables_are_true(steps: list[Step]) -> None:
 
 def test_the_walk_is_the_one_that_the_page_tells(steps: list[Step]) -> None:
     assert [step.failed for step in steps] == [False] * 4 + [True, False]
-    blocks = [[row.module == "MSBlock" for row in graph_of(step).spec.rows] for step in steps]
+    models = [model_of(step) for step in steps]
+    blocks = [[row.module == "MSBlock" for row in model.spec.rows] for model in models]
     assert [sum(each) for each in blocks] == [0, 4, 8, 8, 8, 8]
-    assert [list(graph_of(step).heads) for step in steps[2:4]] == [["detect"], ["segment", "detect"]]
+    assert [list(model.heads) for model in models[2:4]] == [["detect"], ["segment", "detect"]]
     assert yaml.safe_load(steps[2].text) == yaml.safe_load(find_config("yolov5n-ms").read_text())
-    last = graph_of(steps[-1])
+    last = models[-1]
     kinds = {name: type(head).__name__ for name, head in last.heads.items()}
     assert kinds == {"segment": "SegMaskPSP", "detect": "RTMDetHead"}
     assert "anchors" not in last.spec.values and "depth_multiple" not in last.spec.values
 
 
 def test_one_line_deepens_every_branch(steps: list[Step]) -> None:
-    blocks = [block for block in graph_of(steps[-1], layers=3).modules() if isinstance(block, MSBlock)]
+    blocks = [block for block in model_of(steps[-1], layers=3).modules() if isinstance(block, MSBlock)]
     assert len(blocks) == 8 and all(len(branch) == 3 for block in blocks for branch in list(block.mid_convs)[1:])
 
 

@@ -26,6 +26,13 @@ def test_every_module_is_on_the_page(name):
     assert f"`{name}`" in TEXT if name.startswith("nn.") else f"### {name}\n" in TEXT
 
 
+@pytest.mark.parametrize("name", ["MSDETRDecoder", "TwoStageQueries", "YOLOXPose"])
+def test_arguments_are_explained_whatever_follows_them(name):
+    own = TEXT[TEXT.index(f"### {name}\n") :].partition("\n### ")[0]
+    explained = re.findall(r"^- `(\w+)`: ", own, flags=re.MULTILINE)
+    assert explained and set(explained) <= set(re.findall(r"\w+", row_arguments(name)))
+
+
 @pytest.mark.parametrize("key", KNOWN_KEYS)
 def test_every_key_is_on_the_page(key):
     keys = TEXT[TEXT.index("## Keys") : TEXT.index("## Rows")]

@@ -70,6 +70,13 @@ def assert_equal(results: Results, expected: list[dict]) -> None:
                 assert torch.equal(ours[key], value) if isinstance(value, torch.Tensor) else ours[key] is value is None
 
 
+def results_of(run, pictures):
+    """Return what the command finds in every picture."""
+    frames = read_frames(sorted(pictures.iterdir()), run.failed)
+    with run.looks(run.batches(frames)) as looks:
+        return [look.results for look in looks]
+
+
 @pytest.mark.parametrize(
     ("settings", "options"),
     [
@@ -89,7 +96,7 @@ def test_results_are_those_of_the_command_bit_for_bit(weights, pictures, tmp_pat
     given = ["--weights", str(weights), "--source", str(pictures), "--project", str(tmp_path), *SMALL_OPTIONS]
     given += options.split() if options else []
     run = detect.prepare(detect.parse_options(given), find_sources(str(pictures)))
-    expected = [heads for _, heads, _ in run.batches(read_frames(sorted(pictures.iterdir()), run.failed))]
+    expected = results_of(run, pictures)
     results = load(weights, **{**SMALL, **settings})(sorted(pictures.iterdir()))
     assert sum(len(heads["detect"].boxes) for heads in expected) > 3
     assert_equal(results, expected)
@@ -98,7 +105,7 @@ def test_results_are_those_of_the_command_bit_for_bit(weights, pictures, tmp_pat
 def test_an_ensemble_answers_as_the_command_does(weights, other_weights, pictures, tmp_path):
     given = ["--weights", str(weights), str(other_weights), "--source", str(pictures), "--project", str(tmp_path)]
     run = detect.prepare(detect.parse_options([*given, *SMALL_OPTIONS]), find_sources(str(pictures)))
-    expected = [heads for _, heads, _ in run.batches(read_frames(sorted(pictures.iterdir()), run.failed))]
+    expected = results_of(run, pictures)
     assert_equal(load([weights, str(other_weights)], **SMALL)(sorted(pictures.iterdir())), expected)
 
 

@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from models.blank_rows import BlankRows
 from models.fusing import fuse_graph
 from models.graph import Graph
 from models.layers.channel_attention import SE
@@ -74,7 +75,7 @@ def count(modules: nn.Module) -> int:
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("attention", ["", "_se"])
 def test_parameters_are_the_published_ones_to_the_unit(name: str, attention: str) -> None:
-    graph = meta(name + attention)
+    graph = BlankRows(load_spec(name + attention))
     sections = [len(graph.spec.values[part]) for part in ("backbone", "neck", "head")]
     assert sections == [12, 20, 1]
     parts = count(graph.model[:12]), count(graph.model[12:32]), count(graph.model[32:])

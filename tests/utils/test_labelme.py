@@ -122,6 +122,20 @@ def test_found_keypoints_inside_are_points_of_their_object(tmp_path: Path) -> No
     ]
 
 
+def test_followed_objects_are_in_the_group_of_their_number(tmp_path: Path) -> None:
+    keypoints = torch.tensor([[[5.0, 6, 0.9]] * 5]).repeat(3, 1, 1)
+    pose = PoseResult(torch.tensor([[1.0, 2, 30, 40]] * 3), torch.ones(3), torch.zeros(3).long(),
+                      keypoints, CRANE, tracks=torch.tensor([4, -1, 9]))  # fmt: skip
+    signs = DetectionResult(torch.zeros(2, 4), torch.ones(2), torch.zeros(2).long(), tracks=torch.tensor([-1, 2]))
+    write_labelme(tmp_path / "a.json", tmp_path / "a.jpg", {"signs": signs, "pose": pose}, NAMES, SIZE, 0.5)
+    _, shapes = read_back(tmp_path / "a.json")
+    groups = [(label, group) for label, _, group in shapes["rectangle"]]
+    assert groups[:2] == [("stop", None), ("stop", 2)]
+    of_poses = [group for _, group in groups[2:]]
+    assert of_poses[::2] == [4, 9] and of_poses[1] > 9, "a group of its own where nobody has a number"
+    assert [group for _, _, group in shapes["point"]] == [group for group in of_poses for _ in range(5)]
+
+
 def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.json").write_text("before")
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torchvision.ops import nms
 
+import utils.group_suppression
 import utils.nms
 from models.predictions import Detections, PostprocessOptions
 from utils.boxes import xywh_to_xyxy
@@ -178,3 +179,21 @@ def test_candidates_that_stand_for_themselves_all_stay():
     assert len(kept.rows) == 0
     (kept, _) = kept_candidates(Detections(boxes, scores), PostprocessOptions(conf=0.1))
     assert kept.rows.tolist() == [1]
+
+
+def test_a_batch_is_one_suppression_however_it_is_cut(monkeypatch):
+    """All images and classes together, in calls of any size, give what each image gives in calls of its own."""
+    detections = random_detections(9, images=4, count=60)
+    detections.scores = (detections.scores * 20).round() / 20
+    detections.objectness = torch.full_like(detections.objectness, 0.5)
+    options = PostprocessOptions(conf=0.2, iou=0.3, multi_label=True, max_det=25)
+    expected = kept_candidates(detections, options)
+    assert all(len(kept.rows) == 25 for kept in expected), "and there are equal confidences at the limit"
+    for at_once in (1, 40, 1000):
+        monkeypatch.setattr(utils.group_suppression, "AT_ONCE", at_once)
+        for i, kept in enumerate(kept_candidates(detections, options)):
+            own = Detections(
+                detections.boxes[i : i + 1], detections.scores[i : i + 1], detections.objectness[i : i + 1]
+            )
+            for one, two, three in zip(kept, expected[i], kept_candidates(own, options)[0], strict=True):
+                assert torch.equal(one, two) and torch.equal(one, three)

@@ -8,14 +8,20 @@ from utils.devices import DTYPES
 from utils.errors import UsageError
 
 
-def add_model_options(group: argparse._ArgumentGroup) -> None:
-    """Add the options about which model answers and how it looks at a picture."""
+def add_model_options(group: argparse._ArgumentGroup, default_weights: str | None = None) -> None:
+    """Add the options about which model answers and how it looks at a picture.
+
+    Args:
+        group: to add them to.
+        default_weights: words for what the command takes where no weights are given; None where they must be.
+    """
     add = group.add_argument
+    default = "" if default_weights is None else f" (default: {default_weights})"
     add(
         "--weights",
-        required=True,
+        required=default_weights is None,
         nargs="+",
-        help="checkpoint, ours or an official .pt; several of the same heads and classes answer together",
+        help=f"checkpoint, ours or an official .pt; several of the same heads and classes answer together{default}",
     )
     add(
         "--deploy",

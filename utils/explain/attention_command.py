@@ -118,9 +118,10 @@ def _pictures(options: argparse.Namespace, dataset: TaskDataset | None) -> list[
     if options.source is not None:
         sources = find_sources(options.source)
         if not sources.images:
-            raise UsageError(f"--source {options.source}: holds videos alone, but only still images are explained")
-        if sources.videos:
-            LOGGER.warning("left out: %d videos, only still images are explained", len(sources.videos))
+            raise UsageError(f"--source {options.source}: holds no still images, but only these are explained")
+        others = len(sources.videos) + len(sources.live)
+        if others:
+            LOGGER.warning("left out: %d videos and live sources, only still images are explained", others)
         return sources.images
     for index in options.index:
         if not 0 <= index < len(dataset):

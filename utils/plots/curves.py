@@ -79,7 +79,15 @@ def plot_confidence_curve(curves: np.ndarray, names: Sequence[str], y_label: str
     return save_figure(figure, path)
 
 
-def plot_class_bars(values: np.ndarray, present: np.ndarray, names: Sequence[str], title: str, path: Path) -> Path:
+def plot_class_bars(
+    values: np.ndarray,
+    present: np.ndarray,
+    names: Sequence[str],
+    title: str,
+    path: Path,
+    others: np.ndarray | None = None,
+    others_label: str = "",
+) -> Path:
     """Draw one bar per class, the best on top; classes that do not occur are named without a bar.
 
     Args:
@@ -88,13 +96,24 @@ def plot_class_bars(values: np.ndarray, present: np.ndarray, names: Sequence[str
         names: C class names.
         title: heading.
         path: the PNG file.
+        others: (C,) of another measure, 0..1, drawn as dots; what is below 0 is not known and left out.
+        others_label: its name.
     """
     order = np.lexsort((values, present))
     figure = new_figure(8, max(2.5, 0.28 * len(names) + 1))
     axes = figure.subplots()
     rows = np.arange(len(order))
     bars = axes.barh(rows, np.where(present, values, 0)[order], color=class_palette()[order % 256] / 255.0)
-    axes.bar_label(bars, [f"{values[c]:.3f}" if present[c] else "does not occur" for c in order], padding=3, fontsize=8)
+    texts = [f"{values[c]:.3f}" if present[c] else "does not occur" for c in order]
+    if others is None:
+        axes.bar_label(bars, texts, padding=3, fontsize=8)
+    else:
+        # Beside the bars, where dots would lie on them.
+        for row, text, is_present in zip(rows, texts, present[order], strict=True):
+            axes.text(1.03 if is_present else 0.01, row, text, va="center", fontsize=8)
+        known = others[order] >= 0
+        dots = axes.plot(others[order][known], rows[known], "o", color="black", markersize=4, zorder=3)
+        figure.legend(dots, [others_label], loc="outside lower right", fontsize=8, frameon=False)
     axes.set_yticks(rows, [names[c] for c in order], fontsize=8)
     axes.set(xlim=(0, 1.12), ylim=(-0.6, len(order) - 0.4), title=title)
     axes.set_xticks(np.linspace(0, 1, 6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -10,22 +11,43 @@ import numpy as np
 
 from utils.errors import RunError
 from utils.files import atomic_write
+from utils.plots.label_places import leaders, place_labels
 from utils.plots.palette import class_colour, readable_on
+from utils.plots.text import fitted_text, text_mask
+
+Colour = tuple[int, int, int]
 
 IGNORED = 255
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_LEAST_SCALE = 0.4
+_LEAST_FONT = 12
+_FARTHEST = 2**15
 
 
-def label_texts(names: Sequence[str], classes: np.ndarray, scores: np.ndarray | None = None) -> list[str]:
-    """Return ``name`` or, with scores, ``name 0.87`` for every object."""
+def label_texts(
+    names: Sequence[str], classes: np.ndarray, scores: np.ndarray | None = None, tracks: np.ndarray | None = None
+) -> list[str]:
+    """Return ``name``, with scores ``name 0.87``, with tracks ``#7 name`` for every object.
+
+    Args:
+        names: of the classes.
+        classes: (k,) class indices.
+        scores: (k,) confidences, or None.
+        tracks: (k,) numbers of followed objects from 1, those of others below; or None.
+    """
     texts = [names[c] if c < len(names) else str(c) for c in classes.tolist()]
+    if tracks is not None:
+        numbers = tracks.tolist()
+        texts = [f"#{number} {text}" if number > 0 else text for number, text in zip(numbers, texts, strict=True)]
     return texts if scores is None else [f"{t} {s:.2f}" for t, s in zip(texts, scores.tolist(), strict=True)]
 
 
 def line_width_for(image: np.ndarray) -> int:
     """Return a line width in pixels that suits the size of a picture, at least 2."""
     return max(round((image.shape[0] + image.shape[1]) / 2 * 0.003), 2)
+
+
+def font_size_for(line_width: int) -> int:
+    """Return the size in pixels of letters that suit lines of a width: 12 in a picture of VGA size, 41 in one of 4K."""
+    return max(round(4.6 * line_width), _LEAST_FONT)
 
 
 def draw_boxes(
@@ -37,10 +59,12 @@ def draw_boxes(
 ) -> np.ndarray:
     """Draw boxes, the first on top of the others, and their labels above all boxes.
 
+    Labels have a thin dark edge, which keeps those of one colour apart.
+
     Args:
         image: (H, W, 3) uint8 RGB; not changed.
         boxes: (k, 4) x1 y1 x2 y2 in pixels.
-        classes: (k,) class indices, which choose the colours.
+        classes: (k,) class indices or other numbers, which choose the colours.
         texts: k labels, or None for boxes alone.
         line_width: in pixels, or None to follow the picture's size.
 
@@ -49,52 +73,55 @@ def draw_boxes(
     """
     canvas = np.ascontiguousarray(image).copy()
     width = line_width or line_width_for(image)
-    corners = np.nan_to_num(boxes).round().astype(np.int64).clip(-(2**15), 2**15).tolist()
+    corners = np.nan_to_num(boxes).round().astype(np.int64).clip(-_FARTHEST, _FARTHEST)
     colours = [class_colour(c) for c in classes.tolist()]
-    for (x1, y1, x2, y2), colour in zip(reversed(corners), reversed(colours), strict=True):
+    for (x1, y1, x2, y2), colour in zip(reversed(corners.tolist()), reversed(colours), strict=True):
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, width, cv2.LINE_AA)
     if texts is not None:
-        for corner, colour, text in reversed(list(zip(corners, colours, texts, strict=True))):
-            _draw_label(canvas, text, corner, colour, width)
+        _draw_labels(canvas, corners, texts, colours, width)
     return canvas
 
 
-def _draw_label(
-    canvas: np.ndarray, text: str, box: Sequence[int], colour: tuple[int, int, int], line_width: int
+def _draw_labels(
+    canvas: np.ndarray, corners: np.ndarray, texts: Sequence[str], colours: Sequence[Colour], line_width: int
 ) -> None:
-    """Write a label above its box, or inside where there is no room above; always inside the picture."""
-    if not text:
-        return
-    height, width = canvas.shape[:2]
-    pad = max(line_width, 2)
-    scale = max(line_width / 4, _LEAST_SCALE)
-    thickness = max(round(line_width / 2), 1)
-    (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, thickness)
-    if text_width + 2 * pad > width:
-        # Too long for the picture: smaller while that can be read, then cut off.
-        scale, thickness = max(scale * (width - 2 * pad) / text_width, _LEAST_SCALE), 1
-        text = _cut(text, scale, width - 2 * pad)
-        (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, thickness)
-    label_width, label_height = text_width + 2 * pad, text_height + below + 2 * pad
-    edge = line_width // 2
-    x, y = box[0] - edge, box[1] - edge - label_height
-    if y < 0:
-        y = box[1] - edge
-    x = min(max(x, 0), max(width - label_width, 0))
-    y = min(max(y, 0), max(height - label_height, 0))
-    cv2.rectangle(canvas, (x, y), (x + label_width - 1, y + label_height - 1), colour, cv2.FILLED)
-    origin = (x + pad, y + pad + text_height)
-    cv2.putText(canvas, text, origin, _FONT, scale, readable_on(colour), thickness, cv2.LINE_AA)
+    """Write labels near their boxes, always inside the picture, the most certain on top."""
+    size, pad = font_size_for(line_width), max(line_width, 2)
+    lines = {text: fitted_text(text, size, canvas.shape[1] - 2 * pad) for text in texts if text.strip()}
+    shown = [i for i, text in enumerate(texts) if text in lines]
+    masks = [text_mask(*lines[texts[i]]) for i in shown]
+    sizes = np.array([(mask.shape[1] + 2 * pad, mask.shape[0] + 2) for mask in masks], np.int64).reshape(-1, 2)
+    places = place_labels(corners[shown], sizes, canvas.shape[:2], line_width)
+    _draw_leaders(canvas, leaders(corners[shown], places, sizes, line_width), [colours[i] for i in shown], line_width)
+    for (x, y), (width, height), mask, i in reversed(list(zip(places, sizes, masks, shown, strict=True))):
+        label = canvas[y : y + height, x : x + width]
+        label[:] = _edge_of(colours[i])
+        label[1:-1, 1:-1] = colours[i]
+        letters = label[1 : 1 + mask.shape[0], pad : pad + mask.shape[1]]
+        # Smaller than the mask where the picture is smaller than the label.
+        letters[:] = _inks(colours[i])[mask[: letters.shape[0], : letters.shape[1]]]
 
 
-def _cut(text: str, scale: float, room: int) -> str:
-    """Return as much of a text as fits into ``room`` pixels, marked with dots where it was cut."""
-    if cv2.getTextSize(text, _FONT, scale, 1)[0][0] <= room:
-        return text
-    kept = len(text) - 1
-    while kept > 1 and cv2.getTextSize(f"{text[:kept]}..", _FONT, scale, 1)[0][0] > room:
-        kept -= 1
-    return f"{text[:kept]}.."
+def _draw_leaders(canvas: np.ndarray, lines: np.ndarray, colours: Sequence[Colour], line_width: int) -> None:
+    """Draw a thin line with a dark edge from each label that stands apart to its box."""
+    width = max(line_width // 2, 1)
+    for (start, end), colour in zip(lines.tolist(), colours, strict=True):
+        if start != end:
+            cv2.line(canvas, start, end, _edge_of(colour), width + 2, cv2.LINE_AA)
+            cv2.line(canvas, start, end, colour, width, cv2.LINE_AA)
+
+
+@cache
+def _inks(colour: Colour) -> np.ndarray:
+    """Return the (256, 3) uint8 colours of a label's pixels by how much letters cover them."""
+    share = np.arange(256)[:, None] / 255
+    return (np.array(colour) * (1 - share) + np.array(readable_on(colour)) * share).round().astype(np.uint8)
+
+
+def _edge_of(colour: Colour) -> Colour:
+    """Return a colour's dark shade."""
+    red, green, blue = colour
+    return red // 3, green // 3, blue // 3
 
 
 def colour_mask(class_map: np.ndarray, palette: np.ndarray) -> np.ndarray:
@@ -117,7 +144,9 @@ def blend_mask(image: np.ndarray, class_map: np.ndarray, palette: np.ndarray, al
     if class_map.shape != image.shape[:2]:
         raise ValueError(f"class map {class_map.shape} and picture {image.shape[:2]} differ in size")
     blended = cv2.addWeighted(np.ascontiguousarray(image), 1 - alpha, colour_mask(class_map, palette), alpha, 0)
-    np.copyto(blended, image, where=(class_map == IGNORED)[..., None])
+    ignored = class_map == IGNORED
+    if ignored.any():
+        np.copyto(blended, image, where=ignored[..., None])
     return blended
 
 

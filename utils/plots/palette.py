@@ -65,6 +65,8 @@ def mask_palette(names: Sequence[str]) -> np.ndarray:
 
 
 def readable_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Return black or white RGB, whichever is easier to read on a colour."""
-    red, green, blue = colour
-    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
+    """Return black or white RGB, whichever has the higher contrast to a colour as WCAG 2 measures it."""
+    linear = (np.array(colour) / 255) ** 2.2
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    # Contrast is (lighter + 0.05) / (darker + 0.05); both are equal at this luminance.
+    return (0, 0, 0) if luminance > (1.05 * 0.05) ** 0.5 - 0.05 else (255, 255, 255)

@@ -20,7 +20,7 @@ def two_images() -> tuple[Batch, AssignedPoints]:
         [[[20.0, 40.0, 80.0, 90.0], [100.0, 40.0, 150.0, 90.0]], [[0.0, 0.0, 0.0, 0.0], [30.0, 50.0, 90.0, 110.0]]]
     )
     batch = Batch(
-        images=torch.full((2, 3, 160, 160), 128, dtype=torch.uint8),
+        images=torch.full((2, 3, 400, 400), 128, dtype=torch.uint8),
         boxes=boxes,
         classes=torch.zeros(2, 2, dtype=torch.int64),
         valid=torch.tensor([[True, True], [False, True]]),
@@ -34,7 +34,7 @@ def two_images() -> tuple[Batch, AssignedPoints]:
 def test_dots_have_the_colour_of_their_object_and_boxes_without_one_are_red() -> None:
     batch, assigned = two_images()
     picture = draw_assignment(batch, assigned, ["cell"])
-    first, second = picture[4:164, 4:164], picture[4:164, 168:328]
+    first, second = picture[4:404, 4:404], picture[4:404, 408:808]
     assert tuple(first[60, 44]) == tuple(first[76, 60]) == tuple(first[70, 20]) == class_colour(1)
     assert tuple(second[76, 60]) == tuple(second[80, 30]) == class_colour(2)
     assert tuple(first[70, 100]) == RED

@@ -24,10 +24,27 @@ def test_the_smallest_object_lies_on_top():
     masks, classes = two_masks(), np.array([3, 300])
     drawn = tint_objects(image, masks, classes, 0.5)
     first, second = (np.array(class_colour(c)) for c in classes.tolist())
+    np.testing.assert_allclose(drawn[8, 12], (100 + first) / 2, atol=1)
     np.testing.assert_allclose(drawn[12, 12], (100 + first) / 2, atol=1)
     np.testing.assert_allclose(drawn[16, 20], (100 + second) / 2, atol=1)
     assert (drawn[~masks.any(0)] == 100).all() and (image == 100).all()
     np.testing.assert_array_equal(tint_objects(image, masks, classes, 1.0)[8, 8], first)
+
+
+def test_touching_objects_of_one_class_have_a_line_between_them():
+    image = np.full((40, 60, 3), 100, np.uint8)
+    masks = np.zeros((2, 40, 60), bool)
+    masks[0, 10:30, 10:25] = masks[1, 10:30, 25:] = True
+    drawn = tint_objects(image, masks, np.zeros(2, np.int64), 0.4)
+    full = (drawn == class_colour(0)).all(-1)
+    assert full[10:30, 24:26].all() and full[10:30, 10].all()
+    assert not full[11:29, 12:23].any() and not full[11:29, 27:].any(), "also not where the picture ends"
+    assert not full[~masks.any(0)].any()
+    wide = np.zeros((2, 30, 4000), bool)
+    wide[0, :, :2000] = wide[1, :, 2000:] = True
+    drawn = tint_objects(np.full((30, 4000, 3), 100, np.uint8), wide, np.zeros(2, np.int64), 0.4)
+    assert (drawn[15] == class_colour(0)).all(-1).sum() == 6, "wider in a larger picture"
+    np.testing.assert_array_equal(tint_objects(image, masks, np.zeros(2, np.int64), 0.0), image)
 
 
 def test_no_object_is_no_tint():

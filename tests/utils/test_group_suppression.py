@@ -1,4 +1,4 @@
-"""Suppression within views: the batched calls against one call per view and class, and what two stages change."""
+"""Suppression within groups: the batched calls against one call per view and class, and what two stages change."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import nms
 
-import utils.view_suppression
+import utils.group_suppression
 from models.predictions import Detections, PostprocessOptions
 from utils.boxes import xywh_to_xyxy
+from utils.group_suppression import best_of_groups
 from utils.nms import non_max_suppression
-from utils.view_suppression import best_of_groups
 
 
 def random_boxes(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -36,7 +36,7 @@ def group_by_group(
         ).sort().values  # fmt: skip
         kept = kept[scores[kept].argsort(descending=True, stable=True)]
         stay += kept[:most_after].tolist()
-    return sorted(stay)
+    return stay
 
 
 @settings(max_examples=25)
@@ -55,12 +55,12 @@ def test_equals_one_call_per_group_and_class(
     classes, groups = (torch.randint(0, high, (count,), generator=generator) for high in (3, 5))
     # Group 2 stays empty, as a view that finds nothing.
     groups[groups == 2] = 4
-    before = utils.view_suppression.AT_ONCE
+    before = utils.group_suppression.AT_ONCE
     try:
-        utils.view_suppression.AT_ONCE = at_once
+        utils.group_suppression.AT_ONCE = at_once
         found = best_of_groups(boxes, scores, classes, groups, iou, *limits)
     finally:
-        utils.view_suppression.AT_ONCE = before
+        utils.group_suppression.AT_ONCE = before
     assert found.dtype == torch.int64
     assert found.tolist() == group_by_group(boxes, scores, classes, groups, iou, *limits)
 
