@@ -44,9 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # Whoever starts the tests in the background of a script has Ctrl-C ignored, here and in what the tests start.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # A busy machine or a slow disk is no fault of the code under test.
-    settings.register_profile("patient", deadline=None)
-    settings.load_profile("patient")
+    # A busy machine or a slow disk is no fault of the code under test. The same code gets the same examples, so that a
+    # failure belongs to the change that is tested; --hypothesis-profile search looks for new ones.
+    settings.register_profile("patient", deadline=None, derandomize=True)
+    settings.register_profile("search", deadline=None)
+    settings.load_profile(config.getoption("--hypothesis-profile") or "patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -64,13 +66,23 @@ class FailureNote:
         except RuntimeError:
             left = True
         if left:
-            raise LostProcess(_LOST)
+            raise _lost()
 
 
 _LOST = (
     "another process of this run ended before its work was done and left no word; torchrun's own lines below tell "
     "which, and a kill by the system (-9) is most often a lack of memory"
 )
+
+
+def _lost() -> LostProcess:
+    """Return the error, and let nothing but a kill end this process before it has spoken.
+
+    As soon as torchrun sees one process gone it sends SIGTERM to the others, which end by themselves now.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return LostProcess(_LOST)
 
 
 @contextmanager
@@ -86,7 +98,7 @@ def told_when_broken() -> Iterator[None]:
         if is_out_of_memory(error):
             # This process's own trouble: the exchange needs room for all gradients.
             raise
-        raise LostProcess(_LOST) from error
+        raise _lost() from error
 
 
 @contextmanager

@@ -41,7 +41,9 @@ class StopRequest:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # A process that has lost the others of its run ignores signals from then on.
+            if signal.getsignal(number) == self._take:
+                signal.signal(number, handler)
         self._before = {}
 
     @contextmanager

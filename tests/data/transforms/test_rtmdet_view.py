@@ -15,6 +15,8 @@ from tests.data.smooth_dataset import SmoothDataset
 SIDE = 96
 shares = st.floats(0, 0.999)
 draws = st.builds(WindowDraw, st.tuples(shares, shares), st.floats(0.1, 2.0), st.tuples(shares, shares))
+COLOURS = [(250, 20, 20), (20, 250, 20), (20, 20, 250), (250, 250, 250)]
+"""Of a mark in each of four tiles; no mixture of one of them with its surroundings is another one."""
 indices = st.lists(st.integers(0, 6), min_size=4, max_size=4)
 
 
@@ -125,7 +127,7 @@ def test_marks_are_where_their_boxes_and_points_say(draw, data):
     shown = rendered(view_of_four(lambda index: tiles[index], [0, 1, 2, 3], SIDE, draw))
     tolerance = max(1.0, draw.ratio) + 1
     for box, kind, points in zip(shown.boxes, shown.classes, shown.keypoints, strict=True):
-        mark = np.argwhere(shown.image[..., kind % 3] == (250 if kind < 3 else 200))
+        mark = np.argwhere((shown.image == COLOURS[kind]).all(-1))
         if min(box[2] - box[0], box[3] - box[1]) > 3 * tolerance:
             (y1, x1), (y2, x2) = mark.min(0), mark.max(0) + 1
             assert np.abs(box - (x1, y1, x2, y2)).max() <= tolerance
@@ -138,7 +140,7 @@ def _marked(size: tuple[int, int], number: int) -> Sample:
     height, width = size
     x1, y1, x2, y2 = width // 5, height // 4, width - width // 6, height - height // 5
     image = np.full((height, width, 3), 20, np.uint8)
-    image[y1:y2, x1:x2, number % 3] = 250 if number < 3 else 200
+    image[y1:y2, x1:x2] = COLOURS[number]
     points = [[x1, y1, 2], [x2, y1, 2], [x1, y2, 2], [x2, y2, 2]]
     return Sample(
         image, np.array([[x1, y1, x2, y2]], np.float32), np.array([number]), np.array([points], np.float32), id="a"
