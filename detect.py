@@ -11,7 +11,7 @@ from pathlib import Path
 from data.sources import Sources, find_sources
 from utils.command_lines.detecting import parse_options
 from utils.command_lines.live import live_options
-from utils.detecting.defaults import choose_weights, example_sources
+from utils.detecting.defaults import USUAL_SIZE, choose_weights, example_sources
 from utils.detecting.ending import ended_by_sigterm
 from utils.detecting.films import detect_video
 from utils.detecting.live import detect_live
@@ -33,7 +33,9 @@ def detect(options: argparse.Namespace) -> Path:
         DataError: no input could be read.
         KeyboardInterrupt: Ctrl-C or SIGTERM has ended the run; what was done by then is complete.
     """
-    options.weights = options.weights or choose_weights()
+    if not options.weights:
+        use_choice(options)
+    options.img_size = options.img_size or USUAL_SIZE
     sources = find_sources(options.source, options.recursive) if options.source is not None else example_sources()
     if sources.left_out:
         LOGGER.info("%s: files that are neither images nor videos: %d", options.source, sources.left_out)
@@ -48,6 +50,20 @@ def detect(options: argparse.Namespace) -> Path:
     if run.window is not None:
         run.window.hold()
     return run.files.folder
+
+
+def use_choice(options: argparse.Namespace) -> None:
+    """Take a model where none was named, at the size that it was trained with unless another one is asked for.
+
+    Raises:
+        UsageError: there is no model to take.
+    """
+    choice = choose_weights()
+    options.weights = [str(choice.weights)]
+    if options.img_size is None:
+        options.img_size = choice.img_size
+        options.base_size = options.base_size or choice.base_size
+    LOGGER.info("taking %s at %d pixels", choice.weights, options.img_size)
 
 
 def look_at(run: Run, sources: Sources, reading: LiveOptions) -> None:

@@ -16,7 +16,7 @@ import torch
 
 import detect
 from models.predictor import Predictor
-from tests.detect_runs import SMALL, caller, files_below
+from tests.detect_runs import caller, files_below
 from tests.mjpeg_server import MjpegCamera
 from tests.tiny_detector import make_picture, write_picture, write_weights
 from utils.detecting.defaults import choose_weights, example_sources
@@ -149,14 +149,21 @@ def test_without_arguments_the_newest_model_looks_at_the_embedded_set(tmp_path, 
     with pytest.raises(UsageError, match=r"no weights: .*give --weights"):
         choose_weights(tmp_path / "runs", tmp_path / "street.safetensors")
     (tmp_path / "street.safetensors").touch()
-    assert choose_weights(tmp_path / "runs", tmp_path / "street.safetensors") == [str(tmp_path / "street.safetensors")]
+    assert choose_weights(tmp_path / "runs", tmp_path / "street.safetensors") == (
+        tmp_path / "street.safetensors",
+        256,
+        256,
+    )
     for age, name in ((10, "old"), (1, "new"), (5, "middle")):
         best = tmp_path / "runs" / "train" / name / "weights" / "best.safetensors"
         best.parent.mkdir(parents=True)
         best.write_bytes(weights.read_bytes())
         os.utime(best, (time.time() - age, time.time() - age))
     monkeypatch.chdir(tmp_path)
-    assert choose_weights() == ["runs/train/new/weights/best.safetensors"]
+    newest = Path("runs/train/new/weights/best.safetensors")
+    assert choose_weights() == (newest, 640, 640)
+    Path("runs/train/new/opt.yaml").write_text("img_size: [96, 64]\nbase_size: null\n")
+    assert choose_weights() == (newest, 96, 96)
     (tmp_path / "set").mkdir()
     (tmp_path / "small.yaml").write_text(
         "path: set\nembedded: {train: 1, val: 2, size: [64, 48], seed: 0}\n"
@@ -166,9 +173,10 @@ def test_without_arguments_the_newest_model_looks_at_the_embedded_set(tmp_path, 
     monkeypatch.setattr("data.synthetic.embedded.FRAMES", 3)
     sources = example_sources()
     assert [path.name for path in sources.images + sources.videos] == ["000000.png", "000001.png", "street.mp4"]
-    detect.main([*SMALL, "--max-frames", "2"])
+    detect.main(["--device", "cpu", "--max-frames", "2"])
     assert files_below(tmp_path / "runs" / "detect") == ["exp/000000.png", "exp/000001.png", "exp/street.mp4"]
-    assert "2 images and 1 video of 2 frames done" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"taking {newest} at 96 pixels" in out and "2 images and 1 video of 2 frames done" in out
 
 
 def test_live_sources_share_batches_and_a_slow_one_holds_nobody_up(run, tmp_path, monkeypatch):

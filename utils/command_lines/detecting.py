@@ -185,8 +185,8 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
         "--imgsz",
         "--img",
         type=int,
-        default=640,
-        help="long side, pixels; the short side for models whose YAML says 'fit: shortest' (default %(default)s)",
+        help="long side, pixels; the short side for models whose YAML says 'fit: shortest' (default 640; without "
+        "--weights the size that the model was trained with)",
     )
     add("--base-size", type=int, help="the same for segmentation; costs a second pass (default: --img-size)")
     add_tile_option(group)
