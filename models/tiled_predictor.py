@@ -142,7 +142,7 @@ class TiledPredictor(Predictor):
     def _joined(self, head: str, parts: Sequence[_Part], picture: Placement) -> Any:
         """Return a head's result for a picture, from all looks at it."""
         found = type(parts[0].found).combine([part.found for part in parts])
-        found = _without_pieces(found, torch.cat([part.cut for part in parts]))
+        found = _without_pieces(found, torch.cat([part.cut for part in parts]), self.options[head].one_class)
         return self.model.heads[head].postprocess(found, self.options[head], [picture])[0]
 
 
@@ -195,14 +195,17 @@ def _is_cut(boxes: Tensor, tile: Tile) -> Tensor:
     return (ends & torch.tensor(tile.inner, device=boxes.device)).any(1)
 
 
-def _without_pieces(found: Detections, cut: Tensor) -> Detections:
-    """Leave pieces of objects out that an uncut box covers.
+def _without_pieces(found: Detections, cut: Tensor, one_class: bool) -> Detections:
+    """Leave pieces of objects out that an uncut box of their class covers.
 
     Args:
         found: candidates of one picture.
         cut: (N,) bool.
+        one_class: whether all objects are of one class, whichever is the likeliest.
     """
     confidence, classes = found.scores[0].max(-1)
+    if one_class:
+        classes = torch.zeros_like(classes)
     if found.objectness is not None:
         confidence = confidence * found.objectness[0]
     wholes, pieces = (~cut).nonzero()[:, 0], cut.nonzero()[:, 0]

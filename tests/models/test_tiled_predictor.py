@@ -141,6 +141,24 @@ def test_pieces_of_a_large_object_give_way_to_the_whole_of_it():
     assert (overlaps.diagonal() > 0.9).all()
 
 
+def test_where_all_is_one_class_pieces_give_way_whatever_they_are_taken_for():
+    class Guessing(Blots):
+        def _objects(self, images: torch.Tensor) -> Detections:
+            found = super()._objects(images)
+            side = images.shape[-1]
+            cut = ((found.boxes < 1) | (found.boxes > side - 1)).any(-1, keepdim=True)
+            return replace(found, scores=torch.where(cut, found.scores, found.scores.flip(-1)))
+
+    picture = painted((192, 192), [(*BIG, 0)])
+    apart, joined = (
+        tiled(Guessing(), ["objects"], Tiling(64, 0.2), 64, one_class=one_class)([picture])[0]["objects"]
+        for one_class in (False, True)
+    )
+    assert len(apart.boxes) > 1 and apart.classes.unique().tolist() == [0, 1], "pieces are taken for another class"
+    assert joined.classes.tolist() == [0]
+    assert box_iou_matrix(joined.boxes, torch.tensor([BIG]).float()) > 0.9
+
+
 def test_a_piece_stays_where_nothing_shows_the_whole():
     # Too thin to be seen in the whole picture, and longer than a tile.
     picture = painted((64, 400), [(100, 30, 300, 34, 0)])
