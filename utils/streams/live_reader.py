@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import threading
@@ -14,6 +15,7 @@ import numpy as np
 
 from data.frame import Frame
 from utils.errors import DataError, YolographError
+from utils.opencv_messages import quiet_opencv
 from utils.streams.capture import announced_length, open_live, rate_of
 from utils.streams.live_options import LiveCounts, LiveOptions
 from utils.streams.live_source import LiveSource
@@ -22,6 +24,9 @@ LOGGER = logging.getLogger("yolograph")
 
 PATIENCE = 1.0
 """Seconds to wait for a thread at the end; one that hangs in a decoder is left to end by its own time limit."""
+
+_LONGEST_HANG = 15.0
+"""Seconds, more than the time limits of a connection, that the end of the process waits for such a thread."""
 
 
 class LiveReader:
@@ -114,6 +119,14 @@ class LiveReader:
     def join(self, seconds: float) -> None:
         """Wait for the end of the thread, but no longer than so many seconds."""
         self._thread.join(seconds)
+        if self._thread.is_alive():
+            # A thread that comes back from a decoder while Python ends takes the process down, its exit code with it.
+            atexit.register(self._outlast)
+
+    def _outlast(self) -> None:
+        # Ctrl-C leaves even that.
+        with contextlib.suppress(KeyboardInterrupt):
+            self._thread.join(_LONGEST_HANG)
 
     def close(self) -> None:
         """End the thread, and wait for that."""
@@ -166,8 +179,8 @@ class LiveReader:
     def _pump(self, capture: cv2.VideoCapture) -> int:
         """Read frames until there are none or the reader is closed; return how many there were."""
         position = 0
-        # A damaged stream can make the decoder fail in any of its steps.
-        with contextlib.suppress(cv2.error):
+        # A damaged stream can make the decoder fail in any of its steps, and a silent one make it say so.
+        with contextlib.suppress(cv2.error), quiet_opencv():
             while not self._stop.is_set() and capture.grab():
                 position += 1
                 if (position - 1) % self.options.stride:

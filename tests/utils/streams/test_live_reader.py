@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,6 +24,7 @@ from utils.streams.live_options import LiveOptions
 from utils.streams.live_reader import LiveReader
 from utils.streams.live_source import LiveSource, live_sources
 
+REPO = Path(__file__).resolve().parents[3]
 CAMERA = LiveSource("rtsp://admin:secret@door/live", "door_live")
 QUICK = LiveOptions(first_delay=0.01, longest_delay=0.02, reconnect=2)
 
@@ -133,6 +137,40 @@ def test_closing_ends_the_thread_at_once(waits_for: str) -> None:
     wait_until(lambda: reader.ready or reader._tries == 1)
     reader.close()
     assert threading.active_count() == before and reader.ended and reader.take() is None
+
+
+HANGING_AT_THE_END = """
+import time
+from tests.utils.streams.pretend_camera import PretendCamera
+from utils.streams import live_reader
+from utils.streams.live_source import LiveSource
+
+class Hanging(PretendCamera):
+    def __call__(self, source):
+        connection = super().__call__(source)
+        connection.grab = lambda: time.sleep(0.7) or print("came back", flush=True)
+        return connection
+
+live_reader.PATIENCE = 0.05
+live_reader.LiveReader(LiveSource("rtsp://door/live", "door"), opener=Hanging([1])).close()
+print("closed", flush=True)
+"""
+
+
+def test_a_process_ends_after_the_decoders_that_it_left() -> None:
+    done = subprocess.run([sys.executable, "-c", HANGING_AT_THE_END], cwd=REPO, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split("\n"), done.stderr) == (0, ["closed", "came back", ""], "")
+
+
+def test_a_camera_that_falls_silent_is_lost_in_our_words_alone(capfd, monkeypatch, caplog) -> None:
+    monkeypatch.setattr("utils.streams.capture._FRAME_SECONDS", 1)
+    with MjpegCamera(rate=100) as camera, LiveReader(live_sources([camera.address])[0]) as reader:
+        wait_until(lambda: reader.arrived)
+        camera.silent = True
+        wait_until(lambda: caplog.messages)
+        camera.refusing = True
+    assert caplog.messages == [f"{camera.address}: connection lost, trying again in 0.5 s"]
+    assert capfd.readouterr().err == ""
 
 
 def test_what_no_try_can_mend_is_raised_to_whoever_takes() -> None:
