@@ -125,6 +125,34 @@ def test_a_long_stream_does_not_grow(run, tmp_path, monkeypatch):
     assert levels[90] - levels[30] < 300
 
 
+def test_a_source_that_changes_its_size_goes_on_in_a_video_of_its_own(run, tmp_path, monkeypatch):
+    # Announced frames are those of a recording, of which none is dropped.
+    camera, sizes, complete = PretendCamera([9], announced=9), [(48, 64), (32, 64), (48, 64)], []
+
+    def opener(source):
+        connection = camera(source)
+        plain = connection.retrieve
+
+        def retrieve():
+            camera.size = sizes[(camera.frames_given - 1) // 3]
+            return plain()
+
+        connection.retrieve = retrieve
+        return connection
+
+    def write(film: Film, *more, before=Film.write) -> None:
+        before(film, *more)
+        complete.append([path.name for path in sorted((tmp_path / "runs" / "exp").glob("[!.]*.mp4"))])
+
+    monkeypatch.setattr("utils.detecting.live.LiveReaders", partial(LiveReaders, opener=opener))
+    monkeypatch.setattr(Film, "write", write)
+    code, out, err = run("http://host/live", "--save-csv")
+    assert (code, err) == (0, "") and "1 stream of 9 frames done" in out
+    names = ["host_live.mp4", "host_live_2.mp4", "host_live_3.mp4"]
+    assert [decoded(tmp_path / "runs" / "exp" / name)[::2] for name in names] == [(3, size) for size in sizes]
+    assert complete == [[]] * 3 + [names[:1]] * 3 + [names[:2]] * 3, "no encoder waits for the end of the run"
+
+
 def test_a_tree_with_broken_files(run, tmp_path):
     for i in range(12):
         write_picture(tmp_path / "in" / f"{i % 3}" / f"{i}.png", seed=i)

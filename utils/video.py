@@ -88,8 +88,9 @@ class VideoReader:
 class VideoWriter:
     """Writes an MPEG-4 video under a temporary name, which becomes the final one when the block ends well.
 
-    If the block fails, or the process is killed, nothing stands under the final name. The first frame decides the
-    size. The codec stores even sizes only, so the last row or column of an odd-sized frame is lost.
+    If the block fails, or the process is killed, nothing stands under the final name, unless ``close`` has completed
+    the video before. The first frame decides the size. The codec stores even sizes only, so the last row or column of
+    an odd-sized frame is lost.
 
     Args:
         path: final name, ending in ``.mp4``; its folder must exist.
@@ -129,6 +130,28 @@ class VideoWriter:
             self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         self.frames_written += 1
 
+    def close(self) -> None:
+        """Complete the video before the block ends; no frame comes after that.
+
+        Raises:
+            RunError: not all frames have reached the file.
+            OSError: the disk is full.
+        """
+        if self._writer is None or not self.frames_written:
+            return
+        self._release()
+        self._check_stored()
+        with open(self._temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(self._temporary, self.path)
+
+    def _release(self) -> None:
+        """Let the encoder write what it still holds."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with quiet_opencv():
+                writer.release()
+
     def _open(self, size: tuple[int, int]) -> cv2.VideoWriter:
         # Made by ourselves first, because the encoder would not say why it cannot write here.
         self._temporary.touch()
@@ -149,15 +172,10 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._writer is not None:
-                with quiet_opencv():
-                    self._writer.release()
-            if kind is None and self.frames_written:
-                self._check_stored()
-                with open(self._temporary, "rb+") as file:
-                    os.fsync(file.fileno())
-                os.replace(self._temporary, self.path)
+            if kind is None:
+                self.close()
         finally:
+            self._release()
             self._temporary.unlink(missing_ok=True)
 
     def _check_stored(self) -> None:

@@ -16,6 +16,7 @@ from models.predictions import DetectionResult
 from utils.annotate import count_words
 from utils.detecting.following import Follower
 from utils.detecting.look import Look
+from utils.detecting.report import plural
 from utils.detecting.run import READ, Run, timed
 from utils.ordered_work import Outlet
 from utils.result_formats.found_picture import FoundPicture
@@ -38,6 +39,7 @@ class Film:
         milliseconds: of their passes.
         shape: of the network's input, in words.
         follower: of its objects, or None.
+        before: the film of the same source that ends where this one begins, or None.
     """
 
     run: Run
@@ -49,6 +51,7 @@ class Film:
     milliseconds: float = 0.0
     shape: str = ""
     follower: Follower | None = None
+    before: Film | None = None
 
     def add(self, look: Look, outlet: Outlet) -> None:
         """Hand the next frame to the outlet, which draws and writes it."""
@@ -56,6 +59,10 @@ class Film:
 
     def write(self, look: Look, drawing: np.ndarray | None) -> None:
         """Write the files of one frame and count it; called by the outlet, frame by frame."""
+        if self.before is not None:
+            # All its frames are written. A source may change its size every minute, and encoders take memory.
+            self.before.writer.close()
+            self.before = None
         if drawing is not None:
             self.writer.write(drawing)
         frame = look.frame
@@ -76,7 +83,7 @@ class Film:
 
     def __str__(self) -> str:
         """Words for the report: ``384x640, 250 frames at 25 per second, 12 car, 31.4 ms``."""
-        words = [self.shape, f"{self.frames} frames at {self.writer.rate:.4g} per second"]
+        words = [self.shape, f"{plural(self.frames, 'frame')} at {self.writer.rate:.4g} per second"]
         words += [count_words(counts, self.run.names[head]) for head, counts in self.counts.items()]
         words += [] if self.follower is None else [self.follower.words(self.source)]
         return ", ".join([*words, f"{self.milliseconds / max(self.frames, 1):.1f} ms"])

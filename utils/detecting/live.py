@@ -68,7 +68,7 @@ def _film_for(run: Run, frame: Frame, films: list[Film], readers: LiveReaders, v
     if not films or films[-1].size != size:
         rate = readers.readers[frame.source].rate / run.stride
         writer = videos.enter_context(VideoWriter(run.files.name_for_stream(frame.source), rate))
-        films.append(Film(run, frame.source, writer, size))
+        films.append(Film(run, frame.source, writer, size, before=films[-1] if films else None))
     return films[-1]
 
 
