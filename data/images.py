@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -21,7 +22,7 @@ _JPEG_END = b"\xff\xd9"
 _JPEG_KINDS = ("JPEG", "MPO")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_EXIF = b"eXIf"
-_PNG_PIXELS, _PNG_END = b"IDAT", b"IEND"
+_PNG_PIXELS, _PNG_END, _PNG_PROFILE = b"IDAT", b"IEND", b"iCCP"
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_ALPHA = ("RGBA", "RGBa", "LA", "PA")
 _TIFF_WIDE = ("F", "I")
@@ -135,8 +136,10 @@ def _decode(data: bytes, path: str | Path, reduction: int) -> np.ndarray:
         image = _decode_odd_tiff(data, path)
         if image is not None:
             return image
-    if data.startswith(_PNG_START) and not _has_whole_pixels(data):
-        raise _undecodable(path)
+    if data.startswith(_PNG_START):
+        if not _has_whole_pixels(data):
+            raise _undecodable(path)
+        data = _without_profile(data)
     is_jpeg = data[:2] == _JPEG_START
     flags = _REDUCED_RGB.get(reduction, cv2.IMREAD_COLOR_RGB) if is_jpeg else cv2.IMREAD_COLOR_RGB
     try:
@@ -155,16 +158,35 @@ def _has_whole_pixels(png: bytes) -> bool:
     Its decoder would refuse it too, but with a line on standard error that names no file. It costs a small share of
     decoding. Other chunks do not matter: a picture with a damaged comment can be read.
     """
-    view, start = memoryview(png), len(_PNG_START)
-    while start + 12 <= len(png):
-        end = start + 12 + int.from_bytes(view[start : start + 4])
-        kind = view[start + 4 : start + 8]
+    view = memoryview(png)
+    for kind, start, end in _png_chunks(view):
         if kind == _PNG_END:
             return True
         if kind == _PNG_PIXELS and zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end]):
             return False
-        start = end
     return False
+
+
+def _without_profile(png: bytes) -> bytes:
+    """Return a PNG without its colour profile.
+
+    Its decoder makes no use of it, but warns on standard error, without the file's name, of the many that are odd.
+    """
+    for kind, start, end in _png_chunks(memoryview(png)):
+        if kind == _PNG_PROFILE:
+            return png[:start] + png[end:]
+        if kind == _PNG_PIXELS:
+            break
+    return png
+
+
+def _png_chunks(png: memoryview) -> Iterator[tuple[memoryview, int, int]]:
+    """Yield kind, start and end of the chunks of a PNG, in bytes."""
+    start = len(_PNG_START)
+    while start + 12 <= len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4])
+        yield png[start + 4 : start + 8], start, end
+        start = end
 
 
 def _decode_odd_tiff(data: bytes, path: str | Path) -> np.ndarray | None:

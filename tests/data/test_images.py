@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from data.images import image_size, read_image, reduction_for, resize_image
 from utils.errors import DataError
@@ -102,6 +102,17 @@ def test_files_of_many_modes_look_as_in_pillow(tmp_path: Path, name: str, mode: 
     found = read_image(tmp_path / name)
     assert found.shape == expected.shape and np.abs(found - expected).max() <= most
     assert image_size(tmp_path / name) == (40, 64)
+
+
+def test_an_odd_colour_profile_changes_nothing_and_is_not_spoken_of(tmp_path, capfd):
+    # Of grey pixels, with which a profile for red, green and blue is an error.
+    grey = picture()[..., 0]
+    Image.fromarray(grey).save(
+        tmp_path / "a.png", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    )
+    assert b"iCCP" in (tmp_path / "a.png").read_bytes()
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.dstack([grey] * 3))
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
