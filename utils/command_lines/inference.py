@@ -77,7 +77,7 @@ def require_shares(options: argparse.Namespace, *names: str) -> None:
             raise UsageError(f"--{name.replace('_', '-')} must be in 0..1, but is {value}")
 
 
-def require_at_least(options: argparse.Namespace, **least: int) -> None:
+def require_at_least(options: argparse.Namespace, **least: float) -> None:
     """Make sure that options, where given, are not below their least values.
 
     Raises:

@@ -9,6 +9,9 @@ from utils.command_lines.inference import require_at_least
 from utils.errors import UsageError
 from utils.streams.live_options import MOST_FIRST_TRIES, LiveOptions
 
+LEAST_STALE = 0.1
+"""Seconds."""
+
 
 def add_live_options(group: argparse._ArgumentGroup) -> None:
     """Add the options about live sources."""
@@ -24,7 +27,7 @@ def add_live_options(group: argparse._ArgumentGroup) -> None:
         "--stale",
         type=float,
         metavar="SECONDS",
-        help=f"leave out live frames that have waited longer (default {defaults.stale:g})",
+        help=f"leave out live frames that have waited longer, from {LEAST_STALE:g} on (default {defaults.stale:g})",
     )
 
 
@@ -34,7 +37,8 @@ def check_live_options(options: argparse.Namespace) -> None:
     Raises:
         UsageError: one is out of its range.
     """
-    require_at_least(options, reconnect=0, stale=0)
+    # From 0 seconds on every frame would be too old.
+    require_at_least(options, reconnect=0, stale=LEAST_STALE)
 
 
 def live_options(options: argparse.Namespace, sources: Sources) -> LiveOptions:
