@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from data.samples import Placement
 from models.predictions import DetectionResult, Detections, PostprocessOptions
 from utils.boxes import scale_to_native
+from utils.flat_tensors import to_host
 from utils.nms import non_max_suppression
 
 
@@ -23,8 +24,8 @@ def detection_results(
     Returns:
         One result per image, on the CPU.
     """
-    kept = non_max_suppression(detections, options)
+    kept = to_host([column for of_image in non_max_suppression(detections, options) for column in of_image])
     return [
-        DetectionResult(scale_to_native(boxes.cpu(), placement), scores.cpu(), classes.cpu())
-        for (boxes, scores, classes), placement in zip(kept, placements, strict=True)
+        DetectionResult(scale_to_native(boxes, placement), scores, classes)
+        for boxes, scores, classes, placement in zip(kept[::3], kept[1::3], kept[2::3], placements, strict=True)
     ]

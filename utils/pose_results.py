@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from data.samples import Placement
 from models.predictions import PoseResult, Poses, PostprocessOptions
 from utils.boxes import points_to_native, scale_to_native
+from utils.flat_tensors import to_host
 from utils.nms import Kept, kept_candidates
 from utils.oks_suppression import suppress_equal_poses
 
@@ -25,19 +28,23 @@ def pose_results(poses: Poses, options: PostprocessOptions, placements: Sequence
     Returns:
         One result per image, on the CPU.
     """
-    results = []
-    for kept, candidates, placement in zip(kept_candidates(poses, options), poses.keypoints, placements, strict=True):
+    columns: list[Tensor] = []
+    for kept, candidates in zip(kept_candidates(poses, options), poses.keypoints, strict=True):
         keypoints = candidates[kept.rows].float()
         if options.oks is not None:
             stay = suppress_equal_poses(keypoints, kept.classes, poses.spec, options.oks)
             kept, keypoints = Kept(*(column[stay] for column in kept)), keypoints[stay]
-        results.append(
-            PoseResult(
-                boxes=scale_to_native(kept.boxes.cpu(), placement),
-                scores=kept.scores.cpu(),
-                classes=kept.classes.cpu(),
-                keypoints=points_to_native(keypoints.cpu(), placement),
-                spec=poses.spec,
-            )
+        columns += [kept.boxes, kept.scores, kept.classes, keypoints]
+    columns = to_host(columns)
+    return [
+        PoseResult(
+            boxes=scale_to_native(boxes, placement),
+            scores=scores,
+            classes=classes,
+            keypoints=points_to_native(keypoints, placement),
+            spec=poses.spec,
         )
-    return results
+        for boxes, scores, classes, keypoints, placement in zip(
+            *(columns[i::4] for i in range(4)), placements, strict=True
+        )
+    ]
