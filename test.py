@@ -7,11 +7,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from data.coco_categories import category_ids
 from utils.command_lines.testing import parse_options
 from utils.errors import run_command
 from utils.logging import start_logging
 from utils.size_study import SizeRow, progress_of, row_of, table_of, write_sizes
+from utils.testing.coco_ids import coco_ids
 from utils.testing.report import head_report, table_of_heads, table_of_speeds, write_results
 from utils.testing.result_writer import ResultWriter
 from utils.testing.session import Session
@@ -25,9 +25,13 @@ def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     folder = session.folder
     keypoints = {name: head.keypoints for name, head in session.model.heads.items()}
     writer = ResultWriter(session.names, keypoints, folder, options)
+    # Before the test, so that images whose names are at fault are told at once.
+    ids = coco_ids(session.datasets, options.split) if options.save_json else {}
     reports: dict[str, dict[str, Any]] = {}
     for name, head_test, evaluator in session.measure(options.img_size, options.base_size, writer):
         reports[name] = report_of(session, name, head_test, evaluator)
+        # Written anew after every head, so that a run that ends early leaves what it has measured.
+        write_results(folder / "results.json", {**session.conditions(), "heads": reports})
         summary = "  ".join(f"{metric} {value:.4f}" for metric, value in reports[name]["metrics"].items())
         LOGGER.info("\n%s (%s): %s", name, options.split, summary)
         LOGGER.info("%s", evaluator.table(options.verbose))
@@ -37,11 +41,8 @@ def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
             pictures = folder / name
             pictures.mkdir(exist_ok=True)
             evaluator.plot(pictures)
-        if options.save_json and hasattr(evaluator, "coco_json"):
-            ids = category_ids(session.datasets[name].data, options.split)
-            evaluator.coco_json(folder / f"{name}_predictions.json", ids)
-        # Written anew after every head, so that a run that ends early leaves what it has measured.
-        write_results(folder / "results.json", {**session.conditions(), "heads": reports})
+        if name in ids:
+            evaluator.coco_json(folder / f"{name}_predictions.json", ids[name])
     LOGGER.info("\nall heads (%s):\n%s", options.split, table_of_heads(reports))
     LOGGER.info("\nresults in %s", folder)
     return {name: report["metrics"] for name, report in reports.items()}

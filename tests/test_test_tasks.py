@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from utils import size_study
 from utils.command_lines.testing import parse_options
 from utils.errors import DataError
 from utils.logging import start_logging
+from utils.metrics import BoxEvaluator
 
 NAMES = {"detect": ["red", "green", "blue"], "segment": ["ground", "red"]}
 
@@ -153,6 +157,73 @@ def test_one_class_is_measured_whatever_the_classes_are(weights: Path, data: Pat
     assert {entry["category_id"] for entry in separate} == {0, 1, 2}
     best = {image: max(e["score"] for e in separate if e["image_id"] == image) for image in range(4)}
     assert best == {image: max(e["score"] for e in found if e["image_id"] == image) for image in range(4)}
+
+
+def test_results_have_the_ids_of_the_annotation_file(weights: Path, data: Path, tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    found = json.loads(
+        (run([weights], data, tmp_path, "--save-json", "--noplots") / "detect_predictions.json").read_text()
+    )
+    images = [{"id": 70 - number, "file_name": f"{number:03d}.png"} for number in range(4)]
+    # An untrained model finds none of the real objects, so some of what it finds are labels.
+    annotations = [
+        {
+            **{"id": number, "image_id": 70 - entry["image_id"], "category_id": 5 + 2 * entry["category_id"]},
+            **{"bbox": entry["bbox"], "area": entry["bbox"][2] * entry["bbox"][3], "iscrowd": 0},
+        }
+        for number, entry in enumerate(found[::7], 1)
+    ]
+    categories = [{"id": 5 + 2 * index, "name": name} for index, name in enumerate(NAMES["detect"])]
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    listed = tmp_path / "coco.yaml"
+    pictures = data.parent / "images/val"
+    listed.write_text(
+        f"detect: {{train: {pictures}, val: {pictures}, annotations: {{train: {truth}, val: {truth}}}, "
+        "names: [red, green, blue]}"
+    )
+    folder = run([weights], listed, tmp_path, "--save-json", "--noplots", "--heads", "detect")
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(truth))
+        evaluation = COCOeval(coco, coco.loadRes(str(folder / "detect_predictions.json")), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    assert evaluation.stats[0] > 0.05
+    assert metrics(folder)["detect"]["AP"] == pytest.approx(evaluation.stats[0], abs=1e-3)
+    one = json.loads(
+        (
+            run([weights], listed, tmp_path, "--save-json", "--noplots", "--single-cls") / "detect_predictions.json"
+        ).read_text()
+    )
+    assert {entry["image_id"] for entry in one} == {67, 68, 69, 70} and {entry["category_id"] for entry in one} == {0}
+
+
+def test_what_cannot_be_written_is_said_before_the_test(weights: Path, data: Path, tmp_path: Path) -> None:
+    given = ["--project", str(tmp_path), "--img-size", "64", "--save-json"]
+    both = data.with_name("both.yaml")
+    both.write_text(data.read_text().replace("val: images/val", "val: [images/val, images/train]"))
+    code, _, err = run_test("--weights", str(weights), "--data", str(both), *given, cwd=tmp_path)
+    assert code == 3 and "train/000.png and" in err and "would both be image '0'" in err
+    assert not list(tmp_path.rglob("results.json"))
+    areas = write_weights(tmp_path / "areas.safetensors", AREAS_ALONE, names=NAMES)
+    code, _, err = run_test("--weights", str(areas), "--data", str(data), *given, cwd=tmp_path)
+    assert code == 2 and "--save-json writes objects, and what is tested finds none (segment)" in err
+
+
+def test_what_was_measured_stays_where_the_disk_is_too_full_for_more(
+    weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Any, path: Path, ids: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(BoxEvaluator, "coco_json", full)
+    given = ["--weights", str(weights), "--data", str(data), "--project", str(tmp_path), "--img-size", "64"]
+    code, _, err = run_test(*given, "--save-json", "--noplots", cwd=tmp_path)
+    assert code == 1 and "detect_predictions.json: No space left on device" in err
+    assert "AP" in metrics(tmp_path / "exp")["detect"]
 
 
 def test_labels_are_written_with_what_was_found_beside_them(weights: Path, data: Path, tmp_path: Path) -> None:

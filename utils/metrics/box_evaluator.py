@@ -15,7 +15,7 @@ from models.heads.base import Head
 from models.predictions import DetectionResult
 from utils.metrics.average_precision import Curves, match_predictions, precision_recall_curves
 from utils.metrics.coco_protocol import SIZES, BoxLabels, BoxPredictions, CocoSummary, coco_summary
-from utils.metrics.coco_results import write_coco_results
+from utils.metrics.coco_results import CocoIds, write_coco_results
 from utils.metrics.confusion import BoxConfusion
 from utils.metrics.crowds import image_classes, without_crowds
 from utils.metrics.image_record import ImageRecord, image_records, merge_records, stack_records
@@ -228,17 +228,13 @@ class BoxEvaluator:
         plot_confusion(self.confusion_matrix(), [*self.names, "background"], paths[-1])
         return paths
 
-    def coco_json(self, path: str | Path, category_ids: Sequence[int] | None = None) -> None:
+    def coco_json(self, path: str | Path, ids: CocoIds) -> None:
         """Write all predictions as a COCO results file.
 
         Args:
             path: the JSON file, written atomically.
-            category_ids: the category id of each class index; None takes the class index itself.
-
-        Raises:
-            DataError: two images would get one id, because only the file name without its suffix becomes the id.
+            ids: of the images and classes.
         """
-        ids = category_ids if category_ids is not None else range(len(self.names))
 
         def corners_and_sizes(record: ImageRecord) -> list[list[float]]:
             corners = record.boxes.astype(np.float64)

@@ -18,7 +18,7 @@ from models.losses.oks import PERSON_SHARE
 from models.predictions import PoseResult
 from utils.boxes import points_to_native
 from utils.metrics.box_evaluator import BoxEvaluator
-from utils.metrics.coco_results import write_coco_results
+from utils.metrics.coco_results import CocoIds, write_coco_results
 from utils.metrics.image_record import (
     ImageRecord,
     image_records,
@@ -252,17 +252,13 @@ class KeypointEvaluator:
         plot_precision_recall(self._report.summary.precision_50[known], areas, names, path, measure="OKS")
         return [path, *self._report.boxes.plot(folder)]
 
-    def coco_json(self, path: str | Path, category_ids: Sequence[int] | None = None) -> None:
+    def coco_json(self, path: str | Path, ids: CocoIds) -> None:
         """Write all predictions as a COCO results file of keypoints.
 
         Args:
             path: the JSON file, written atomically.
-            category_ids: the category id of each class index; None takes the class index itself.
-
-        Raises:
-            DataError: two images would get one id, because only the file name without its suffix becomes the id.
+            ids: of the images and classes.
         """
-        ids = category_ids if category_ids is not None else range(len(self.names))
 
         def points(record: PoseRecord) -> list[list[float]]:
             return record.keypoints.astype(np.float64).round(3).reshape(-1, 3 * len(self.spec)).tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from data.config import TaskData, load_data_config, segmentation_root
@@ -19,7 +20,7 @@ def open_test_data(model: Inference, options: argparse.Namespace) -> dict[str, T
 
     Raises:
         DataError: no head has data, an asked head has none, or data and head do not fit.
-        UsageError: an option is about a head that the model does not have.
+        UsageError: an option is about a head that the model does not have, or that is not tested.
     """
     if options.segdata and all(head.task != "segment" for head in model.heads.values()):
         raise UsageError(f"--segdata {options.segdata}: the model has no segmentation head; leave the option out")
@@ -46,9 +47,25 @@ def open_test_data(model: Inference, options: argparse.Namespace) -> dict[str, T
         datasets[name] = TaskDataset(data, options.split)
     if missing and (options.heads or not datasets):
         raise next(iter(missing.values()))
+    if all(model.heads[name].task == "segment" for name in datasets):
+        _require_no_lists_of_objects(options, datasets)
     for name in missing:
         LOGGER.info("head %s is not tested: %s names no data for it", name, options.data)
     return datasets
+
+
+def _require_no_lists_of_objects(options: argparse.Namespace, heads: Iterable[str]) -> None:
+    """Make sure that nothing is asked for which heads for areas do not have.
+
+    Raises:
+        UsageError: an option writes objects.
+    """
+    for name in ("save_json", "save_hybrid", "save_txt"):
+        if getattr(options, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} writes objects, and what is tested finds none ({', '.join(heads)}); leave "
+                "it out"
+            )
 
 
 def _segmentation_data(options: argparse.Namespace, head: str, names: list[str]) -> TaskData:

@@ -17,7 +17,7 @@ from utils.boxes import plan_letterbox, scale_to_network
 from utils.errors import DataError
 from utils.metrics import EVALUATORS
 from utils.metrics.box_evaluator import BoxEvaluator
-from utils.metrics.coco_results import coco_image_id
+from utils.metrics.coco_results import CocoIds, coco_image_id
 from utils.plots import confusion, curves
 
 NAMES = ["car", "person", "dog", "kite", "never labelled"]
@@ -258,7 +258,8 @@ def test_update_after_compute_counts():
 
 def test_coco_json(tmp_path):
     evaluator = evaluated(random_set(8))
-    evaluator.coco_json(tmp_path / "p.json", category_ids=[1, 3, 5, 7, 9])
+    images = {record.id: int(record.id[7:-4]) for record in evaluator.state()}
+    evaluator.coco_json(tmp_path / "p.json", CocoIds(images, [1, 3, 5, 7, 9]))
     rows = json.loads((tmp_path / "p.json").read_text())
     records = evaluator.state()
     assert len(rows) == sum(len(record.scores) for record in records)
@@ -270,11 +271,9 @@ def test_coco_json(tmp_path):
     assert row["category_id"] == 2 * record.classes[0] + 1
 
 
-def test_coco_json_refuses_two_images_with_one_id(tmp_path):
-    (batch, results), *_ = random_set(9)
-    batch.ids = ["a/1.jpg", "b/1.jpg"]
-    with pytest.raises(DataError, match="rename"):
-        evaluated([(batch, results)]).coco_json(tmp_path / "p.json")
+def test_ids_of_names_refuse_two_images_with_one_id():
+    with pytest.raises(DataError, match=r"b/1\.jpg and a/1\.jpg would both be image '1'.*rename"):
+        CocoIds.of_names(["a/1.jpg", "c/2.jpg", "b/1.jpg"], 3)
 
 
 def test_image_ids():

@@ -1,4 +1,4 @@
-"""Category ids of COCO files for results."""
+"""Ids of COCO files for results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data.coco_categories import category_ids
+from data.coco_ids import category_ids, image_ids
 from data.task_data import TaskData
 from utils.errors import DataError
 
@@ -20,7 +20,9 @@ def task(path: Path, names: list[str], **values: object) -> TaskData:
 def file(tmp_path: Path) -> Path:
     categories = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 44, "name": "dog"}]
     path = tmp_path / "instances.json"
-    path.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    images = [{"id": 7, "file_name": "b.png"}, {"id": 3, "file_name": "below/1.png"}]
+    annotations = [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [0, 0, 2, 2]}]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return path
 
 
@@ -33,6 +35,12 @@ def test_ids_follow_the_names_of_the_classes(file: Path) -> None:
 def test_sets_without_an_annotation_file_or_with_one_class_for_all_have_none(file: Path) -> None:
     assert category_ids(task(file, ["item"], merged_classes=2), "val") is None
     assert category_ids(TaskData("detect", "detect", "yolo_txt", ["a"], {"val": [file.parent]}), "val") is None
+
+
+def test_images_have_the_ids_of_the_file_whatever_they_are_called(file: Path) -> None:
+    expected = {str(file.parent / "b.png"): 7, str(file.parent / "below/1.png"): 3}
+    assert image_ids(task(file, ["dog"]), "val") == expected
+    assert image_ids(TaskData("detect", "detect", "yolo_txt", ["a"], {"val": [file.parent]}), "val") is None
 
 
 def test_a_file_that_has_gone_is_told(file: Path) -> None:
