@@ -73,7 +73,7 @@ def draw_boxes(
     """
     canvas = np.ascontiguousarray(image).copy()
     width = line_width or line_width_for(image)
-    corners = np.nan_to_num(boxes).round().astype(np.int64).clip(-_FARTHEST, _FARTHEST)
+    corners = np.nan_to_num(boxes).round().clip(-_FARTHEST, _FARTHEST).astype(np.int64)
     colours = [class_colour(c) for c in classes.tolist()]
     for (x1, y1, x2, y2), colour in zip(reversed(corners.tolist()), reversed(colours), strict=True):
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, width, cv2.LINE_AA)

@@ -40,6 +40,12 @@ def test_boxes_lie_where_they_should_and_the_input_stays():
     assert (picture[60:80, 50:90] == 114).all()
 
 
+def test_a_box_without_end_goes_beyond_the_picture():
+    endless = np.array([[-np.inf, 50, np.inf, 90]], np.float32)
+    expected = draw_boxes(GREY, np.array([[-500.0, 50, 500, 90]]), np.array([3]))
+    np.testing.assert_array_equal(draw_boxes(GREY, endless, np.array([3])), expected)
+
+
 def test_the_first_box_is_on_top():
     picture = draw_boxes(GREY, np.repeat(BOX, 2, 0), np.array([1, 5]), line_width=3)
     assert tuple(picture[70, 40]) == class_colour(1)
