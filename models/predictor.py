@@ -115,7 +115,8 @@ class Predictor:
         """Let a GPU choose its kernels on an empty picture, so that the first real one is not slow."""
         if self.device.type != "cpu":
             before = dict(self.clock.seconds)
-            self([np.zeros((size, size, 3), np.uint8)])
+            # As a whole, also where pictures are cut: one of this size may have thousands of tiles.
+            Predictor.__call__(self, [np.zeros((size, size, 3), np.uint8)])
             self.clock.seconds = before
 
     def _plan(self, image: np.ndarray, size: int) -> LetterboxPlan:

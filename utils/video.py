@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +48,8 @@ class VideoReader:
             raise DataError(f"{path}: no such video; restore the file or take it out of the list")
         if self.path.stat().st_size == 0:
             raise DataError(f"{path}: the video has zero bytes; restore the file or remove it")
+        # Whoever reads may be at it in another thread when the block ends; a decoder does not survive that.
+        self._at_work = threading.Lock()
         self._capture = _open_capture(self.path)
         if not self._capture.isOpened():
             raise DataError(f"{path}: the video is corrupt, cut off or of an unknown kind; restore or remove the file")
@@ -61,15 +64,17 @@ class VideoReader:
         Raises:
             DataError: there is not a single readable frame.
         """
-        while self._capture.grab():
+        while True:
             left_out = self.frames_read % self.stride != 0
-            found, frame = (True, None) if left_out else self._capture.retrieve()
+            with self._at_work:
+                found = self._capture.grab()
+                if found and not left_out:
+                    found, frame = self._capture.retrieve()
             if not found:
                 break
             self.frames_read += 1
-            if left_out:
-                continue
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            if not left_out:
+                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         if self.frames_read == 0:
             raise DataError(f"{self.path}: not one frame of the video can be read; restore the file or remove it")
 
@@ -82,7 +87,8 @@ class VideoReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._capture.release()
+        with self._at_work:
+            self._capture.release()
 
 
 class VideoWriter:

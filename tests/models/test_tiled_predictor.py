@@ -159,6 +159,17 @@ def test_where_all_is_one_class_pieces_give_way_whatever_they_are_taken_for():
     assert box_iou_matrix(joined.boxes, torch.tensor([BIG]).float()) > 0.9
 
 
+def test_kernels_are_chosen_on_a_picture_that_is_not_cut(monkeypatch):
+    model = Blots()
+    predictor = tiled(model, ["objects"], Tiling(32, 0.9), 640)
+    # Where there is a GPU, this is done on it; here the CPU has to stand in for it.
+    monkeypatch.setattr(predictor, "_wait", lambda: None)
+    monkeypatch.setattr("torch.Tensor.to", lambda tensor, *_, **__: tensor)
+    predictor.device = torch.device("cuda")
+    predictor.warm_up(640)
+    assert model.batches == [1]
+
+
 def test_a_piece_stays_where_nothing_shows_the_whole():
     # Too thin to be seen in the whole picture, and longer than a tile.
     picture = painted((64, 400), [(100, 30, 300, 34, 0)])

@@ -6,6 +6,8 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,6 +51,28 @@ def test_a_stride_leaves_frames_out(tmp_path, stride, numbers):
         frames = list(video)
     assert [round((frame[..., 0].mean() - 20) / 20) for frame in frames] == numbers
     assert (video.announced, video.frames_read, video.missing) == (6, 6, 0)
+
+
+def test_the_end_of_the_block_waits_for_a_thread_that_reads(tmp_path):
+    class SlowCapture:
+        steps, started = [], threading.Event()
+
+        def grab(self):
+            self.started.set()
+            time.sleep(0.2)
+            self.steps.append("grabbed")
+            return False
+
+        def release(self):
+            self.steps.append("released")
+
+    with VideoReader(write(tmp_path / "a.mp4", flat_frames(1))) as video:
+        video._capture, video.frames_read = SlowCapture(), 1
+        thread = threading.Thread(target=list, args=(video,))
+        thread.start()
+        assert SlowCapture.started.wait(10)
+    thread.join()
+    assert SlowCapture.steps == ["grabbed", "released"]
 
 
 def test_odd_sizes_lose_their_last_row_and_column(tmp_path):
