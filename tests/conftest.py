@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -147,3 +149,20 @@ def tiny_model(tmp_path: Path) -> Path:
     path = tmp_path / "tiny_model.yaml"
     path.write_text(TINY_MODEL)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny untrained model with both heads, which finds many objects."""
+    # Here, so that tests of other things need not wait for the import.
+    from tests.tiny_detector import write_weights
+
+    return write_weights(tmp_path_factory.mktemp("tiny_detector") / "tiny.safetensors")
+
+
+@pytest.fixture
+def run_detect(tmp_path: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """detect.py within this process: called with a source and options, it gives exit code, output and errors."""
+    from tests.detect_runs import caller
+
+    return caller(tmp_path / "runs", tiny_weights, capsys)

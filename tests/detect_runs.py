@@ -11,6 +11,7 @@ import pytest
 
 import detect
 from utils.errors import run_command
+from utils.video import VideoReader
 
 SMALL = ["--img-size", "64", "--conf-thres", "0.1", "--max-det", "5", "--device", "cpu"]
 Call = Callable[..., tuple[int, str, str]]
@@ -40,6 +41,13 @@ def write_video(path: Path, frames: int = 3, rate: float = 10.0) -> Path:
         writer.write(np.random.default_rng(seed).integers(0, 255, (48, 64, 3), dtype=np.uint8))
     writer.release()
     return path
+
+
+def video_facts(path: Path) -> tuple[int, float, tuple[int, int]]:
+    """Return number of frames, rate and (height, width) of a video, by reading it."""
+    with VideoReader(path) as video:
+        sizes = [frame.shape[:2] for frame in video]
+    return len(sizes), video.rate, sizes[0]
 
 
 def files_below(folder: Path) -> list[str]:

@@ -18,50 +18,14 @@ import torch
 import detect
 from data.formats.mask_png import read_mask
 from models.checkpoint import Checkpoint, save_checkpoint
-from models.graph import Graph, load_graph
+from models.graph import Graph
 from models.weights import load_weights
-from tests.detect_runs import caller, files_below, read_labels
+from tests.detect_runs import files_below, read_labels, video_facts
+from tests.tiny_detector import NAMES, write_picture
 from utils.errors import run_command
 from utils.plots.palette import mask_palette
 
 REPO = Path(__file__).resolve().parents[1]
-NAMES = {"detect": ["car", "person", "dog"], "segment": ["road", "sky"]}
-MODEL = """
-nc: 3
-depth_multiple: 0.33
-width_multiple: 0.125
-anchors: [[10, 13, 16, 30], [40, 60, 60, 40]]
-backbone:
-  - [-1, 1, Conv, [64, 6, 2, 2]]
-  - [-1, 1, Conv, [128, 3, 2]]
-  - [-1, 1, Conv, [128, 3, 2]]
-  - [-1, 1, Conv, [256, 3, 2]]
-head:
-  - [2, 1, SegMaskBase, [2, 1, 64]]
-  - [[2, 3], 1, Detect, [nc, anchors]]
-"""
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    """A tiny untrained model that finds many objects."""
-    folder = tmp_path_factory.mktemp("model")
-    (folder / "tiny.yaml").write_text(MODEL)
-    torch.manual_seed(3)
-    graph = load_graph(folder / "tiny.yaml")
-    for conv in graph.heads["detect"].m:
-        torch.nn.init.normal_(conv.weight, std=0.5)
-        torch.nn.init.constant_(conv.bias, 1.0)
-    path = folder / "tiny.safetensors"
-    save_checkpoint(path, Checkpoint("tiny.yaml", graph.spec.text, NAMES, {"ema": graph.state_dict()}))
-    return path
-
-
-def make_image(path: Path, size: tuple[int, int] = (60, 80), seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = np.random.default_rng(seed).integers(0, 255, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8)
-    cv2.imwrite(str(path), cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC))
-    return path
 
 
 def make_video(path: Path, frames: int = 6, rate: float = 12.5, size: tuple[int, int] = (48, 64), codec="mp4v") -> Path:
@@ -73,30 +37,13 @@ def make_video(path: Path, frames: int = 6, rate: float = 12.5, size: tuple[int,
     return path
 
 
-def video_facts(path: Path) -> tuple[int, float, tuple[int, int]]:
-    """Return the decoded number of frames, the rate, and (height, width)."""
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    assert capture.isOpened()
-    count, size = 0, (0, 0)
-    while True:
-        found, frame = capture.read()
-        if not found:
-            return count, capture.get(cv2.CAP_PROP_FPS), size
-        count, size = count + 1, frame.shape[:2]
-
-
-@pytest.fixture
-def run(tmp_path, weights, capsys):
-    return caller(tmp_path / "runs", weights, capsys)
-
-
-def test_a_folder_as_a_user_runs_it(tmp_path, weights):
+def test_a_folder_as_a_user_runs_it(tmp_path, tiny_weights):
     for i, name in enumerate(("a.jpg", "b.png")):
-        make_image(tmp_path / "in" / name, seed=i)
+        write_picture(tmp_path / "in" / name, seed=i)
     (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
     (tmp_path / "in" / "notes.md").write_text("ignored")
     make_video(tmp_path / "in" / "clip.avi", codec="MJPG")
-    command = [sys.executable, "detect.py", "--weights", weights, "--source", tmp_path / "in", "--img-size", "64"]
+    command = [sys.executable, "detect.py", "--weights", tiny_weights, "--source", tmp_path / "in", "--img-size", "64"]
     command += ["--conf-thres", "0.1", "--max-det", "5", "--project", tmp_path / "runs", "--batch-size", "4"]
     done = subprocess.run(list(map(str, command)), cwd=REPO, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -111,9 +58,9 @@ def test_a_folder_as_a_user_runs_it(tmp_path, weights):
     assert all(stage in done.stdout for stage in stages) and "pictures per second" in done.stdout
 
 
-def test_picture_labels_and_masks_agree(run, tmp_path):
-    source = make_image(tmp_path / "a.png", (50, 90))
-    code, out, _ = run(source, "--save-txt", "--save-conf", "--save-mask")
+def test_picture_labels_and_masks_agree(run_detect, tmp_path):
+    source = write_picture(tmp_path / "a.png", (50, 90))
+    code, out, _ = run_detect(source, "--save-txt", "--save-conf", "--save-mask")
     folder = tmp_path / "runs" / "exp"
     assert code == 0
     assert files_below(folder) == ["a.png", "labels/a.txt", "masks/a.png", "masks/a_colour.png"]
@@ -130,12 +77,12 @@ def test_picture_labels_and_masks_agree(run, tmp_path):
     np.testing.assert_array_equal(colours, mask_palette(NAMES["segment"])[mask])
 
 
-def test_the_overlay_lies_under_the_boxes(run, tmp_path):
-    source = make_image(tmp_path / "a.png", (64, 64))
+def test_the_overlay_lies_under_the_boxes(run_detect, tmp_path):
+    source = write_picture(tmp_path / "a.png", (64, 64))
     original = cv2.imread(str(source))
-    run(source, "--name", "mask", "--heads", "segment", "--mask-alpha", "1", "--save-mask")
-    run(source, "--name", "both", "--mask-alpha", "1", "--hide-labels", "--line-thickness", "1")
-    run(source, "--name", "boxes", "--heads", "detect", "--hide-labels", "--line-thickness", "1")
+    run_detect(source, "--name", "mask", "--heads", "segment", "--mask-alpha", "1", "--save-mask")
+    run_detect(source, "--name", "both", "--mask-alpha", "1", "--hide-labels", "--line-thickness", "1")
+    run_detect(source, "--name", "boxes", "--heads", "detect", "--hide-labels", "--line-thickness", "1")
     mask, both, boxes = (cv2.imread(str(tmp_path / "runs" / name / "a.png")) for name in ("mask", "both", "boxes"))
     np.testing.assert_array_equal(mask, cv2.imread(str(tmp_path / "runs" / "mask" / "masks" / "a_colour.png")))
     untouched = (boxes == original).all(-1)
@@ -145,9 +92,9 @@ def test_the_overlay_lies_under_the_boxes(run, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "rate", "codec"), [("clip.mp4", 12.5, "mp4v"), ("clip.avi", 23.976, "MJPG")])
-def test_video_keeps_frames_rate_and_size(run, tmp_path, name, rate, codec):
+def test_video_keeps_frames_rate_and_size(run_detect, tmp_path, name, rate, codec):
     make_video(tmp_path / "in" / name, 7, rate, codec=codec)
-    code, _, _ = run(tmp_path / "in" / name, "--batch-size", "3", "--save-txt", "--save-mask")
+    code, _, _ = run_detect(tmp_path / "in" / name, "--batch-size", "3", "--save-txt", "--save-mask")
     folder = tmp_path / "runs" / "exp"
     frames, written_rate, size = video_facts(folder / "clip.mp4")
     assert code == 0
@@ -158,11 +105,11 @@ def test_video_keeps_frames_rate_and_size(run, tmp_path, name, rate, codec):
     assert set(os.listdir(folder / "masks")) == masks
 
 
-def test_batches_change_nothing(run, tmp_path):
+def test_batches_change_nothing(run_detect, tmp_path):
     for i, size in enumerate([(60, 80), (60, 80), (80, 60), (60, 80), (30, 90)]):
-        make_image(tmp_path / "in" / f"{i}.png", size, seed=i)
-    run(tmp_path / "in", "--save-txt", "--save-conf", "--save-mask", "--name", "one")
-    run(tmp_path / "in", "--save-txt", "--save-conf", "--save-mask", "--name", "many", "--batch-size", "8")
+        write_picture(tmp_path / "in" / f"{i}.png", size, seed=i)
+    run_detect(tmp_path / "in", "--save-txt", "--save-conf", "--save-mask", "--name", "one")
+    run_detect(tmp_path / "in", "--save-txt", "--save-conf", "--save-mask", "--name", "many", "--batch-size", "8")
     one, many = tmp_path / "runs" / "one", tmp_path / "runs" / "many"
     for i in range(5):
         np.testing.assert_allclose(
@@ -172,13 +119,14 @@ def test_batches_change_nothing(run, tmp_path):
         assert same.mean() > 0.999
 
 
-def test_equal_names_stay_apart(run, tmp_path):
+def test_equal_names_stay_apart(run_detect, tmp_path):
     sources = [
-        make_image(tmp_path / "in" / name) for name in ("x/a.jpg", "y/a.jpg", "y/a.png", "clip_1.png", "a_colour.jpg")
+        write_picture(tmp_path / "in" / name)
+        for name in ("x/a.jpg", "y/a.jpg", "y/a.png", "clip_1.png", "a_colour.jpg")
     ]
     sources.append(make_video(tmp_path / "in" / "clip.mp4", 1))
     (tmp_path / "in" / "list.txt").write_text("\n".join(str(path.relative_to(tmp_path / "in")) for path in sources))
-    code, _, _ = run(tmp_path / "in" / "list.txt", "--save-txt", "--save-mask")
+    code, _, _ = run_detect(tmp_path / "in" / "list.txt", "--save-txt", "--save-mask")
     written = files_below(tmp_path / "runs" / "exp")
     assert code == 0
     assert sum(name.endswith(".txt") for name in written) == 6
@@ -187,22 +135,22 @@ def test_equal_names_stay_apart(run, tmp_path):
     assert pictures == ["a.jpg", "a_2.jpg", "a_3.png", "a_colour.jpg", "clip_1.png", "clip_2.mp4"]
 
 
-def test_options_reach_the_results(run, tmp_path):
-    source = make_image(tmp_path / "a.png")
-    run(source, "--save-txt", "--nosave", "--classes", "1", "--name", "person")
+def test_options_reach_the_results(run_detect, tmp_path):
+    source = write_picture(tmp_path / "a.png")
+    run_detect(source, "--save-txt", "--nosave", "--classes", "1", "--name", "person")
     folder = tmp_path / "runs" / "person"
     assert files_below(folder) == ["labels/a.txt"]
     labels = read_labels(folder / "labels" / "a.txt")
     assert labels.shape[1] == 5 and (labels[:, 0] == 1).all()
-    code, out, _ = run(source, "--no-save", "--heads", "segment", "--name", "none")
+    code, out, _ = run_detect(source, "--no-save", "--heads", "segment", "--name", "none")
     assert code == 0 and "car" not in out and " %" in out
     assert not (tmp_path / "runs" / "none").exists()
-    code, out, _ = run(source, "--base-size", "96", "--dtype", "bfloat16")
+    code, out, _ = run_detect(source, "--base-size", "96", "--dtype", "bfloat16")
     assert code == 0 and "96x96 and 64x64" in out and "bfloat16" in out
 
 
-def test_nothing_found_leaves_an_empty_label_file(run, tmp_path):
-    code, out, _ = run(make_image(tmp_path / "a.png"), "--save-txt", "--conf-thres", "1", "--heads", "detect")
+def test_nothing_found_leaves_an_empty_label_file(run_detect, tmp_path):
+    code, out, _ = run_detect(write_picture(tmp_path / "a.png"), "--save-txt", "--conf-thres", "1", "--heads", "detect")
     assert code == 0 and "no objects" in out
     assert (tmp_path / "runs" / "exp" / "labels" / "a.txt").read_text() == ""
 
@@ -215,22 +163,22 @@ def save_variant(path: Path, weights: Path, **names: list[str]) -> Path:
     return path
 
 
-def test_augmentation_and_ensembles_change_the_results_and_nothing_else(run, tmp_path, weights):
-    source = make_image(tmp_path / "a.png", (50, 90))
-    other = save_variant(tmp_path / "other.safetensors", weights)
+def test_augmentation_and_ensembles_change_the_results_and_nothing_else(run_detect, tmp_path, tiny_weights):
+    source = write_picture(tmp_path / "a.png", (50, 90))
+    other = save_variant(tmp_path / "other.safetensors", tiny_weights)
     results = {}
     for name, more in {
-        "plain": [],
+        "plain": ["--iou-thres", "1"],
         "augmented": ["--augment"],
-        "two": ["--weights", str(weights), str(other)],
-        "twice": ["--weights", str(weights), str(weights), "--iou-thres", "1"],
+        "two": ["--weights", str(tiny_weights), str(other)],
+        "twice": ["--weights", str(tiny_weights), str(tiny_weights), "--iou-thres", "1"],
     }.items():
-        code, out, err = run(source, "--save-txt", "--save-conf", "--save-mask", "--name", name, *more)
+        code, out, err = run_detect(source, "--save-txt", "--save-conf", "--save-mask", "--name", name, *more)
         assert code == 0, err
         folder = tmp_path / "runs" / name
         assert files_below(folder) == ["a.png", "labels/a.txt", "masks/a.png", "masks/a_colour.png"]
         results[name] = read_labels(folder / "labels" / "a.txt"), read_mask(folder / "masks" / "a.png")
-        assert f"{' + '.join(more[1:3]) if name[:2] == 'tw' else weights} on cpu in float32" in out
+        assert f"{' + '.join(more[1:3]) if name[:2] == 'tw' else tiny_weights} on cpu in float32" in out
     plain, plain_mask = results.pop("plain")
     twice, twice_mask = results.pop("twice")
     for labels, mask in results.values():
@@ -240,25 +188,25 @@ def test_augmentation_and_ensembles_change_the_results_and_nothing_else(run, tmp
     assert (twice_mask == plain_mask).mean() > 0.999
 
 
-def test_models_of_other_classes_are_refused(run, tmp_path, weights):
-    other = save_variant(tmp_path / "other.safetensors", weights, detect=["car", "person", "cat"])
-    code, _, err = run(make_image(tmp_path / "a.png"), "--weights", str(weights), str(other))
+def test_models_of_other_classes_are_refused(run_detect, tmp_path, tiny_weights):
+    other = save_variant(tmp_path / "other.safetensors", tiny_weights, detect=["car", "person", "cat"])
+    code, _, err = run_detect(write_picture(tmp_path / "a.png"), "--weights", str(tiny_weights), str(other))
     assert code == 2 and err.count("\n") == 1
-    assert str(weights) in err and str(other) in err and "'dog'" in err and "'cat'" in err
+    assert str(tiny_weights) in err and str(other) in err and "'dog'" in err and "'cat'" in err
     assert not (tmp_path / "runs").exists()
 
 
-def test_half_takes_what_the_cpu_has(run, tmp_path, monkeypatch):
-    source = make_image(tmp_path / "a.png")
+def test_half_takes_what_the_cpu_has(run_detect, tmp_path, monkeypatch):
+    source = write_picture(tmp_path / "a.png")
     for supported, dtype in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda supported=supported: supported)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        code, out, _ = run(source, "--half", "--name", dtype)
+        code, out, _ = run_detect(source, "--half", "--name", dtype)
         assert code == 0 and f" on cpu in {dtype}, heads" in out
         assert ("--half: this CPU" in out) != supported
 
 
-def test_heads_share_one_pass(run, tmp_path, monkeypatch):
+def test_heads_share_one_pass(run_detect, tmp_path, monkeypatch):
     calls = []
     forward = Graph.forward
     monkeypatch.setattr(
@@ -266,15 +214,15 @@ def test_heads_share_one_pass(run, tmp_path, monkeypatch):
         "forward",
         lambda self, images, heads=None: calls.append(list(heads)) or forward(self, images, heads),
     )
-    run(make_image(tmp_path / "a.png"))
+    run_detect(write_picture(tmp_path / "a.png"))
     assert calls == [["segment", "detect"]]
 
 
-def test_a_cut_off_video_is_written_as_far_as_it_goes(run, tmp_path):
+def test_a_cut_off_video_is_written_as_far_as_it_goes(run_detect, tmp_path):
     whole = make_video(tmp_path / "whole.avi", 30, codec="MJPG")
     cut = tmp_path / "cut.avi"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    code, out, _ = run(cut)
+    code, out, _ = run_detect(cut)
     frames, _, _ = video_facts(tmp_path / "runs" / "exp" / "cut.mp4")
     assert code == 0 and 5 < frames < 25
     assert f"announces 30 frames, but only {frames} can be read" in out
@@ -328,10 +276,10 @@ FAULTY_SOURCES = {
 
 
 @pytest.mark.parametrize("case", FAULTY_SOURCES)
-def test_faulty_source_is_one_sentence(run, tmp_path, case):
+def test_faulty_source_is_one_sentence(run_detect, tmp_path, case):
     make, words = FAULTY_SOURCES[case]
     (tmp_path / "faulty").mkdir()
-    code, _, err = run(make(tmp_path / "faulty"))
+    code, _, err = run_detect(make(tmp_path / "faulty"))
     assert code == 3
     assert err.startswith("error: ") and err.count("\n") == 1 and words in err
     assert [name for name in files_below(tmp_path) if name.startswith("runs") and Path(name).suffix == ".mp4"] == []
@@ -362,39 +310,39 @@ def test_faulty_source_is_one_sentence(run, tmp_path, case):
         (["--name", "a/b"], "--name"),
     ],
 )
-def test_wrong_usage_is_one_sentence(run, tmp_path, arguments, words):
-    code, _, err = run(make_image(tmp_path / "a.png"), *arguments)
+def test_wrong_usage_is_one_sentence(run_detect, tmp_path, arguments, words):
+    code, _, err = run_detect(write_picture(tmp_path / "a.png"), *arguments)
     assert code == 2
     assert err.startswith("error: ") and err.count("\n") == 1 and words in err
 
 
-def test_the_inputs_are_never_overwritten(run, tmp_path):
-    source = make_image(tmp_path / "runs" / "exp" / "a.png")
+def test_the_inputs_are_never_overwritten(run_detect, tmp_path):
+    source = write_picture(tmp_path / "runs" / "exp" / "a.png")
     before = source.read_bytes()
-    code, _, err = run(source, "--exist-ok")
+    code, _, err = run_detect(source, "--exist-ok")
     assert code == 2 and "would replace" in err
     assert source.read_bytes() == before
 
 
-def test_missing_weights_are_a_model_error(run, tmp_path):
-    code, _, err = run(make_image(tmp_path / "a.png"), model=tmp_path / "gone.safetensors")
+def test_missing_weights_are_a_model_error(run_detect, tmp_path):
+    code, _, err = run_detect(write_picture(tmp_path / "a.png"), model=tmp_path / "gone.safetensors")
     assert code == 4 and "gone.safetensors" in err
 
 
-def test_full_disk_is_one_sentence(run, tmp_path, monkeypatch):
+def test_full_disk_is_one_sentence(run_detect, tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr("utils.plots.drawing.atomic_write", full)
-    code, _, err = run(make_image(tmp_path / "a.png"))
+    code, _, err = run_detect(write_picture(tmp_path / "a.png"))
     assert code == 1
     assert err.count("\n") == 1 and "No space left on device" in err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-def test_a_killed_run_leaves_no_half_video(tmp_path, weights):
+def test_a_killed_run_leaves_no_half_video(tmp_path, tiny_weights):
     video = make_video(tmp_path / "clip.avi", 3000, codec="MJPG", size=(32, 32))
-    command = [sys.executable, "detect.py", "--weights", weights, "--source", video, "--img-size", "32"]
+    command = [sys.executable, "detect.py", "--weights", tiny_weights, "--source", video, "--img-size", "32"]
     command += ["--project", tmp_path / "runs", "--save-txt"]
     process = subprocess.Popen(list(map(str, command)), cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     labels = tmp_path / "runs" / "exp" / "labels"

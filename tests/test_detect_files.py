@@ -17,21 +17,11 @@ from data.formats.cityscapes import LABEL_IDS
 from data.formats.cityscapes import NAMES as CITYSCAPES
 from data.formats.mask_png import read_mask
 from tests import tiny_poses
-from tests.detect_runs import SMALL, caller, files_below, read_labels, write_video
+from tests.detect_runs import SMALL, files_below, read_labels, video_facts, write_video
 from tests.tiny_detector import BOTH, NAMES, TWO_DETECTORS, write_picture, write_weights
 
 REPO = Path(__file__).resolve().parents[1]
 EVERYTHING = ["--save-crop", "--save-csv", "--save-json", "--save-txt", "--save-conf"]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    return write_weights(tmp_path_factory.mktemp("model") / "tiny.safetensors")
-
-
-@pytest.fixture
-def run(tmp_path, weights, capsys):
-    return caller(tmp_path / "runs", weights, capsys)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -39,20 +29,11 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def film_facts(path: Path) -> tuple[int, float, tuple[int, int]]:
-    """Return the decoded number of frames, the rate, and (height, width)."""
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    sizes = []
-    while (read := capture.read())[0]:
-        sizes.append(read[1].shape[:2])
-    return len(sizes), capture.get(cv2.CAP_PROP_FPS), sizes[0]
-
-
-def test_all_kinds_of_files_agree_as_a_user_runs_it(tmp_path, weights):
+def test_all_kinds_of_files_agree_as_a_user_runs_it(tmp_path, tiny_weights):
     sizes = {"a": (60, 80), "7": (50, 90)}
     pictures = {stem: write_picture(tmp_path / "in" / f"{stem}.png", size) for stem, size in sizes.items()}
     write_video(tmp_path / "in" / "clip.avi")
-    command = [sys.executable, "detect.py", "--weights", weights, "--source", tmp_path / "in", *SMALL, *EVERYTHING]
+    command = [sys.executable, "detect.py", "--weights", tiny_weights, "--source", tmp_path / "in", *SMALL, *EVERYTHING]
     command += ["--project", tmp_path / "runs", "--nosave", "--heads", "detect", "--batch-size", "2"]
     done = subprocess.run(list(map(str, command)), cwd=REPO, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -82,11 +63,11 @@ def test_all_kinds_of_files_agree_as_a_user_runs_it(tmp_path, weights):
         assert abs(crop.shape[0] - (y2 - y1)) < 2.1 and abs(crop.shape[1] - (x2 - x1)) < 2.1
 
 
-def test_several_heads_and_poses(run, tmp_path):
+def test_several_heads_and_poses(run_detect, tmp_path):
     names = {"cars": NAMES["detect"], "signs": ["x", "y", "z"]}
     model = write_weights(tmp_path / "two" / "two.safetensors", TWO_DETECTORS, names)
     picture = write_picture(tmp_path / "a.png")
-    code, _, err = run(picture, "--save-json", "--save-csv", "--save-crop", "--nosave", model=model)
+    code, _, err = run_detect(picture, "--save-json", "--save-csv", "--save-crop", "--nosave", model=model)
     folder = tmp_path / "runs" / "exp"
     assert code == 0, err
     files = files_below(folder)
@@ -94,42 +75,42 @@ def test_several_heads_and_poses(run, tmp_path):
     assert {name.split("/")[0] for name in files if "/" in name} == {"crops_cars", "crops_signs"}
     assert {row["head"] for row in rows_of(folder / "objects.csv")} == {"cars", "signs"}
     model = tiny_poses.write_weights(tmp_path / "poses.safetensors")
-    code, _, err = run(picture, "--save-json", "--nosave", "--name", "poses", model=model)
+    code, _, err = run_detect(picture, "--save-json", "--nosave", "--name", "poses", model=model)
     assert code == 0, err
     [file] = (tmp_path / "runs" / "poses").iterdir()
     rows = json.loads(file.read_text())
     assert len(rows) == 5 and all(len(row["keypoints"]) == 3 * len(tiny_poses.CRANE.names) for row in rows)
 
 
-def test_still_images_become_a_film(run, tmp_path):
+def test_still_images_become_a_film(run_detect, tmp_path):
     for seed in range(4):
         write_picture(tmp_path / "in" / f"{seed}.png", (48, 64), seed)
     (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
-    code, out, err = run(tmp_path / "in", "--save-as-video", "--fps", "7.5", "--nosave", "--batch-size", "3")
+    code, out, err = run_detect(tmp_path / "in", "--save-as-video", "--fps", "7.5", "--nosave", "--batch-size", "3")
     folder = tmp_path / "runs" / "exp"
     assert code == 0, err
     assert files_below(folder) == ["images.mp4"]
-    assert film_facts(folder / "images.mp4") == (4, pytest.approx(7.5), (48, 64))
+    assert video_facts(folder / "images.mp4") == (4, pytest.approx(7.5), (48, 64))
     assert "1 of 5 inputs failed: broken.png" in out
     write_picture(tmp_path / "in" / "other.png", (48, 80))
-    code, out, err = run(tmp_path / "in", "--save-as-video", "--name", "unequal")
+    code, out, err = run_detect(tmp_path / "in", "--save-as-video", "--name", "unequal")
     assert code == 2 and err.count("\n") == 1 and "other.png has 80 x 48 pixels" in err
     assert not (tmp_path / "runs" / "unequal").exists()
 
 
-def test_submissions_hold_label_ids(run, tmp_path):
+def test_submissions_hold_label_ids(run_detect, tmp_path):
     model = BOTH.replace("SegMaskBase, [2, 1, 64]", "SegMaskBase, [19, 1, 64]")
     names = {"detect": NAMES["detect"], "segment": CITYSCAPES}
     cityscapes = write_weights(tmp_path / "model" / "city.safetensors", model, names)
     source = write_picture(tmp_path / "in" / "bonn_000001_000019_leftImg8bit.png", (50, 90))
-    code, _, err = run(source, "--submit", "--save-mask", "--nosave", model=cityscapes)
+    code, _, err = run_detect(source, "--submit", "--save-mask", "--nosave", model=cityscapes)
     folder = tmp_path / "runs" / "exp"
     assert code == 0, err
     [path] = (folder / "results").iterdir()
     assert path.name == "bonn_000001_000019_leftImg8bit_pred.png"
     classes = read_mask(folder / "masks" / f"{source.stem}.png")
     np.testing.assert_array_equal(read_mask(path), LABEL_IDS[classes])
-    code, _, err = run(source, "--submit", "--name", "other")
+    code, _, err = run_detect(source, "--submit", "--name", "other")
     assert code == 2 and err.count("\n") == 1 and "19 training classes of Cityscapes" in err and "road, sky" in err
 
 
@@ -143,20 +124,20 @@ def test_submissions_hold_label_ids(run, tmp_path):
         (["--submit", "--heads", "detect"], "--submit needs a head for masks"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(run, tmp_path, more, words):
-    code, _, err = run(write_picture(tmp_path / "a.png"), *more)
+def test_what_cannot_be_done_is_one_sentence(run_detect, tmp_path, more, words):
+    code, _, err = run_detect(write_picture(tmp_path / "a.png"), *more)
     assert code == 2 and err.count("\n") == 1 and words in err
     assert not (tmp_path / "runs").exists()
 
 
-def test_without_a_display_nothing_is_begun(run, tmp_path, monkeypatch):
+def test_without_a_display_nothing_is_begun(run_detect, tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.get_backend", lambda: "agg")
-    code, _, err = run(write_picture(tmp_path / "a.png"), "--view-img")
+    code, _, err = run_detect(write_picture(tmp_path / "a.png"), "--view-img")
     assert code == 1 and err.count("\n") == 1 and "--view-img: there is no display" in err
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_is_shown_is_what_is_written(run, tmp_path, monkeypatch):
+def test_what_is_shown_is_what_is_written(run_detect, tmp_path, monkeypatch):
     shown: list[np.ndarray] = []
     held: list[int] = []
 
@@ -177,7 +158,7 @@ def test_what_is_shown_is_what_is_written(run, tmp_path, monkeypatch):
     monkeypatch.setattr("utils.detecting.setup.PictureWindow", Watcher)
     for seed in range(3):
         write_picture(tmp_path / "in" / f"{seed}.png", seed=seed)
-    code, _, err = run(tmp_path / "in", "--view-img")
+    code, _, err = run_detect(tmp_path / "in", "--view-img")
     assert code == 0, err
     assert len(shown) == 2 and held == [2] and len(files_below(tmp_path / "runs" / "exp")) == 3
     for number, picture in enumerate(shown):
@@ -186,10 +167,10 @@ def test_what_is_shown_is_what_is_written(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full disk to write to")
-def test_a_full_disk_is_one_sentence(run, tmp_path):
+def test_a_full_disk_is_one_sentence(run_detect, tmp_path):
     (tmp_path / "runs" / "exp").mkdir(parents=True)
     (tmp_path / "runs" / "exp" / "objects.csv").symlink_to("/dev/full")
     source = write_picture(tmp_path / "in" / "a.png")
-    code, _, err = run(source, "--save-csv", "--save-json", "--nosave", "--exist-ok")
+    code, _, err = run_detect(source, "--save-csv", "--save-json", "--nosave", "--exist-ok")
     assert code == 1 and err.count("\n") == 1 and "No space left" in err and "objects.csv" in err
     assert files_below(tmp_path / "runs" / "exp") in ([], ["objects.csv"]), "nothing is half written"

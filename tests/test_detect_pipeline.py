@@ -16,22 +16,12 @@ import torch
 
 import detect
 from models.predictor import Predictor
-from tests.detect_runs import caller, files_below
+from tests.detect_runs import files_below
 from tests.mjpeg_server import MjpegCamera
-from tests.tiny_detector import make_picture, write_picture, write_weights
+from tests.tiny_detector import make_picture, write_picture
 from utils.detecting.defaults import choose_weights, example_sources
 from utils.errors import UsageError
 from utils.video import VideoReader, VideoWriter
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    return write_weights(tmp_path_factory.mktemp("model") / "tiny.safetensors")
-
-
-@pytest.fixture
-def run(tmp_path, weights, capsys):
-    return caller(tmp_path / "runs", weights, capsys)
 
 
 @pytest.fixture
@@ -61,7 +51,7 @@ def frames_of(path: Path) -> list[np.ndarray]:
         return list(video)
 
 
-def test_side_by_side_gives_the_bytes_of_one_after_the_other(run, tmp_path, one_thread):
+def test_side_by_side_gives_the_bytes_of_one_after_the_other(run_detect, tmp_path, one_thread):
     (tmp_path / "in").mkdir()
     for seed, size in enumerate([(60, 80), (80, 60), (60, 80), (30, 90), (60, 80), (60, 80)]):
         write_picture(tmp_path / "in" / f"{seed}.png", size, seed)
@@ -71,7 +61,7 @@ def test_side_by_side_gives_the_bytes_of_one_after_the_other(run, tmp_path, one_
     logs = {}
     for name, workers in (("one", 1), ("many", 4)):
         before = running()
-        code, out, err = run(tmp_path / "in", *more, "--workers", workers, "--name", name)
+        code, out, err = run_detect(tmp_path / "in", *more, "--workers", workers, "--name", name)
         assert code == 0, err
         assert running() == before
         logs[name] = [line.split(",")[0] for line in out.splitlines() if line.startswith(("image ", "video "))]
@@ -82,14 +72,14 @@ def test_side_by_side_gives_the_bytes_of_one_after_the_other(run, tmp_path, one_
     assert logs["one"] == logs["many"] and [line.split()[1] for line in logs["one"][:3]] == ["1/7", "2/7", "3/7"]
 
 
-def test_frames_are_left_out_and_the_rest_takes_as_long(run, tmp_path):
+def test_frames_are_left_out_and_the_rest_takes_as_long(run_detect, tmp_path):
     film = write_film(tmp_path / "film.mp4", frames=10, rate=12.0)
     cases = {
         "third": (["--vid-stride", 3], [1, 4, 7, 10], 4.0),
         "both": (["--vid-stride", 2, "--max-frames", 3], [1, 3, 5], 6.0),
     }
     for name, (more, numbers, rate) in cases.items():
-        code, out, err = run(film, *more, "--save-txt", "--name", name)
+        code, out, err = run_detect(film, *more, "--save-txt", "--name", name)
         assert code == 0, err
         folder = tmp_path / "runs" / name
         assert sorted(os.listdir(folder / "labels")) == sorted(f"film_{number}.txt" for number in numbers)
@@ -99,7 +89,7 @@ def test_frames_are_left_out_and_the_rest_takes_as_long(run, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["encoder", "drawing", "model"])
-def test_a_stage_that_fails_ends_the_run_with_its_error(run, tmp_path, monkeypatch, where):
+def test_a_stage_that_fails_ends_the_run_with_its_error(run_detect, tmp_path, monkeypatch, where):
     film = write_film(tmp_path / "film.mp4", frames=30)
 
     def full(*_):
@@ -112,7 +102,7 @@ def test_a_stage_that_fails_ends_the_run_with_its_error(run, tmp_path, monkeypat
     }[where]
     monkeypatch.setattr(target, full)
     before = running()
-    code, _, err = run(film, "--workers", 2)
+    code, _, err = run_detect(film, "--workers", 2)
     assert code == 1 and err.count("\n") == 1 and "No space left on device" in err
     assert running() == before
     assert files_below(tmp_path / "runs") == []
@@ -120,7 +110,7 @@ def test_a_stage_that_fails_ends_the_run_with_its_error(run, tmp_path, monkeypat
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 @pytest.mark.parametrize("sign", ["SIGINT", "SIGTERM"])
-def test_a_run_that_is_ended_leaves_complete_files(run, tmp_path, monkeypatch, sign):
+def test_a_run_that_is_ended_leaves_complete_files(run_detect, tmp_path, monkeypatch, sign):
     (tmp_path / "in").mkdir()
     for name, frames in (("first.mp4", 200), ("second.mp4", 2)):
         write_film(tmp_path / "in" / name, frames, size=(32, 32))
@@ -133,7 +123,7 @@ def test_a_run_that_is_ended_leaves_complete_files(run, tmp_path, monkeypatch, s
 
     monkeypatch.setattr(VideoWriter, "write", write_and_interrupt)
     before, handlers = running(), [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    code, out, err = run(tmp_path / "in", "--save-txt", "--save-csv")
+    code, out, err = run_detect(tmp_path / "in", "--save-txt", "--save-csv")
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     folder = tmp_path / "runs" / "exp"
     assert code == 130 and err == "interrupted\n"
@@ -145,7 +135,7 @@ def test_a_run_that_is_ended_leaves_complete_files(run, tmp_path, monkeypatch, s
     assert f"1 video of {count} frames done" in out and "end early" not in out
 
 
-def test_without_arguments_the_newest_model_looks_at_the_embedded_set(tmp_path, monkeypatch, weights, capsys):
+def test_without_arguments_the_newest_model_looks_at_the_embedded_set(tmp_path, monkeypatch, tiny_weights, capsys):
     with pytest.raises(UsageError, match=r"no weights: .*give --weights"):
         choose_weights(tmp_path / "runs", tmp_path / "street.safetensors")
     (tmp_path / "street.safetensors").touch()
@@ -157,7 +147,7 @@ def test_without_arguments_the_newest_model_looks_at_the_embedded_set(tmp_path, 
     for age, name in ((10, "old"), (1, "new"), (5, "middle")):
         best = tmp_path / "runs" / "train" / name / "weights" / "best.safetensors"
         best.parent.mkdir(parents=True)
-        best.write_bytes(weights.read_bytes())
+        best.write_bytes(tiny_weights.read_bytes())
         os.utime(best, (time.time() - age, time.time() - age))
     monkeypatch.chdir(tmp_path)
     newest = Path("runs/train/new/weights/best.safetensors")
@@ -179,7 +169,7 @@ def test_without_arguments_the_newest_model_looks_at_the_embedded_set(tmp_path, 
     assert f"taking {newest} at 96 pixels" in out and "2 images and 1 video of 2 frames done" in out
 
 
-def test_live_sources_share_batches_and_a_slow_one_holds_nobody_up(run, tmp_path, monkeypatch):
+def test_live_sources_share_batches_and_a_slow_one_holds_nobody_up(run_detect, tmp_path, monkeypatch):
     sizes: list[int] = []
     look = Predictor.look
 
@@ -191,7 +181,7 @@ def test_live_sources_share_batches_and_a_slow_one_holds_nobody_up(run, tmp_path
     with MjpegCamera(rate=60) as fast, MjpegCamera(rate=60) as other, MjpegCamera(rate=2) as slow:
         cameras = (fast, other, slow)
         (tmp_path / "all.streams").write_text("\n".join(camera.address for camera in cameras))
-        code, out, err = run(tmp_path / "all.streams", "--batch-size", 3, "--max-frames", 4, "--save-csv")
+        code, out, err = run_detect(tmp_path / "all.streams", "--batch-size", 3, "--max-frames", 4, "--save-csv")
     assert code == 0, err
     names = [f"127-0-0-1-{camera.port}_live" for camera in cameras]
     for name in names:
