@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.stream_memory import Growth, parse_options, require_result, resident, watched
+from benchmarks.stream_memory import Growth, main, parse_options, require_result, resident, watched
 from utils.errors import RunError, UsageError
 from utils.video import VideoWriter
 
@@ -58,6 +60,19 @@ def test_a_result_that_is_not_whole_is_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(RunError, match=words):
             require_result(said, code, tmp_path)
+
+
+@linux_only
+@pytest.mark.parametrize(("at_the_end", "fails"), [(515.0, False), (517.0, True)])
+def test_more_growth_than_is_allowed_is_an_error(at_the_end, fails, monkeypatch, capsys, tmp_path) -> None:
+    levels = [500.0] * 50 + [at_the_end] * 50
+    said = "stream 1/1 door: 3 frames taken\n1 stream of 3 frames done\n"
+    monkeypatch.setattr("benchmarks.stream_memory.watch_stream", lambda *_: (levels, said, 130))
+    arguments = ["--weights", "a.pt", "--most", "16", "--json", str(tmp_path / "levels.json")]
+    with pytest.raises(RunError, match="has grown by more than 16 MiB") if fails else nullcontext():
+        main(arguments)
+    assert f"500.0 MiB at first, {at_the_end} MiB at the end" in capsys.readouterr().out
+    assert json.loads((tmp_path / "levels.json").read_text()) == {"minutes": 20.0, "mebibytes": levels}
 
 
 @linux_only
