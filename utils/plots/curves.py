@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from utils.metrics.average_precision import CONFIDENCES
-from utils.plots.figure import new_figure, save_figure
+from utils.plots.figure import legend_label, new_figure, save_figure
 from utils.plots.palette import class_palette
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def _draw_classes(axes: Axes, x: np.ndarray, curves: np.ndarray, labels: Sequenc
     """Draw one line per class: named and coloured while they are few, thin and grey when they are many."""
     if len(curves) <= _MOST_NAMED:
         for curve, label, colour in zip(curves, labels, class_palette() / 255.0, strict=False):
-            axes.plot(x, curve, linewidth=1.2, label=label, color=colour)
+            axes.plot(x, curve, linewidth=1.2, label=legend_label(label), color=colour)
     elif len(curves):
         axes.plot(x, curves.T, linewidth=0.6, color="0.75")
 

@@ -23,8 +23,18 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def legend_label(name: str) -> str:
+    """Return a label for a legend; matplotlib leaves those that begin with an underscore out."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
     """Write a figure as a PNG file, whole or not at all, and return its path."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        # A name with dollars is no formula. The numbers of a logarithmic axis are, but they are not there yet.
+        text.set_parse_math("$" not in text.get_text())
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A class name in a script the font lacks is drawn as boxes; that is no reason to trouble the user.

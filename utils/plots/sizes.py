@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.plots.figure import new_figure, save_figure
+from utils.plots.figure import legend_label, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def plot_trade_off(records: Sequence[Mapping[str, Any]], metrics: Mapping[str, s
             known.sort(key=lambda record: record["size"])
             spent = [sum(record[stage] for stage in _STAGES) for record in known]
             reached = [record[metric] for record in known]
-            [line] = axes.plot(spent, reached, marker="o", markersize=4, label=model)
+            [line] = axes.plot(spent, reached, marker="o", markersize=4, label=legend_label(model))
             for x, y, record in zip(spent, reached, known, strict=True):
                 look = {"textcoords": "offset points", "xytext": (4, -9), "fontsize": 7, "color": line.get_color()}
                 axes.annotate(str(record["size"]), (x, y), **look)

@@ -17,7 +17,8 @@ from utils.boxes import plan_letterbox
 from utils.errors import DataError
 from utils.plots.batches import picture_of_labels, picture_of_results
 from utils.plots.confusion import plot_confusion
-from utils.plots.curves import plot_class_bars
+from utils.plots.curves import plot_class_bars, plot_precision_recall
+from utils.plots.figure import new_figure, save_figure
 from utils.plots.labels import plot_labels
 from utils.plots.legend import draw_legend
 from utils.plots.palette import class_colour, mask_palette
@@ -231,3 +232,17 @@ def test_placement_of_a_native_size_is_the_identity():
     batch = collate([Sample(image, mask=mask, placement=Placement(4, 4))])
     picture = picture_of_results(batch, [MaskResult(torch.from_numpy(mask))], NAMES)[4:12:2, 4:12:2]
     np.testing.assert_allclose(picture, (GREY + mask_palette(NAMES)[mask].astype(int)) / 2, atol=1)
+
+
+def test_names_are_drawn_as_they_are_whatever_they_mean_to_matplotlib(tmp_path):
+    names = ["$\\no{$", "5$ or 6$", "_background_"]
+    path = plot_precision_recall(np.zeros((3, 101)), np.ones(3), names, tmp_path / "curves.png")
+    legend = cv2.imread(str(path))[:300, 1100:, ::-1]
+    assert all(has_colour(legend, class_colour(index)) for index in range(3))
+    figure = new_figure(2, 2)
+    axes = figure.subplots()
+    axes.set_yscale("log")
+    axes.set_xticks([0, 1], names[:2])
+    save_figure(figure, tmp_path / "ticks.png")
+    assert [tick.get_parse_math() for tick in axes.get_xticklabels()] == [False, False]
+    assert axes.get_yticklabels()[0].get_parse_math(), "powers of ten are formulas"
