@@ -298,6 +298,8 @@ def test_unreadable_images_are_counted(
         (["--task", "study", "--tile", "64", "0.2"], "--tile has a size of its own"),
         (["--tile", "64", "0.2", "--pad", "0.5"], "give one"),
         (["--tile", "64", "2"], "--tile"),
+        (["--pad", "inf"], "--pad must be 0 to 16 strides, but is inf"),
+        (["--pad", "nan"], "--pad must be 0 to 16 strides, but is nan"),
         (["--border", "101"], "--border must be 0 to 100 pixels, but is 101"),
         (["--border", "-1"], "--border must be 0 to 100 pixels, but is -1"),
         (["--save-conf"], "give both"),

@@ -30,6 +30,7 @@ STUDY_SIZES = tuple(range(256, 1536 + 1, 128))
 TASKS = (*SPLITS, "speed", "study")
 IOU, SPEED_IOU = 0.6, 0.45
 BORDER, WIDEST_BORDER = 5, 100
+WIDEST_PAD = 16
 ONE_SIZE = ("save_json", "save_txt", "save_hybrid")
 """Options that write the results of a test at one size."""
 
@@ -78,7 +79,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     require_possible_sizes("--img-size", [options.img_size])
     require_possible_sizes("--base-size", [options.base_size])
     options.base_size = _first_given(options.base_size, options.img_size)
-    require_at_least(options, batch_size=1, max_det=1, workers=0, pad=0)
+    require_at_least(options, batch_size=1, max_det=1, workers=0)
+    if not 0 <= options.pad <= WIDEST_PAD:
+        raise UsageError(f"--pad must be 0 to {WIDEST_PAD} strides, but is {options.pad:g}")
     if not 0 <= options.border <= WIDEST_BORDER:
         raise UsageError(f"--border must be 0 to {WIDEST_BORDER} pixels, but is {options.border}")
     options.passes = choose_passes(options.augment, options.tta)
