@@ -25,6 +25,9 @@ LOGGER = logging.getLogger("yolograph")
 PATIENCE = 1.0
 """Seconds to wait for a thread at the end; one that hangs in a decoder is left to end by its own time limit."""
 
+MOST_TOLD, TOLD_EVERY = 10, 100
+"""Losses of a connection that the log tells of one by one, and after them: a snapshot is a connection of its own."""
+
 _LONGEST_HANG = 15.0
 """Seconds, more than the time limits of a connection, that the end of the process waits for such a thread."""
 
@@ -67,6 +70,7 @@ class LiveReader:
         self._recording = False
         self._arrived = 0
         self._tries = 0
+        self._losses = 0
         self._alive = True
         self._thread = threading.Thread(target=self._run, name=f"live {source.name}", daemon=True)
         self._thread.start()
@@ -149,8 +153,9 @@ class LiveReader:
                 delay = self.options.delay(self._tries)
                 # One line for a loss however long it lasts: months of tries would fill a disk with them.
                 if self._tries == 1:
-                    what = "connection lost" if self.arrived else "not reached"
-                    LOGGER.warning("%s: %s, trying again in %g s", self.source.shown, what, delay)
+                    self._losses += 1
+                    if self._is_told:
+                        LOGGER.warning("%s: %s, trying again in %g s", self.source.shown, self._loss(), delay)
                 self._stop.wait(delay)
         except Exception as error:
             # Raised to whoever takes the next frame: an exception in a thread would be printed and forgotten.
@@ -195,7 +200,8 @@ class LiveReader:
         with self._changed:
             if self._tries and self.arrived:
                 self.counts.reconnects += 1
-                LOGGER.info("%s: connected again", self.source.shown)
+                if self._is_told:
+                    LOGGER.info("%s: connected again", self.source.shown)
             self._tries = 0
             self._arrived += 1
             if self._recording:
@@ -207,6 +213,17 @@ class LiveReader:
                 self.counts.dropped += 1
             self._waiting.append((time.monotonic(), time.time(), image))
             self._changed.notify_all()
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether the log tells of the last loss."""
+        return self._losses <= MOST_TOLD or self._losses % TOLD_EVERY == 0
+
+    def _loss(self) -> str:
+        if not self.arrived:
+            return "not reached"
+        often = f" {self._losses} times, told every {TOLD_EVERY} times from now on" if self._losses >= MOST_TOLD else ""
+        return f"connection lost{often}"
 
     def _given_up(self) -> DataError:
         shown = self.source.shown

@@ -84,6 +84,20 @@ def test_lost_connections_come_back_and_are_counted(caplog) -> None:
     assert "secret" not in caplog.text + str(reader.error)
 
 
+def test_many_losses_do_not_fill_the_log(caplog) -> None:
+    camera = PretendCamera([1] * 205)
+    options = LiveOptions(first_delay=0, longest_delay=0, reconnect=2)
+    with caplog.at_level(logging.INFO, "yolograph"), LiveReader(CAMERA, options, opener=camera) as reader:
+        wait_until(lambda: reader.error is not None)
+    assert reader.counts.reconnects == 204
+    told = [message.partition(": ")[2] for message in caplog.messages]
+    lost, again = "connection lost, trying again in 0 s", "connected again"
+    often = [
+        f"connection lost {n} times, told every 100 times from now on, trying again in 0 s" for n in (10, 100, 200)
+    ]
+    assert told == [lost, again] * 9 + [each for line in often for each in (line, again)]
+
+
 @pytest.mark.parametrize(
     ("address", "announced", "words"),
     [
