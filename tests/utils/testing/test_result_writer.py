@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from data.samples import Batch, Placement, Sample, collate
@@ -36,3 +37,14 @@ def test_the_fullest_batches_are_drawn(tmp_path: Path) -> None:
         writer("detect", batch_of(count), [NOTHING] * count)
     assert columns_drawn(tmp_path) == [2, 2, 2]
     assert len(list(tmp_path.iterdir())) == 6, "labels and results of three batches"
+
+
+def test_a_batch_as_full_as_those_that_are_drawn_costs_no_drawing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(ResultWriter, "_draw", lambda self, name, batch, results, number: drawn.append(number))
+    writer = ResultWriter({"detect": ["a"]}, {"detect": None}, tmp_path, Namespace(noplots=False, save_txt=False))
+    for count in (2, 2, 2, 2, 3, 2):
+        writer("detect", batch_of(count), [NOTHING] * count)
+    assert drawn == [0, 1, 2, 0]

@@ -106,9 +106,11 @@ class Careless:
 
     def __init__(self) -> None:
         self.given: Any = None
+        self.times: list[float | None] = []
 
     def update(self, detections: Any, timestamp: float | None = None) -> Any:
         self.given = detections
+        self.times.append(timestamp)
         kept = detections[np.arange(len(detections))[::-2]]
         kept.tracker_id = kept.class_id.copy()
         return kept
@@ -125,6 +127,16 @@ def test_numbers_find_their_objects_whatever_the_library_does(monkeypatch):
     assert careless.given.class_id.tolist() == [0, 1, 3, 4, 5]
     assert told.tracks.tolist() == [1, -1, -1, 4, -1, 6]
     assert torch.equal(told.boxes, result.boxes) and torch.equal(told.masks, result.masks)
+
+
+def test_time_goes_on_for_the_library_where_a_clock_is_set_back(monkeypatch):
+    pytest.importorskip("supervision")
+    careless = Careless()
+    monkeypatch.setattr(Method, "build", lambda self, rate: careless)
+    tracks = FilmTracks(Method(OCSORT, 0.25), 10)
+    for seconds in (5.0, 5.5, 3.0, 5.6, 5.8):
+        tracks.follow({"detect": found((10.0, 10.0, SURE))}, seconds)
+    assert careless.times == pytest.approx([5.0, 5.5, 5.6, 5.7, 5.8])
 
 
 def test_objects_are_chosen_with_all_that_belongs_to_them():
