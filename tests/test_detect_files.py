@@ -29,6 +29,21 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_unicode_is_a_name_like_others(run_detect, tmp_path):
+    write_picture(tmp_path / "in" / "a.png")
+    picture = Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/caf\xe9.png"))
+    os.rename(tmp_path / "in" / "a.png", picture)
+    code, _, err = run_detect(tmp_path / "in", "--heads", "detect", "--save-labelme", *EVERYTHING)
+    folder = tmp_path / "runs" / "exp"
+    assert (code, err) == (0, "")
+    assert {picture.name, f"labels/{picture.stem}.txt", f"labelme/{picture.stem}.json"} <= set(files_below(folder))
+    document = json.loads((folder / "labelme" / f"{picture.stem}.json").read_text(encoding="utf-8"))
+    assert (folder / "labelme" / document["imagePath"]).resolve() == picture
+    assert {row["picture"] for row in rows_of(folder / "objects.csv")} == {str(picture).replace("\udce9", "\\udce9")}
+    assert json.loads((folder / "detect_predictions.json").read_text())[0]["image_id"] == picture.stem
+
+
 def test_all_kinds_of_files_agree_as_a_user_runs_it(tmp_path, tiny_weights):
     sizes = {"a": (60, 80), "7": (50, 90)}
     pictures = {stem: write_picture(tmp_path / "in" / f"{stem}.png", size) for stem, size in sizes.items()}

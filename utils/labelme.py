@@ -63,7 +63,8 @@ def write_labelme(
         "imageHeight": size[0],
         "imageWidth": size[1],
     }
-    atomic_write(path, json.dumps(document, indent=2, ensure_ascii=False).encode())
+    # Linux allows names of files that are no Unicode; JSON has an escape for what is wrong with them.
+    atomic_write(path, json.dumps(document, indent=2, ensure_ascii=False).encode(errors="backslashreplace"))
 
 
 def _objects(

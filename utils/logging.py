@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -12,8 +13,14 @@ class _BarFriendlyHandler(logging.StreamHandler):
     """Writes lines above a running progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
+        tqdm.write(writable(self.format(record), sys.stdout), file=sys.stdout)
         sys.stdout.flush()
+
+
+def writable(text: str, stream: TextIO) -> str:
+    """Return a text with escapes for what a stream cannot write: names of files can have letters that it lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 class _MarkedFormatter(logging.Formatter):

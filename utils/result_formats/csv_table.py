@@ -63,7 +63,8 @@ class CsvTable:
     def _append(self, rows: Any) -> None:
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(rows)
-        data = memoryview(text.getvalue().encode())
+        # Linux allows names of files that are no Unicode.
+        data = memoryview(text.getvalue().encode(errors="backslashreplace"))
         start = self._file.tell()
         try:
             while data:
