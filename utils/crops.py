@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from models.predictions import DetectionResult
-from utils.files import UniqueNames
+from utils.files import UniqueNames, short_name
 from utils.plots.drawing import label_texts, save_picture
 
 _SUFFIX = ".jpg"
@@ -71,7 +71,7 @@ def crop_folder(crop: Crop) -> str:
 
     A class name comes from a model's file, so it names a folder only by its letters, digits, spaces, ``_`` and ``-``.
     """
-    return _UNSAFE.sub("_", crop.name).strip() or str(crop.class_index)
+    return short_name(_UNSAFE.sub("_", crop.name)).strip() or str(crop.class_index)
 
 
 def save_crops(folder: Path, crops: Sequence[Crop]) -> None:
@@ -81,4 +81,6 @@ def save_crops(folder: Path, crops: Sequence[Crop]) -> None:
         below = crop_folder(crop)
         (folder / below).mkdir(parents=True, exist_ok=True)
         # The stem of a picture may hold a dot, which is no suffix here.
-        save_picture(folder / below / taken[below.casefold()].take(f"{Path(crop.picture).stem}{_SUFFIX}"), crop.image)
+        save_picture(
+            folder / below / taken[below.casefold()].take(f"{short_name(Path(crop.picture).stem)}{_SUFFIX}"), crop.image
+        )

@@ -57,6 +57,9 @@ def _highest_number(root: Path, name: str) -> int:
     return max((int(match[1]) for entry in os.listdir(root) if (match := pattern.match(entry))), default=1)
 
 
+MOST_NAME_BYTES = 180
+"""Of a name that other parts are added to; file systems take 255 for all of them."""
+
 _TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
 
 
@@ -74,7 +77,7 @@ def atomic_writer(path: str | Path) -> Iterator[BinaryIO]:
         A binary file open for writing.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{short_name(path.name)}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -114,6 +117,12 @@ def atomic_write(path: str | Path, data: bytes) -> None:
     """Write ``data`` so that ``path`` holds either all of it or what it held before."""
     with atomic_writer(path) as file:
         file.write(data)
+
+
+def short_name(name: str, most: int = MOST_NAME_BYTES) -> str:
+    """Return a name, or its beginning where it takes more bytes than ``most`` on the disk; letters stay whole."""
+    data = os.fsencode(name)
+    return name if len(data) <= most else data[:most].decode(errors="ignore")
 
 
 class UniqueNames:

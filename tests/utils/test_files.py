@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.errors import UsageError
-from utils.files import UniqueNames, atomic_write, atomic_writer, increment_run_folder, remove_leftovers
+from utils.files import UniqueNames, atomic_write, atomic_writer, increment_run_folder, remove_leftovers, short_name
 
 
 def test_run_folders_count_up(tmp_path):
@@ -61,6 +61,15 @@ def test_failed_write_keeps_the_old_file(tmp_path):
         raise KeyboardInterrupt
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
+
+
+@pytest.mark.parametrize("letter", ["x", "街"])
+def test_names_as_long_as_the_disk_takes_them(tmp_path, letter):
+    name = letter * (251 // len(letter.encode())) + ".jpg"
+    atomic_write(tmp_path / name, b"whole")
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    assert name.startswith(short_name(name)) and 170 < len(short_name(name).encode()) <= 180
+    assert short_name(name[:50]) == name[:50]
 
 
 def test_written_files_have_ordinary_permissions(tmp_path):

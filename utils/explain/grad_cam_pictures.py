@@ -10,10 +10,13 @@ import numpy as np
 
 from models.predictions import DetectionResult
 from utils.explain.grad_cam import ClassMap
+from utils.files import short_name
 from utils.plots.drawing import draw_boxes, label_texts
 from utils.plots.heat_maps import heat_over
 
 _UNSAFE = re.compile(r"[^\w \-]+")
+_MOST_BYTES = 50
+"""Of a class in a name that a picture's own stands before."""
 
 
 def explained_pictures(
@@ -50,4 +53,4 @@ def explained_pictures(
 def _word(names: Sequence[str], index: int) -> str:
     """Return a class's name as far as a file can have it, behind its index, which no other class has."""
     name = names[index] if index < len(names) else ""
-    return f"{index}_{_UNSAFE.sub('_', name).strip()}".rstrip("_ ")
+    return f"{index}_{short_name(_UNSAFE.sub('_', name).strip(), _MOST_BYTES)}".rstrip("_ ")

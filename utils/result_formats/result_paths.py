@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from utils.files import UniqueNames
+from utils.files import UniqueNames, short_name
 from utils.result_formats.found_picture import FoundPicture
 
 _NUMBER = re.compile(r"_\d+(?=_|\Z)")
@@ -34,12 +34,13 @@ class ResultPaths:
 
     def take_still(self, stem: str) -> str:
         """Return and reserve the stem of a still image."""
-        taken = self._stems.take(stem)
+        taken = self._stems.take(short_name(stem))
         self._beginnings |= _beginnings(taken)
         return taken
 
     def take_moving(self, stem: str) -> str:
         """Return and reserve the stem of a video or stream."""
+        stem = short_name(stem)
         taken = self._stems.take(stem)
         while taken.casefold() in self._beginnings:
             taken = self._stems.take(stem)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.utils.result_formats.found import PICTURE
+from utils.crops import Crop, save_crops
 from utils.result_formats.found_picture import FoundPicture
 from utils.result_formats.result_paths import ResultPaths
 
@@ -44,6 +45,18 @@ def test_a_video_keeps_its_name_beside_another_and_gives_way_to_a_picture(tmp_pa
     paths = ResultPaths(tmp_path)
     assert paths.take_still("clip_1") == "clip_1"
     assert [paths.take_moving(stem) for stem in ("clip", "clip_1")] == ["clip_2", "clip_1_2"]
+
+
+def test_long_names_leave_room_for_what_is_added(tmp_path):
+    paths = ResultPaths(tmp_path)
+    stills = [paths.take_still("街" * 80 + end) for end in "ab"]
+    film = paths.take_moving("x" * 250)
+    assert [len(stem.encode()) for stem in (*stills, film)] == [180, 182, 180] and stills[1].endswith("街_2")
+    for stem in stills:
+        paths.path("masks", f"{stem}_colour.png", FoundPicture(stem, "", PICTURE, {})).touch()
+    crop = Crop(PICTURE, (0, 0, 1, 1), 0.5, 3, "y" * 300, stills[0])
+    save_crops(tmp_path / "crops", [crop, crop])
+    assert len(list((tmp_path / "crops" / ("y" * 180)).iterdir())) == 2
 
 
 def test_a_stream_without_end_leaves_nothing_in_memory(tmp_path):
