@@ -48,20 +48,3 @@ def test_answers_of_threads_are_those_of_one(predictor):
         for field in ("boxes", "scores", "classes"):
             assert torch.equal(getattr(results["detect"], field), getattr(same["detect"], field))
         assert torch.equal(results["segment"].class_map, same["segment"].class_map)
-
-
-def test_cores_are_shared_out():
-    threads = torch.get_num_threads()
-    try:
-        for cores, wanted, batches, passes, each in (
-            (2, None, None, 2, 1),
-            (16, None, None, 4, 4),
-            (4, None, 1, 1, 4),
-            (4, 3, 100, 3, 1),
-            (1, 2, None, 2, 1),
-        ):
-            torch.set_num_threads(cores)
-            assert CoreShare.of(torch.device("cpu"), wanted, batches) == CoreShare(passes, each)
-        assert CoreShare.of(torch.device("cuda")).passes == 1
-    finally:
-        torch.set_num_threads(threads)
