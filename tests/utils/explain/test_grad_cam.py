@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.tiny_detector import BOTH, make_picture, write_weights
 from tests.tiny_ms_detr import tiny_ms_detr
 from tests.tiny_yolos import WITH_AREAS, tiny_yolos, write_yolos
 from utils.errors import UsageError
+from utils.explain import grad_cam
 from utils.explain.grad_cam import LEAST_AREA, GradCam
 from utils.explain.grad_cam_pictures import explained_pictures
 from utils.explain.native_maps import enlarge_smoothly
@@ -111,6 +113,16 @@ def test_what_shares_a_batch_changes_nothing_and_maps_have_the_size_of_their_pic
             assert each.values.shape == picture.shape[:2] and each.values.min() >= 0
             assert np.allclose(each.values, other.values, atol=1e-5 * max(other.values.max(), 1e-9))
     assert all(parameter.grad is None for parameter in inference.graphs[0].parameters())
+
+
+def test_the_surest_classes_are_explained_and_no_more(inference, monkeypatch):
+    found = look(inference, PICTURES[:1])[0]["detect"]
+    found = replace(found, classes=torch.arange(len(found.classes)).flip(0) % 3)
+    cam = GradCam(inference.graphs[0], 2, {"detect": SIZE})
+    told = [each.class_index for each in cam(PICTURES[:1], [{"detect": found}])[0]["detect"]]
+    assert told == found.classes[:3].tolist()
+    monkeypatch.setattr(grad_cam, "MOST_CLASSES", 2)
+    assert [each.class_index for each in cam(PICTURES[:1], [{"detect": found}])[0]["detect"]] == told[:2]
 
 
 def test_the_model_answers_as_before_and_nothing_found_needs_no_map(inference):
