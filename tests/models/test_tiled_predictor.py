@@ -170,6 +170,22 @@ def test_kernels_are_chosen_on_a_picture_that_is_not_cut(monkeypatch):
     assert model.batches == [1]
 
 
+def test_sure_pieces_do_not_give_way_to_a_whole_that_is_a_guess():
+    class Unsure(Blots):
+        sureness = 1.0
+
+        def _objects(self, images: torch.Tensor) -> Detections:
+            found = super()._objects(images)
+            cut = ((found.boxes < 1) | (found.boxes > images.shape[-1] - 1)).any(-1, keepdim=True)
+            return replace(found, scores=torch.where(cut, found.scores, found.scores * self.sureness))
+
+    counts = []
+    model, picture = Unsure(), painted((192, 192), [(*BIG, 0)])
+    for model.sureness in (0.4, 0.6):
+        counts.append(len(tiled(model, ["objects"], Tiling(64, 0.2), 64)([picture])[0]["objects"].boxes))
+    assert counts[0] > counts[1] == 1
+
+
 def test_a_piece_stays_where_nothing_shows_the_whole():
     # Too thin to be seen in the whole picture, and longer than a tile.
     picture = painted((64, 400), [(100, 30, 300, 34, 0)])

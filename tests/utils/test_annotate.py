@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,14 @@ def test_labels_follow_the_style(image):
         for style in (Style(labels=False), Style(confidences=False), Style())
     ]
     assert inked[0] < inked[1] < inked[2]
+
+
+def test_followed_objects_have_colours_of_their_own_where_that_is_wanted(image):
+    found = objects([[5, 20, 25, 50], [40, 20, 60, 50], [70, 20, 90, 50]], [1, 0, 0])
+    found = {"boxes": replace(found, tracks=torch.tensor([4, -1, 9]))}
+    for wanted, indices in ((True, (4, 0, 9)), (False, (1, 0, 0))):
+        drawn = annotate(image, found, NAMES, Style(line_width=4, labels=False, track_colours=wanted))
+        assert [tuple(drawn[35, x]) for x in (5, 40, 70)] == [class_colour(index) for index in indices]
 
 
 def test_poses_are_drawn_below_their_boxes_and_named_once(image):
