@@ -89,8 +89,17 @@ def test_coarse_logits_without_areas_are_enlarged_whole(monkeypatch: pytest.Monk
     assert (mask_results.mask_results(masks, PLACES)[0].class_map == 4).all() and len(asked) == len(PLACES)
 
 
+def test_areas_are_whole_pixels_however_their_scale_rounds() -> None:
+    for rows in range(1, 100):
+        for native in (7, 49, 97, 1080):
+            area = mask_results.area_of(Placement(native, native, rows / native, rows / native))
+            assert (area.rows, area.columns) == (rows, rows)
+
+
 @both_ways
-def test_of_equal_logits_the_first_class_counts(maps_of: Any) -> None:
+@pytest.mark.parametrize("at_once", [1, 1 << 30], ids=["one class", "all classes"])
+def test_of_equal_logits_the_first_class_counts(maps_of: Any, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mask_results, "PIXELS_AT_ONCE", at_once)
     same = torch.zeros(1, 5, 8, 12)
     same[0, 2:4] = 1
     assert (maps_of(CoarseMasks(same, SIZE), [Placement(*SIZE)])[0] == 2).all()
