@@ -8,10 +8,7 @@ from math import ceil
 import cv2
 import numpy as np
 
-from utils.plots.text import fitted_text, text_mask
-
-_FONT = 15
-_EDGE = 2
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GAP = 6
 _STRIP = 24
 _WIDE = 16 / 9
@@ -64,8 +61,10 @@ def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _write(strip: np.ndarray, caption: str) -> None:
-    """Write a caption into a white strip, smaller or shorter where it is too long."""
-    mask = text_mask(*fitted_text(caption, _FONT, max(strip.shape[1] - 2 * _EDGE, 1)))
-    top = (strip.shape[0] - mask.shape[0]) // 2
-    place = strip[top : top + mask.shape[0], _EDGE : _EDGE + mask.shape[1]]
-    place[:] = 255 - mask[:, : place.shape[1], None]
+    """Write a caption into a white strip, smaller where it is too long."""
+    (width, height), below = cv2.getTextSize(caption, _FONT, 0.5, 1)
+    scale = 0.5 * min((strip.shape[1] - 4) / max(width, 1), 1.0)
+    origin = (2, (_STRIP + height) // 2 + below // 4)
+    line = np.ascontiguousarray(strip)
+    cv2.putText(line, caption, origin, _FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    strip[:] = line

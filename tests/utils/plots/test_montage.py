@@ -36,9 +36,3 @@ def test_long_captions_stay_above_their_picture() -> None:
     plain = montage(pictures, ["", ""])
     changed = np.flatnonzero((laid != plain).any((0, 2)))
     assert len(changed) and changed.max() < laid.shape[1] // 2
-
-
-def test_captions_are_written_in_letters_of_other_alphabets() -> None:
-    pictures = [np.full((90, 120, 3), 7, np.uint8)] * 2
-    one, other = (montage(pictures, [caption, ""]) for caption in ("собака", "акабос"))
-    assert (one != other).any(), "and not all as question marks"
