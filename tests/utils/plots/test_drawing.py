@@ -51,6 +51,15 @@ def test_the_first_box_is_on_top():
     assert tuple(picture[70, 40]) == class_colour(1)
 
 
+def test_where_labels_have_no_room_that_of_the_first_is_on_top():
+    small = np.full((40, 90, 3), 114, np.uint8)
+    boxes = np.repeat([[-90.0, -60, -50, -50]], 12, 0)
+    alone = draw_boxes(small, boxes[:1], np.array([1]), ["first"])
+    crowd = draw_boxes(small, boxes, np.array([1] + [5] * 11), ["first"] + ["another"] * 11)
+    shown = [int((picture == class_colour(1)).all(-1).sum()) for picture in (alone, crowd)]
+    assert shown[0] == shown[1] > 100
+
+
 def inked(picture: np.ndarray, index: int) -> np.ndarray:
     """Return which pixels of labels of a class are nearer to the colour of its letters than to their ground."""
     ground, letters = (np.array(colour, int) for colour in (class_colour(index), readable_on(class_colour(index))))
