@@ -288,6 +288,18 @@ def test_unreadable_images_are_counted(
     assert caplog.text.count("gone while it was read") == 2
 
 
+def test_tiles_of_nothing_readable_are_an_error(
+    weights: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(dataset: TaskDataset, index: int, *more: Any) -> Any:
+        raise DataError(f"{dataset.ids[index]}: gone while it was read")
+
+    monkeypatch.setattr(TaskDataset, "load", gone)
+    given = ["--weights", str(weights), "--data", str(data), "--project", str(tmp_path), "--img-size", "64"]
+    code, _, err = run_test(*given, "--tile", "64", "0.2", cwd=tmp_path)
+    assert code == 3 and "000.png: gone while it was read" in err
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
