@@ -322,6 +322,9 @@ def test_the_inputs_are_never_overwritten(run_detect, tmp_path):
     code, _, err = run_detect(source, "--exist-ok")
     assert code == 2 and "would replace" in err
     assert source.read_bytes() == before
+    code, _, err = run_detect(source, "--nosave", "--save-txt")
+    assert code == 0, err
+    assert (tmp_path / "runs" / "exp2" / "labels" / "a.txt").is_file(), "another folder is not in the way"
 
 
 def test_missing_weights_are_a_model_error(run_detect, tmp_path):
