@@ -81,8 +81,8 @@ def test_leaving_early_closes_the_generator_and_does_not_wait_for_the_rest():
         finally:
             closed.set()
 
-    before = threads()
-    with InOrder(lambda item: item, items(), workers=2, ahead=4) as found:
+    before, held = threads(), items()
+    with InOrder(lambda item: item, held, workers=2, ahead=4) as found:
         assert next(found) == 1
     assert closed.is_set() and threads() == before
 
