@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -24,11 +25,24 @@ def increment_run_folder(project: str | Path, name: str, exist_ok: bool = False)
         exist_ok: take ``project/name`` even if it is there already.
 
     Raises:
-        UsageError: the name is no name for one folder, or a file stands where a folder is needed.
+        UsageError: the name is no name for one folder, a file stands where a folder is needed, or the system has no
+            such place.
     """
     if name in ("", ".", "..") or PurePath(name).name != name:
         raise UsageError(f"--name '{name}' is not the name of one folder; use something like 'exp'")
     root = Path(project)
+    try:
+        return _made_run_folder(root, name, exist_ok)
+    except OSError as error:
+        # Anything else, such as a missing permission, is no matter of names.
+        if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG, errno.EINVAL):
+            raise
+        raise UsageError(
+            f"{root / name}: no such folder can be made ({error.strerror}); choose another --project or --name"
+        ) from error
+
+
+def _made_run_folder(root: Path, name: str, exist_ok: bool) -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

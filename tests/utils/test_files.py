@@ -42,6 +42,8 @@ def test_run_folder_where_a_file_stands(tmp_path):
         increment_run_folder(tmp_path / "file", "exp")
     with pytest.raises(UsageError, match="--name"):
         increment_run_folder(tmp_path, "file", exist_ok=True)
+    with pytest.raises(UsageError, match="no such folder can be made"):
+        increment_run_folder(tmp_path, 300 * "a")
 
 
 def test_atomic_write_replaces_and_leaves_nothing_else(tmp_path):
