@@ -42,13 +42,13 @@ def add_quality_options(parser: argparse.ArgumentParser) -> None:
         "--int8",
         action="store_true",
         help="quantise: weights and maps in eight bits, input and decoding in float32; onnx through ONNX Runtime, "
-        "openvino through NNCF; needs --data or --segdata, so that the cost is measured",
+        "openvino through NNCF; needs --data, so that the cost is measured",
     )
     add(
         "--calibration",
         metavar="SOURCE",
         help="pictures that tell the ranges of values: a folder, a list, or a data YAML whose train split is taken "
-        "(default: the train split of --data and --segdata)",
+        "(default: the train split of --data, and of --segdata)",
     )
     add(
         "--calibration-images",
@@ -70,6 +70,8 @@ def check_quality_options(options: argparse.Namespace) -> None:
             raise UsageError(f"--{name.replace('_', '-')} must be 1 or more, but is {getattr(options, name)}")
     if options.ap_tolerance is not None and not 0 <= options.ap_tolerance <= 1:
         raise UsageError(f"--ap-tolerance must be 0 to 1, but is {options.ap_tolerance}")
+    if options.segdata is not None and options.data is None:
+        raise UsageError("--segdata stands in place of the masks that --data names; give both")
     skipped = getattr(options, "skip_check", False)
     if skipped and options.ap_tolerance is not None:
         raise UsageError("--ap-tolerance is about the check that --skip-check leaves out; give one of them")
@@ -82,10 +84,10 @@ def check_quality_options(options: argparse.Namespace) -> None:
         raise UsageError(f"--int8 is for {' and '.join(INT8_FORMATS)}, not for {unfit[0]}; leave one of them out")
     if getattr(options, "half", False):
         raise UsageError("--int8 and --half are two number formats; give one of them")
-    if options.data is None and options.segdata is None and not (skipped and options.calibration is not None):
+    if options.data is None and not (skipped and options.calibration is not None):
         raise UsageError(
-            "--int8 needs pictures with labels, so that it can be said what the file costs in AP or mIoU: give --data "
-            "or --segdata (or --calibration and --skip-check)"
+            "--int8 needs pictures with labels, so that it can be said what the file costs in AP or mIoU: give --data, "
+            "or --calibration and --skip-check"
         )
 
 

@@ -1,0 +1,92 @@
+"""Static quantisation of an ONNX model by ONNX Runtime: pairs of QuantizeLinear and DequantizeLinear, per channel."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utils.errors import ExportError
+from utils.export.metadata import INPUT_NAME
+from utils.export.quantisation import NOTHING_TO_DO, is_weight, left_in_float, quantising_by
+
+if TYPE_CHECKING:
+    import onnx
+
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def quantised_onnx(model: onnx.ModelProto, pictures: Iterable[np.ndarray]) -> onnx.ModelProto:
+    """Return a model with weights and maps of eight bits; metadata stay.
+
+    Weights are signed with a scale per channel, maps unsigned with the range that they have on the pictures. What
+    ``left_in_float`` names stays as it is.
+
+    Args:
+        model: in float32.
+        pictures: inputs that tell the ranges, (B, 3, H, W) uint8 in the shape that the model takes.
+
+    Raises:
+        ExportError: nothing of the model can be quantised, or ONNX Runtime cannot do it.
+    """
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):
+        """Hands the pictures over one batch at a time."""
+
+        def __init__(self) -> None:
+            self.pictures = iter(pictures)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            """Return the next input; None behind the last."""
+            batch = next(self.pictures, None)
+            return None if batch is None else {INPUT_NAME: batch}
+
+    in_float = nodes_in_float(model.graph)
+    if len(in_float) == len(model.graph.node):
+        raise ExportError(NOTHING_TO_DO)
+    with tempfile.TemporaryDirectory() as folder, quantising_by("ONNX Runtime"):
+        path = Path(folder) / "int8.onnx"
+        quantize_static(
+            model,
+            path,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=sorted(in_float),
+            calibrate_method=CalibrationMethod.MinMax,
+            # Products of two maps, as in attention, keep their precision.
+            extra_options={"MatMulConstBOnly": True},
+        )
+        quantised = onnx.load(path)
+    onnx.helper.set_model_props(quantised, {entry.key: entry.value for entry in model.metadata_props})
+    return quantised
+
+
+def nodes_in_float(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of the nodes that stay in float32.
+
+    Args:
+        graph: whose nodes all have names of their own, as the exporter gives them.
+    """
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    maker = {output: node.name for node in graph.node for output in node.output}
+    sources = {node.name: [maker[value] for value in node.input if value in maker] for node in graph.node}
+    weighted = [
+        node.name
+        for node in graph.node
+        if node.op_type in PRODUCTS and any(is_weight(shapes[value]) for value in node.input if value in shapes)
+    ]
+    return left_in_float(sources, weighted)
