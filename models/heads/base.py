@@ -170,6 +170,10 @@ class Head(RowBlock):
     def drop_training_branch(self) -> None:
         """Forget what serves training alone, in a model that will only run from now on; most have no such part."""
 
+    def own_options(self, options: PostprocessOptions) -> PostprocessOptions:
+        """Return how this head's predictions become results where something is asked for; most do as they are asked."""
+        return options
+
     def postprocess(self, predictions: Any, options: PostprocessOptions, placements: list[Placement]) -> list[Any]:
         """Turn batched predictions into one result per image, in native pixels."""
         raise TypeError(f"{type(self).__name__} cannot postprocess")

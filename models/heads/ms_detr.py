@@ -199,16 +199,16 @@ class MSDETRDecoder(Layered, SetHead):
         scores = self.of_classes(full_precision(raw.logits).sigmoid())
         return Detections(boxes_in_pixels(raw, image_size), scores, distinct=self.nms is None)
 
+    def own_options(self, options: PostprocessOptions) -> PostprocessOptions:
+        """Let a query answer for several classes, in detecting too, and keep at most ``top_k`` pairs of a picture."""
+        overlap = options.iou if self.nms is None else self.nms
+        return replace(options, multi_label=True, max_det=min(options.max_det, self.top_k), iou=overlap)
+
     def postprocess(
         self, predictions: Detections, options: PostprocessOptions, placements: list[Placement]
     ) -> list[DetectionResult]:
-        """Map the likeliest pairs of query and class to native pixels, at most ``top_k`` of a picture.
-
-        A query may answer for several classes, in detecting too.
-        """
-        overlap = options.iou if self.nms is None else self.nms
-        most = min(options.max_det, self.top_k)
-        return detection_results(predictions, replace(options, multi_label=True, max_det=most, iou=overlap), placements)
+        """Map the likeliest pairs of query and class to native pixels."""
+        return detection_results(predictions, self.own_options(options), placements)
 
 
 def _check_widths(memory: MemoryWidth, queries: QueryWidth, dim: int, heads: int) -> None:

@@ -112,11 +112,15 @@ class YOLOSDetect(SetHead):
         scores = self.of_classes(full_precision(raw.logits).softmax(-1))
         return Detections(boxes_in_pixels(raw, image_size), scores, distinct=True)
 
+    def own_options(self, options: PostprocessOptions) -> PostprocessOptions:
+        """Let a token answer for its likeliest class alone, also in tests."""
+        return replace(options, multi_label=False)
+
     def postprocess(
         self, predictions: Detections, options: PostprocessOptions, placements: list[Placement]
     ) -> list[DetectionResult]:
-        """Map boxes to native pixels; a token answers for its likeliest class alone, also in tests."""
-        return detection_results(predictions, replace(options, multi_label=False), placements)
+        """Map boxes to native pixels."""
+        return detection_results(predictions, self.own_options(options), placements)
 
 
 def _check_sources(in_channels: list[TokenWidth]) -> None:

@@ -6,12 +6,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from models.predictions import PostprocessOptions
 from utils.errors import UsageError
 from utils.export.sampling import FORMS
 from utils.image_size import require_possible_sizes
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".torchscript", "openvino": ".xml"}
 """Endings of the files of every format."""
+TOLERANCE, HALF_TOLERANCE = 1e-4, 0.02
+KEPT = PostprocessOptions()
+"""What is kept where nothing else is asked for, as in detecting."""
+MOST_OBJECTS = 30_000
+"""Suppression in Python looks at so many candidates."""
 
 EPILOG = """the file:
   input   images          uint8 (batch, 3, height, width), RGB, letterboxed as the metadata say: in the middle or in the
@@ -22,6 +28,11 @@ EPILOG = """the file:
           HEAD_keypoints  float32 (batch, N, K, 3), x y in pixels of the input and score, of heads for poses
           HEAD_logits     float32 (batch, classes, height, width); the class of a pixel is the largest logit's
           HEAD_tokens     int64 (batch, N), the encoder's token that each query of MS-DETR++ began with, for the check
+  with --nms, for every image what detect.py finds with the same thresholds, M = --max-det places, the best first:
+          HEAD_boxes      float32 (batch, M, 4), HEAD_scores float32 (batch, M), HEAD_classes int64 (batch, M) and
+          HEAD_count      int64 (batch,), how many they are; behind them all is 0
+          HEAD_keypoints  float32 (batch, M, K, 3)
+          HEAD_classmap   uint8 (batch, height, width) in place of logits
   HEAD is a head's name in the model YAML. The metadata hold the class names, the stride, how to prepare the input, the
   heads with their tasks and outputs, the model YAML and more; all but 'graph' and 'yolograph' are JSON. Where they say
   "suppression": false, as for YOLOS, every candidate stands for itself and none suppresses another; where they have
@@ -102,15 +113,47 @@ def build_parser() -> argparse.ArgumentParser:
         choices=FORMS,
         help="how files of deformable transformers, such as MS-DETR, look at maps (default: grid)",
     )
+    add("--half", action="store_true", help="weights in float16, half the size; see below what computes in it")
+    add(
+        "--device",
+        default="cpu",
+        help="where TorchScript files shall run and files are checked: cpu, or the number of a GPU (default: cpu)",
+    )
+    add(
+        "--embed-input",
+        action="store_true",
+        help="take pictures as programs hold them, uint8 (batch, height, width, 3) RGB; normalising is inside anyway",
+    )
+    _add_object_options(parser.add_argument_group("objects in place of candidates"))
+    _add_check_options(parser.add_argument_group("the check"))
+    add("--output", help="file to write, with the ending of its one format (default: beside the checkpoint)")
+    return parser
+
+
+def _add_object_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options about suppression within the file."""
+    add = group.add_argument
+    add(
+        "--nms",
+        action="store_true",
+        help="put thresholds and suppression into the file, as detect.py has them; class maps for segmentation",
+    )
+    add("--conf-thres", "--conf", type=float, help=f"with --nms, least confidence (default {KEPT.conf})")
+    add("--iou-thres", "--iou", type=float, help=f"with --nms, overlap that suppresses (default {KEPT.iou})")
+    add("--max-det", type=int, help=f"with --nms, places for objects of an image (default {KEPT.max_det})")
+
+
+def _add_check_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options about how a file is held against the model."""
+    add = group.add_argument
     add("--source", help="picture for the check (default: a generated street scene)")
     add(
         "--tolerance",
         type=float,
-        default=1e-4,
-        help="largest difference that passes, relative to an output's largest value (default %(default)g)",
+        help="largest difference that passes, relative to an output's largest value "
+        f"(default {TOLERANCE:g}; {HALF_TOLERANCE:g} with --half)",
     )
-    add("--output", help="file to write, with the ending of its one format (default: beside the checkpoint)")
-    return parser
+    add("--skip-check", action="store_true", help="write the file unchecked; its metadata say so")
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -125,8 +168,8 @@ def check_options(options: argparse.Namespace) -> None:
     require_possible_sizes("--img-size", options.img_size)
     if options.batch_size < 1:
         raise UsageError(f"--batch-size must be 1 or more, but is {options.batch_size}")
-    if not options.tolerance >= 0:
-        raise UsageError(f"--tolerance must be 0 or more, but is {options.tolerance}")
+    _check_tolerance(options)
+    _check_object_options(options)
     if options.dynamic and options.dynamic_batch:
         raise UsageError("--dynamic leaves the batch size open too; leave --dynamic-batch out")
     if options.dynamic and "torchscript" in options.include:
@@ -135,6 +178,30 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError("--opset is about ONNX, but --include has torchscript alone; leave it out")
     if options.output is not None:
         check_output(Path(options.output), options.include)
+
+
+def _check_tolerance(options: argparse.Namespace) -> None:
+    """Refuse a tolerance that is none, and fill in the usual one."""
+    if options.skip_check and options.tolerance is not None:
+        raise UsageError("--tolerance is about the check that --skip-check leaves out; give one of them")
+    if options.tolerance is None:
+        options.tolerance = HALF_TOLERANCE if options.half else TOLERANCE
+    if not options.tolerance >= 0:
+        raise UsageError(f"--tolerance must be 0 or more, but is {options.tolerance}")
+
+
+def _check_object_options(options: argparse.Namespace) -> None:
+    """Refuse thresholds that are none or not asked for, and fill in the usual ones."""
+    for name, usual in (("conf_thres", KEPT.conf), ("iou_thres", KEPT.iou), ("max_det", KEPT.max_det)):
+        flag, value = f"--{name.replace('_', '-')}", getattr(options, name)
+        if value is not None and not options.nms:
+            raise UsageError(f"{flag} is about the objects that --nms puts into the file; give both, or leave it out")
+        setattr(options, name, usual if value is None else value)
+    for flag, value in (("--conf-thres", options.conf_thres), ("--iou-thres", options.iou_thres)):
+        if not 0 <= value <= 1:
+            raise UsageError(f"{flag} must be 0 to 1, but is {value}")
+    if not 1 <= options.max_det <= MOST_OBJECTS:
+        raise UsageError(f"--max-det must be 1 to {MOST_OBJECTS:,}, but is {options.max_det}")
 
 
 def check_output(path: Path, formats: Sequence[str]) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,36 +14,15 @@ from data.transforms.letterbox import CENTERED, LetterboxRule, apply_plan
 from utils.boxes import plan_stretch
 from utils.errors import ExportError
 from utils.export.candidate_order import Outputs, in_order_of
+from utils.export.difference import Difference, magnitude_of
 from utils.export.exported_graph import ExportedGraph
 from utils.export.metadata import INPUT_NAME
+from utils.export.object_agreement import compare_class_maps, compare_objects
+from utils.export.objects_graph import CLASS_MAP, ObjectsGraph
 from utils.export.token_choices import TOKENS
 
 Runner = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Runs a file: uint8 (B, 3, H, W) pixels to the outputs by name, in the order of the file."""
-
-LEAST_MAGNITUDE = 0.01
-"""Differences are told relative to an output's largest value, but at least to this one.
-
-Smaller are only probabilities where nothing is to be seen, such as those of an untrained YOLOv8, and the sigmoid of
-ONNX Runtime is good to 1e-7 of one, however small its value.
-"""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far one output of a file is from the model's.
-
-    Attributes:
-        shape: of the output.
-        absolute: largest difference of any value; infinite if a value of either is not finite.
-        relative: ``absolute`` over the largest magnitude in the model's output, or over ``LEAST_MAGNITUDE``.
-        image: what the network saw.
-    """
-
-    shape: tuple[int, ...]
-    absolute: float
-    relative: float
-    image: str
 
 
 def check_images(
@@ -82,43 +60,64 @@ def difference(expected: np.ndarray, found: np.ndarray, image: str) -> Differenc
     if not (np.isfinite(expected).all() and np.isfinite(found).all()):
         return Difference(expected.shape, math.inf, math.inf, image)
     absolute = float(np.abs(expected.astype(np.float64) - found).max(initial=0))
-    magnitude = float(np.abs(expected).max(initial=0))
-    return Difference(expected.shape, absolute, absolute / max(magnitude, LEAST_MAGNITUDE), image)
+    return Difference(expected.shape, absolute, absolute / magnitude_of(expected), image)
 
 
-def compare(run: Runner, module: ExportedGraph, images: Mapping[str, np.ndarray]) -> dict[str, Difference]:
-    """Run a file on the CPU beside the model and return every output's worst difference.
+def compare(
+    run: Runner, module: ExportedGraph, images: Mapping[str, np.ndarray], objects: ObjectsGraph | None = None
+) -> dict[str, Difference]:
+    """Run a file beside the model and return every output's worst difference.
 
     Where the candidates of a head are a set, the order in which a file has them does not count. Where their order
     counts, the model answers for the tokens that the file has chosen, and the choice is compared by how likely these
-    tokens are to the model.
+    tokens are to the model. Objects are held against the model's candidates.
 
     Args:
         run: runs the file.
-        module: the model, on the CPU.
+        module: the model, on the CPU; it answers with candidates.
         images: network inputs by description.
+        objects: how the file makes objects of candidates; None where it answers with these too.
 
     Raises:
         ExportError: the file does not run, or its outputs are other ones.
     """
-    sets, names = module.set_heads(), [name for names in module.output_names().values() for name in names]
+    sets, by_head = module.set_heads(), (objects or module).output_names()
+    names = [name for of_head in by_head.values() for name in of_head]
     worst: dict[str, Difference] = {}
     for image, pixels in images.items():
         found = run(pixels)
         if names != list(found):
             raise ExportError(f"the file has the outputs {', '.join(found)}, the model {', '.join(names)}")
-        for head, (wanted, given) in _side_by_side(module, pixels, found).items():
-            for name, values in (in_order_of(wanted, given) if head in sets else given).items():
-                here = difference(wanted[name], values, image)
-                if name not in worst or here.relative > worst[name].relative:
-                    worst[name] = here
-    return worst
+        here: dict[str, Difference] = {}
+        for head, (wanted, given) in _side_by_side(module, pixels, found, by_head).items():
+            if objects is None:
+                values = in_order_of(wanted, given) if head in sets else given
+                here |= {name: difference(wanted[name], values[name], image) for name in values}
+            else:
+                here |= _of_objects(objects, head, wanted, given, image)
+        for name, each in here.items():
+            if name not in worst or each.relative > worst[name].relative:
+                worst[name] = each
+    return {name: worst[name] for name in names}
+
+
+def _of_objects(objects: ObjectsGraph, head: str, wanted: Outputs, given: Outputs, image: str) -> dict[str, Difference]:
+    """Return the differences of a head's objects from the model's candidates."""
+    candidates, found = ({name.removeprefix(f"{head}_"): each for name, each in of.items()} for of in (wanted, given))
+    told = {}
+    if TOKENS in found:
+        told[TOKENS] = difference(candidates.pop(TOKENS), found.pop(TOKENS), image)
+    if head in objects.rules:
+        told |= compare_objects(candidates, found, objects.rules[head], image)
+    else:
+        told[CLASS_MAP] = compare_class_maps(candidates["logits"], found[CLASS_MAP], image)
+    return {f"{head}_{field}": each for field, each in told.items()}
 
 
 def _side_by_side(
-    module: ExportedGraph, pixels: np.ndarray, found: Mapping[str, np.ndarray]
+    module: ExportedGraph, pixels: np.ndarray, found: Outputs, names: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[Outputs, Outputs]]:
-    """Return by head what the model answers, and what a file has answered."""
+    """Return by head what the model answers, and what a file has answered under the names of its outputs."""
     told = {head: found[f"{head}_{TOKENS}"] for head in module.ordered_heads()}
     choices = module.watched({head: torch.from_numpy(tokens) for head, tokens in told.items()})
     with torch.inference_mode():
@@ -126,7 +125,7 @@ def _side_by_side(
     pairs: dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = {}
     for head, outputs in answers.items():
         wanted = {name: tensor.numpy() for name, tensor in outputs.items()}
-        pairs[head] = wanted, {name: found[name] for name in wanted}
+        pairs[head] = wanted, {name: found[name] for name in names[head]}
     for head, tokens in told.items():
         name, (wanted, given) = f"{head}_{TOKENS}", pairs[head]
         wanted[name], given[name] = choices.in_scores(head, tokens)
@@ -142,18 +141,30 @@ def compare_onnx(path: Path, module: ExportedGraph, images: Mapping[str, np.ndar
     return compare(onnx_runner(path), module, images)
 
 
-def onnx_runner(path: Path) -> Runner:
-    """Return what runs an ONNX file in ONNX Runtime on the CPU.
+def onnx_runner(path: Path, device: torch.device | None = None) -> Runner:
+    """Return what runs an ONNX file in ONNX Runtime.
+
+    Args:
+        path: of the file.
+        device: where it runs, None for the CPU.
 
     Raises:
-        ExportError: the file is no valid ONNX.
+        ExportError: the file is no valid ONNX, or ONNX Runtime cannot compute on that device.
     """
     import onnx
     import onnxruntime
 
+    provider = "CPUExecutionProvider"
+    if device is not None and device.type != "cpu":
+        provider = "CUDAExecutionProvider"
+        if provider not in onnxruntime.get_available_providers():
+            raise ExportError(
+                f"--device {device.index}: this ONNX Runtime cannot compute on a GPU; "
+                "run: pip install onnxruntime-gpu, or leave --device out"
+            )
     with failing_as("ONNX Runtime"):
         onnx.checker.check_model(str(path), full_check=True)
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), providers=[provider])
     names = [output.name for output in session.get_outputs()]
 
     def run(pixels: np.ndarray) -> dict[str, np.ndarray]:

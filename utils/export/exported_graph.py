@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from models.predictions import named_outputs
 from utils.export.token_choices import TOKENS, TokenChoices, choosing_rows
 from utils.image_size import round_up_to_stride
 
+NCHW, NHWC = "NCHW", "NHWC"
+"""The order of the input's axes: colours before rows and columns, or behind them as programs hold pictures."""
 LEAST_SAMPLE = 64
 """Side in pixels of the picture that tells which outputs there are, rounded up to the stride; twice that at least."""
 
@@ -27,13 +29,20 @@ class ExportedGraph(nn.Module):
     Args:
         graph: the model; the wrapper puts it into eval mode.
         heads: names of the heads to run.
+        layout: of the input's axes, ``NCHW`` or ``NHWC``.
+
+    Class attributes:
+        answers: what the outputs are, ``candidates`` or ``objects``.
 
     Raises:
         ModelError: the model has no such head.
     """
 
-    def __init__(self, graph: Graph, heads: Iterable[str]) -> None:
+    answers: ClassVar[str] = "candidates"
+
+    def __init__(self, graph: Graph, heads: Iterable[str], layout: str = NCHW) -> None:
         super().__init__()
+        self.layout = layout
         # Not 'graph': the exporter copies attributes onto an fx.GraphModule, which has a graph of its own.
         self.model = graph
         self.heads = tuple(heads)
@@ -44,15 +53,29 @@ class ExportedGraph(nn.Module):
         """Return the named outputs.
 
         Args:
-            images: (B, 3, H, W) uint8 RGB; H and W multiples of the graph's stride.
+            images: uint8 RGB, (B, 3, H, W), or (B, H, W, 3) where the layout is ``NHWC``; H and W multiples of the
+                graph's stride.
         """
+        if self.layout == NHWC:
+            images = images.permute(0, 3, 1, 2)
         return {name: tensor for outputs in self.by_head(images).values() for name, tensor in outputs.items()}
+
+    def example(self, shape: tuple[int, int, int]) -> Tensor:
+        """Return black pictures in the layout of the input.
+
+        Args:
+            shape: batch size, height and width.
+        """
+        batch, height, width = shape
+        sides = {"N": batch, "C": self.model.spec.channels, "H": height, "W": width}
+        device = next(self.model.parameters()).device
+        return torch.zeros([sides[axis] for axis in self.layout], dtype=torch.uint8, device=device)
 
     def by_head(self, images: Tensor, choices: TokenChoices | None = None) -> dict[str, dict[str, Tensor]]:
         """Return the named outputs of every head.
 
         Args:
-            images: as in ``forward``.
+            images: (B, 3, H, W), whatever the layout of the input.
             choices: what looks on while the queries of ``ordered_heads`` are chosen, and may tell them what to take.
         """
         choices = choices or self.watched()
@@ -109,4 +132,5 @@ class ExportedGraph(nn.Module):
     def _sample(self) -> Tensor:
         """Return a small black picture."""
         side = max(2 * self.model.stride, round_up_to_stride(LEAST_SAMPLE, self.model.stride))
-        return torch.zeros(1, self.model.spec.channels, side, side, dtype=torch.uint8)
+        device = next(self.model.parameters()).device
+        return torch.zeros(1, self.model.spec.channels, side, side, dtype=torch.uint8, device=device)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from models.graph import Graph
 from models.heads.base import Head
 from utils.version import program_version
@@ -20,6 +22,10 @@ OpenAxes = tuple[str, ...]
 NONE: OpenAxes = ()
 BATCH: OpenAxes = ("batch",)
 ALL: OpenAxes = ("batch", "height", "width")
+FLOAT32, FLOAT16 = "float32", "float16"
+"""Formats of a file's weights; there is ``int8`` too."""
+UNCHECKED = "false"
+"""What a file says of its check that nobody has made, as JSON."""
 RESIZING = {
     "center": "letterbox: aspect kept, centred",
     "top-left": "letterbox: aspect kept, sides cut to whole pixels, at the top left",
@@ -44,6 +50,10 @@ def describe(
         shape: batch size, height and width of the input; where they are open the ones it was checked at.
         open_axes: which of them are open.
         opset: version of the operator set, for ONNX.
+
+    Returns:
+        Texts by key. ``checked`` says that nobody has, until the check has passed; ``precision`` tells the format of
+        the module's weights, until something else has been made of them.
     """
     graph, distinct = module.model, module.distinct_heads()
     heads = {name: _describe_head(graph.heads[name], names, name in distinct) for name, names in outputs.items()}
@@ -54,7 +64,11 @@ def describe(
         "heads": json.dumps(heads),
         "names": json.dumps({name: graph.names[name] for name in outputs}),
         "stride": json.dumps(graph.stride),
-        "input": json.dumps(describe_input(graph)),
+        "input": json.dumps(describe_input(graph, module.layout)),
+        "answers": json.dumps(module.answers),
+        **describe_objects(module),
+        "precision": json.dumps(FLOAT16 if next(graph.parameters()).dtype == torch.float16 else FLOAT32),
+        "checked": UNCHECKED,
         "batch_size": json.dumps(shape[0]),
         "image_size": json.dumps(shape[1:]),
         "dynamic": json.dumps(open_axes == ALL),
@@ -77,13 +91,29 @@ def _describe_head(head: Head, outputs: list[str], is_distinct: bool) -> dict[st
     return told
 
 
-def describe_input(graph: Graph) -> dict[str, Any]:
+def describe_objects(module: ExportedGraph) -> dict[str, str]:
+    """Return how candidates become objects within a file, by head, for files that answer with objects."""
+    rules = getattr(module, "rules", None)
+    return {} if rules is None else {"objects": json.dumps({name: rule.to_plain() for name, rule in rules.items()})}
+
+
+def checked(tolerance: float, largest: float) -> str:
+    """Return what a file says of its check.
+
+    Args:
+        tolerance: largest difference that passes, relative to an output's largest value.
+        largest: difference of any output.
+    """
+    return json.dumps({"tolerance": tolerance, "largest_difference": largest})
+
+
+def describe_input(graph: Graph, layout: str) -> dict[str, Any]:
     """Return how a picture becomes the input of a file, as plain values."""
     scale, mean, std = graph.normalisation
     rule = graph.letterbox
     return {
         "name": INPUT_NAME,
-        "layout": "NCHW",
+        "layout": layout,
         "dtype": "uint8",
         "colour": "RGB",
         "resize": FILLING if rule.by_short_side else RESIZING[rule.anchor],

@@ -14,6 +14,7 @@ from utils.errors import ExportError
 from utils.export.adaptive_pooling import DECOMPOSITIONS
 from utils.export.exported_graph import ExportedGraph
 from utils.export.metadata import ALL, BATCH, INPUT_NAME, NONE, OpenAxes, describe
+from utils.export.suppression import onnx_translations
 
 if TYPE_CHECKING:
     import onnx
@@ -48,6 +49,7 @@ def build_onnx(
                 input_names=[INPUT_NAME],
                 output_names=[name for names in outputs.values() for name in names],
                 opset_version=opset,
+                custom_translation_table=onnx_translations(),
             )
             model = translated.model_proto
     except Exception as error:  # The exporter raises errors of many kinds, and all mean the same to the user.
@@ -62,7 +64,7 @@ def build_onnx(
         )
     _forget_the_machine(model)
     if open_axes:
-        _name_dimensions(model, module.model.stride)
+        _name_dimensions(model, module)
     set_model_props(model, describe(module, outputs, shape, open_axes, written))
     return model
 
@@ -81,19 +83,27 @@ def _no_warnings() -> Iterator[None]:
 @torch.no_grad()
 def _trace(module: ExportedGraph, shape: tuple[int, int, int], open_axes: OpenAxes) -> torch.export.ExportedProgram:
     open_sides: dict[int, Any] = {}
+    axis = module.layout.index
     if open_axes in (BATCH, ALL):
-        open_sides[0] = torch.export.Dim("batch")
+        open_sides[axis("N")] = torch.export.Dim("batch")
         shape = _DYNAMIC_BATCH, *shape[1:]
     if open_axes == ALL:
         stride = module.model.stride
         shape = _DYNAMIC_BATCH, _DYNAMIC_ROWS * stride, _DYNAMIC_COLUMNS * stride
-        open_sides[2], open_sides[3] = (stride * torch.export.Dim(name) for name in ("rows", "columns"))
-    example = torch.zeros(shape[0], module.model.spec.channels, *shape[1:], dtype=torch.uint8)
+        open_sides[axis("H")], open_sides[axis("W")] = (stride * torch.export.Dim(name) for name in ("rows", "columns"))
     dimensions = {INPUT_NAME: open_sides} if open_sides else None
-    program = torch.export.export(module, (example,), dynamic_shapes=dimensions)
+    program = torch.export.export(module, (module.example(shape),), dynamic_shapes=dimensions)
     # The exporter takes everything else apart itself; doing it twice would take a fifth of its time.
     has_own = any(node.target in DECOMPOSITIONS for node in program.graph.nodes)
     return program.run_decompositions(DECOMPOSITIONS) if has_own else program
+
+
+def tell(model: onnx.ModelProto, key: str, value: str) -> None:
+    """Set one of a model's metadata, in place."""
+    entry = next((entry for entry in model.metadata_props if entry.key == key), None)
+    if entry is None:
+        entry = model.metadata_props.add(key=key)
+    entry.value = value
 
 
 def _forget_the_machine(model: onnx.ModelProto) -> None:
@@ -112,9 +122,10 @@ def _parts(model: onnx.ModelProto) -> Iterator[Any]:
         yield from function.node
 
 
-def _name_dimensions(model: onnx.ModelProto, stride: int) -> None:
+def _name_dimensions(model: onnx.ModelProto, module: ExportedGraph) -> None:
     """Give the open dimensions readable names in place of the exporter's symbols."""
-    batch, _, height, width = (d.dim_param for d in model.graph.input[0].type.tensor_type.shape.dim)
+    stride, sides = module.model.stride, model.graph.input[0].type.tensor_type.shape.dim
+    batch, height, width = (sides[module.layout.index(axis)].dim_param for axis in "NHW")
     readable = {batch: "batch", height: "height", width: "width"}
     symbols = {batch: "batch"}
     for label, name in ((height, "rows"), (width, "columns")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,26 +14,56 @@ import numpy as np
 
 from utils.errors import ExportError
 from utils.export.agreement import Runner, failing_as
-from utils.export.metadata import INPUT_NAME
+from utils.export.metadata import FLOAT16, INPUT_NAME
 
 if TYPE_CHECKING:
     import onnx
+    import openvino
 
 METADATA = "yolograph"
 """Key of the metadata in the model's ``rt_info``."""
 
 
+class OpenVINOFiles:
+    """The two files of a model while they are being made.
+
+    Args:
+        model: as OpenVINO has it.
+        xml: where they are; the other one lies beside.
+        halved: whether weights are stored as float16.
+    """
+
+    def __init__(self, model: openvino.Model, xml: Path, halved: bool = False) -> None:
+        self.model, self.xml, self.halved = model, xml, halved
+
+    def save(self) -> None:
+        """Write the model as it is now.
+
+        Raises:
+            ExportError: OpenVINO cannot write it.
+        """
+        import openvino
+
+        with failing_as("OpenVINO"):
+            openvino.save_model(self.model, self.xml, compress_to_fp16=self.halved)
+
+    def tell(self, key: str, value: str) -> None:
+        """Set one of the metadata; the files have it when they are saved."""
+        self.model.set_rt_info(value, [METADATA, key])
+
+
 @contextmanager
-def openvino_folder(model: onnx.ModelProto, name: str, folder: Path) -> Iterator[Path]:
+def openvino_folder(model: onnx.ModelProto, name: str, folder: Path, halved: bool = False) -> Iterator[OpenVINOFiles]:
     """Write ``NAME.xml`` and ``NAME.bin`` into a folder that appears only when the block has ended well.
 
     Args:
         model: as ONNX; its metadata come along.
         name: of the files.
         folder: where they shall appear; what was there before is replaced.
+        halved: whether weights are stored as float16.
 
     Yields:
-        The XML in its temporary folder, for checks.
+        The files in their temporary folder, saved, for checks.
 
     Raises:
         ExportError: OpenVINO cannot translate the model, or what is there is not an earlier model of that name.
@@ -44,10 +75,13 @@ def openvino_folder(model: onnx.ModelProto, name: str, folder: Path) -> Iterator
     try:
         with failing_as("OpenVINO"):
             translated = openvino.Core().read_model(model=model.SerializeToString())
-            for entry in model.metadata_props:
-                translated.set_rt_info(entry.value, [METADATA, entry.key])
-            openvino.save_model(translated, temporary / f"{name}.xml", compress_to_fp16=False)
-        yield temporary / f"{name}.xml"
+        files = OpenVINOFiles(translated, temporary / f"{name}.xml", halved)
+        for entry in model.metadata_props:
+            files.tell(entry.key, entry.value)
+        if halved:
+            files.tell("precision", json.dumps(FLOAT16))
+        files.save()
+        yield files
         temporary.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)

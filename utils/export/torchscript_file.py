@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from utils.export.metadata import OpenAxes, describe
 
 METADATA = "metadata.json"
 """Name of the extra file with the metadata, for ``torch.jit.load(path, _extra_files={...})``."""
+CPU = torch.device("cpu")
 _RECORDS_OF_THE_MACHINE = ".debug_pkl"
 
 
@@ -25,7 +27,7 @@ def build_torchscript(module: ExportedGraph, shape: tuple[int, int, int], open_a
     """Record a graph on one input and return the file, metadata included.
 
     Args:
-        module: what to record, on the CPU.
+        module: what to record, on the device where the file shall run.
         shape: batch size, height and width of the input; sizes are multiples of the graph's stride.
         open_axes: which sides of the input may differ; whether they do work is for a check to find out.
 
@@ -33,13 +35,12 @@ def build_torchscript(module: ExportedGraph, shape: tuple[int, int, int], open_a
         ExportError: the model cannot be recorded.
     """
     metadata = describe(module, module.output_names(), shape, open_axes)
-    example = torch.zeros(shape[0], module.model.spec.channels, *shape[1:], dtype=torch.uint8)
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.no_grad():
             # It warns of every size that becomes a number; the file is checked at all shapes it is meant for.
             warnings.simplefilter("ignore")
-            recorded = torch.jit.trace(module, example, strict=False, check_trace=False)
+            recorded = torch.jit.trace(module, module.example(shape), strict=False, check_trace=False)
             torch.jit.save(recorded, buffer, _extra_files={METADATA: json.dumps(metadata)})
     except (RuntimeError, ValueError, TypeError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -51,29 +52,48 @@ def build_torchscript(module: ExportedGraph, shape: tuple[int, int, int], open_a
 
 def _without_records_of_the_machine(file: bytes) -> bytes:
     """Return a file without the notes for debuggers, which name the paths of this machine."""
+    return _copied(file, lambda name, content: None if name.endswith(_RECORDS_OF_THE_MACHINE) else content)
+
+
+def with_told(file: bytes, key: str, value: str) -> bytes:
+    """Return a file with one of its metadata set."""
+
+    def changed(name: str, content: bytes) -> bytes:
+        return (
+            json.dumps(json.loads(content) | {key: value}).encode() if name.endswith(f"/extra/{METADATA}") else content
+        )
+
+    return _copied(file, changed)
+
+
+def _copied(file: bytes, change: Callable[[str, bytes], bytes | None]) -> bytes:
+    """Return a file whose entries are what ``change`` makes of name and content, None for nothing."""
     kept = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(file)) as source, zipfile.ZipFile(kept, "w") as target:
         for entry in source.infolist():
-            if not entry.filename.endswith(_RECORDS_OF_THE_MACHINE):
-                target.writestr(entry, source.read(entry))
+            content = change(entry.filename, source.read(entry))
+            if content is not None:
+                target.writestr(entry, content)
     return kept.getvalue()
 
 
-def torchscript_runner(path: Path) -> Runner:
-    """Return what runs a TorchScript file on the CPU.
+def torchscript_runner(path: Path, device: torch.device = CPU) -> Runner:
+    """Return what runs a TorchScript file.
 
     Args:
         path: a file that this program has just written; TorchScript is code, so no other is opened here.
+        device: where it was recorded.
 
     Raises:
         ExportError: the file cannot be opened.
     """
     with warnings.catch_warnings(), failing_as("TorchScript"):
         warnings.simplefilter("ignore")
-        loaded = torch.jit.load(str(path), map_location="cpu").eval()
+        loaded = torch.jit.load(str(path), map_location=device).eval()
 
     def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
         with failing_as("TorchScript"), torch.inference_mode():
-            return {name: tensor.numpy() for name, tensor in loaded(torch.from_numpy(pixels)).items()}
+            found = loaded(torch.from_numpy(pixels).to(device))
+            return {name: tensor.cpu().numpy() for name, tensor in found.items()}
 
     return run

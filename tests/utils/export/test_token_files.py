@@ -85,6 +85,8 @@ def test_files_say_what_goes_in_and_what_comes_out(files: tuple[Path, Path]) -> 
         [entry] = [name for name in archive.namelist() if name.endswith(f"/extra/{METADATA}")]
         recorded = json.loads(archive.read(entry))
     opset = told.pop("opset")
+    checks = [json.loads(each.pop("checked")) for each in (recorded, told)]
+    assert all(each["tolerance"] == 1e-4 and 0 <= each["largest_difference"] <= 1e-4 for each in checks)
     assert recorded == told and json.loads(opset) > 10
     assert json.loads(told["open_axes"]) == ["batch"] and json.loads(told["dynamic"]) is False
     assert json.loads(told["image_size"]) == list(SIZE) and json.loads(told["stride"]) == 16

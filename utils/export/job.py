@@ -1,0 +1,111 @@
+"""One model to be written, and how a file of it is held against it."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from utils.export.agreement import Runner, compare, judge
+from utils.export.difference import Difference
+from utils.export.exported_graph import NHWC, ExportedGraph
+from utils.export.metadata import UNCHECKED, OpenAxes, checked
+from utils.export.objects_graph import ObjectsGraph
+from utils.export.rounding import limits, own_rounding
+
+LOGGER = logging.getLogger("yolograph")
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to be written, in any format.
+
+    Attributes:
+        module: the model as it is, which every file is held against; it answers with candidates.
+        form: the model as it is written, float32: BatchNorms folded, with ``--deploy`` fewer branches, position tables
+            resized, without what serves training alone; it may answer with objects.
+        shape: batch size, height and width of the input.
+        open_axes: which of them stay open.
+        images: what both are checked on, by description.
+        options: command-line values.
+        device: where files shall run.
+    """
+
+    module: ExportedGraph
+    form: ExportedGraph
+    shape: tuple[int, int, int]
+    open_axes: OpenAxes
+    images: dict[str, np.ndarray]
+    options: argparse.Namespace
+    device: torch.device = CPU
+
+    def computing_form(self) -> ExportedGraph:
+        """Return the form that computes in what ``--half`` says; decoding is float32 in both."""
+        return copy.deepcopy(self.form).half() if self.options.half else self.form
+
+    def check(self, open_file: Callable[[], Runner]) -> str:
+        """Hold a file against the model unless that is left out, and return what the file shall say of it.
+
+        Args:
+            open_file: returns what runs the file.
+
+        Raises:
+            ExportError: it computes something else.
+        """
+        if self.options.skip_check:
+            LOGGER.warning("the file is not checked (--skip-check), and its metadata say so")
+            return UNCHECKED
+        return self.judge(open_file())
+
+    def judge(self, run: Runner) -> str:
+        """Hold what runs a file against the model, and return what the file shall say of it.
+
+        Where it is further off than the tolerance, the model's own rounding is measured and may explain it.
+
+        Raises:
+            ExportError: it computes something else.
+        """
+        tolerance, objects = self.options.tolerance, self.form if isinstance(self.form, ObjectsGraph) else None
+        taking = _taking_pixels_last(run) if self.form.layout == NHWC else run
+        differences = compare(taking, self.module, self.images, objects)
+        is_near = all(worst.relative <= tolerance for worst in differences.values())
+        rounding = {} if is_near else own_rounding(self.module, self.images)
+        passing = limits(differences, tolerance, rounding)
+        show_differences(differences, tolerance, passing)
+        judge(differences, tolerance, passing)
+        return checked(tolerance, max(worst.relative for worst in differences.values()))
+
+
+def _taking_pixels_last(run: Runner) -> Runner:
+    """Return what runs a file whose input has the colours behind rows and columns."""
+    return lambda pixels: run(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
+
+
+def show_differences(
+    differences: Mapping[str, Difference], tolerance: float, limits: Mapping[str, float] | None = None
+) -> None:
+    """Print the largest difference of every output.
+
+    Args:
+        differences: per output.
+        tolerance: largest relative difference that passes anyway.
+        limits: by output, what passes because the model itself rounds so much.
+    """
+    limits = limits or {}
+    width = max(len(name) for name in ("output", *differences))
+    LOGGER.info("\n%-*s  %-18s  %-12s  %-12s  seen on", width, "output", "shape", "difference", "relative")
+    for name, worst in differences.items():
+        shape = "x".join(str(side) for side in worst.shape)
+        mark = ""
+        if worst.relative > tolerance:
+            passes = worst.relative <= limits.get(name, tolerance)
+            mark = "  <- no more than rounding explains" if passes else "  <- above the tolerance"
+        LOGGER.info(
+            "%-*s  %-18s  %-12.2e  %-12.2e  %s%s", width, name, shape, worst.absolute, worst.relative, worst.image, mark
+        )

@@ -1,0 +1,80 @@
+"""The file of every format: built, checked where it lies, told what the check has found, and only then in its place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from utils.export.agreement import onnx_runner
+from utils.export.job import Job
+from utils.export.onnx_model import build_onnx, tell
+from utils.export.openvino_model import openvino_folder, openvino_runner
+from utils.export.torchscript_file import build_torchscript, torchscript_runner, with_told
+from utils.files import atomic_writer
+
+LOGGER = logging.getLogger("yolograph")
+
+
+def write_onnx(job: Job, path: Path) -> Path:
+    """Write a model as ONNX; the file appears only when ONNX Runtime computes from it what the model computes.
+
+    Raises:
+        ExportError: the model cannot be translated, or the file computes something else.
+    """
+    model = build_onnx(job.computing_form(), job.shape, job.open_axes, job.options.opset)
+    with atomic_writer(path) as file:
+        _put(file, model.SerializeToString())
+        tell(model, "checked", job.check(lambda: onnx_runner(Path(file.name), job.device)))
+        _put(file, model.SerializeToString())
+    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+    LOGGER.info("\nwrote %s (%.1f MB, opset %d)", path, path.stat().st_size / 1e6, opset)
+    return path
+
+
+def write_torchscript(job: Job, path: Path) -> Path:
+    """Write a model as TorchScript, as ``write_onnx`` does.
+
+    Raises:
+        ExportError: the model cannot be recorded, or the file computes something else.
+    """
+    content = build_torchscript(job.computing_form().to(job.device), job.shape, job.open_axes)
+    with atomic_writer(path) as file:
+        _put(file, content)
+        verdict = job.check(lambda: torchscript_runner(Path(file.name), job.device))
+        _put(file, with_told(content, "checked", verdict))
+    LOGGER.info("\nwrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
+    return path
+
+
+def write_openvino(job: Job, path: Path) -> Path:
+    """Write a model for OpenVINO into a folder beside ``path``, as ``write_onnx`` does; return the XML file.
+
+    Raises:
+        ExportError: the model cannot be translated, or the files compute something else.
+    """
+    folder = path.with_name(f"{path.stem}_openvino")
+    model = build_onnx(job.form, job.shape, job.open_axes, job.options.opset)
+    with openvino_folder(model, path.stem, folder, job.options.half) as files:
+        files.tell("checked", job.check(lambda: openvino_runner(files.xml)))
+        files.save()
+    written = folder / path.name
+    LOGGER.info("\nwrote %s (%.1f MB)", written, written.with_suffix(".bin").stat().st_size / 1e6)
+    return written
+
+
+def _put(file: BinaryIO, content: bytes) -> None:
+    """Let a file be these bytes, for others that open it too."""
+    file.seek(0)
+    file.truncate()
+    file.write(content)
+    file.flush()
+
+
+WRITERS: dict[str, Callable[[Job, Path], Path]] = {
+    "onnx": write_onnx,
+    "torchscript": write_torchscript,
+    "openvino": write_openvino,
+}
+"""By format, what writes a job to a path and returns the file that it has written."""
