@@ -28,7 +28,7 @@ def test(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     # Before the test, so that images whose names are at fault are told at once.
     ids = coco_ids(session.datasets, options.split) if options.save_json else {}
     reports: dict[str, dict[str, Any]] = {}
-    for name, head_test, evaluator in session.measure(options.img_size, options.base_size, writer):
+    for name, head_test, evaluator in session.measure(session.options.img_size, session.options.base_size, writer):
         reports[name] = report_of(session, name, head_test, evaluator)
         # Written anew after every head, so that a run that ends early leaves what it has measured.
         write_results(folder / "results.json", {**session.conditions(), "heads": reports})
@@ -56,7 +56,9 @@ def test_speed(options: argparse.Namespace) -> dict[str, dict[str, dict[str, Any
         session = Session(options, [weights], folder)
         folder = session.folder
         reports: dict[str, dict[str, Any]] = {}
-        for name, head_test, evaluator in session.measure(options.img_size, options.base_size, alone=True):
+        for name, head_test, evaluator in session.measure(
+            session.options.img_size, session.options.base_size, alone=True
+        ):
             reports[name] = report_of(session, name, head_test, evaluator)
             head_test.report(head_test.loader.skipped)
         models[model] = {**session.conditions(), "heads": reports}

@@ -8,7 +8,7 @@ import numpy as np
 
 from data.deliveries import Delivery, TestBatchMaker, TrainBatchMaker, TrainTransform
 from data.sample_source import SampleSource, TaskSource
-from data.sampler import ShapedBatch, TrainOrder, aspect_batches, rectangular_batches, square_batches
+from data.sampler import ShapedBatch, TrainOrder, aspect_batches, equal_batches, rectangular_batches, square_batches
 from data.samples import Batch
 from data.shares import share_of_batches
 from data.transforms.letterbox import CENTERED, LetterboxRule
@@ -74,7 +74,7 @@ def build_test_loader(
         rect: batches of images that need the same rectangular input (the ids tell which image is which) instead of
             square inputs in the data set's own order. A letterbox that wants squares has them in any case. One that
             goes by the short side has no squares: in the data set's own order a batch is padded at its right and bottom
-            to its largest picture, and has ``sizes``.
+            to its largest picture, and has ``sizes``. A letterbox of one shape gives every input that shape.
         pad: strides of extra padding of rectangular inputs.
         share: (rank, size): this process gets its share of the batches, which are the same however many processes
             there are. Its share may be empty.
@@ -82,12 +82,16 @@ def build_test_loader(
 
     Raises:
         DataError: the data set is empty.
-        UsageError: there is ``pad`` and a letterbox that pads nothing.
+        UsageError: there is ``pad`` and a letterbox that pads nothing, or that has one shape.
     """
     _require_samples(dataset)
     if pad and letterbox.by_short_side:
         raise UsageError("--pad: this model's pictures are resized to whole strides and not padded; leave it out")
-    if rect and not letterbox.square:
+    if pad and letterbox.shape is not None:
+        raise UsageError("--pad: this model's inputs have one size, which leaves no room; leave it out")
+    if letterbox.shape is not None:
+        batches = equal_batches(len(dataset), batch_size, letterbox.shape)
+    elif rect and not letterbox.square:
         batches = rectangular_batches(dataset.sizes, batch_size, img_size, stride, pad, letterbox)
     else:
         batches = square_batches(len(dataset), batch_size, img_size, stride)

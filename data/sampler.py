@@ -213,7 +213,18 @@ def square_batches(count: int, batch_size: int, img_size: int, stride: int) -> l
         stride: of the network, pixels.
     """
     side = round_up_to_stride(img_size, stride)
-    return [(list(range(first, min(first + batch_size, count))), (side, side)) for first in range(0, count, batch_size)]
+    return equal_batches(count, batch_size, (side, side))
+
+
+def equal_batches(count: int, batch_size: int, shape: tuple[int, int]) -> list[ShapedBatch]:
+    """Cut a data set into batches in its own order, all with inputs of one (height, width).
+
+    Args:
+        count: samples in the data set.
+        batch_size: samples per batch; the last batch may hold fewer.
+        shape: of all inputs.
+    """
+    return [(list(range(first, min(first + batch_size, count))), shape) for first in range(0, count, batch_size)]
 
 
 def rectangular_batches(

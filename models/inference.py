@@ -1,7 +1,11 @@
-"""What answers for a picture: one graph or several together, each looking at it once or several times."""
+"""What answers for a picture: one graph or several together, each looking at it once or several times.
+
+An exported file stands where a graph does.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +15,8 @@ import torch
 from torch import Tensor
 
 from data.transforms.letterbox import LetterboxRule
+from models.exported.model import ExportedModel
+from models.exported.paths import is_exported
 from models.fusing import deploy_graph, fuse_graph
 from models.graph import Graph
 from models.heads.base import Head
@@ -18,7 +24,10 @@ from models.padded_batches import cut_to_size, pictures_by_size
 from models.predictions import Predictions
 from models.views import SINGLE, Pass, look
 from models.weights import load_model
+from utils.devices import autocast_dtype
 from utils.errors import UsageError
+
+LOGGER = logging.getLogger("yolograph")
 
 RGB_CHANNELS = 3
 Sizes = Sequence[tuple[int, int]]
@@ -33,8 +42,11 @@ class Inference:
 
     Args:
         graphs: one or more, in eval mode, all on one device, with equal heads and letterboxes; ``load_inference`` holds
-            them against each other.
+            them against each other. Each is a graph or an exported file.
         passes: how each graph looks at an input.
+
+    Raises:
+        UsageError: an exported file shall look more than once.
 
     Attributes:
         heads: every head by name; those of the first graph, which also turn the predictions into results.
@@ -43,8 +55,13 @@ class Inference:
         letterbox: how pictures lie within inputs; the graphs' own, but no shared rectangles for passes that are apart.
     """
 
-    def __init__(self, graphs: Sequence[Graph], passes: Sequence[Pass] = SINGLE) -> None:
+    def __init__(self, graphs: Sequence[Graph | ExportedModel], passes: Sequence[Pass] = SINGLE) -> None:
         self.graphs, self.passes = tuple(graphs), tuple(passes)
+        if self.files and any(not each.plain for each in self.passes):
+            raise UsageError(
+                f"--augment and --tta change pictures within the network, but {self.files[0].path} takes whole pixels; "
+                "leave them out, or give the checkpoint that the file was made from"
+            )
         self.heads: dict[str, Head] = self.graphs[0].heads
         self.names: dict[str, list[str]] = self.graphs[0].names
         # Strides are powers of two as a rule, and then this is the largest.
@@ -52,6 +69,17 @@ class Inference:
         own = self.graphs[0].letterbox
         apart = all(each.apart for each in self.passes)
         self.letterbox: LetterboxRule = own.without_shared_rectangles() if apart else own
+
+    @property
+    def files(self) -> tuple[ExportedModel, ...]:
+        """Those of the graphs that are exported files."""
+        return tuple(graph for graph in self.graphs if isinstance(graph, ExportedModel))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the graphs are."""
+        first = self.graphs[0]
+        return first.device if isinstance(first, ExportedModel) else next(first.parameters()).device
 
     def __call__(
         self, images: Tensor, heads: Iterable[str], dtype: torch.dtype | None = None, sizes: Sizes | None = None
@@ -76,7 +104,12 @@ class Inference:
         return {head: _combine([answer[head] for answer in answers]) for head in heads}
 
     def _answers(
-        self, graph: Graph, images: Tensor, heads: tuple[str, ...], dtype: torch.dtype | None, sizes: Sizes | None
+        self,
+        graph: Graph | ExportedModel,
+        images: Tensor,
+        heads: tuple[str, ...],
+        dtype: torch.dtype | None,
+        sizes: Sizes | None,
     ) -> list[dict[str, Any]]:
         """Return one graph's predictions of every pass; of a padded batch, as if nothing were padded."""
         if not sizes or self._sees_through_padding(graph, heads):
@@ -92,20 +125,22 @@ class Inference:
             for i in range(len(self.passes))
         ]
 
-    def _sees_through_padding(self, graph: Graph, heads: tuple[str, ...]) -> bool:
+    def _sees_through_padding(self, graph: Graph | ExportedModel, heads: tuple[str, ...]) -> bool:
         """Whether a padded batch can go through a graph whole: a mirrored picture would lie behind its padding."""
         plain = all(each.plain for each in self.passes)
         return plain and graph.takes_sizes and all(graph.heads[name].knows_padding for name in heads)
 
     def _passes(
         self,
-        graph: Graph,
+        graph: Graph | ExportedModel,
         images: Tensor,
         heads: tuple[str, ...],
         dtype: torch.dtype | None,
         sizes: Sizes | None = None,
     ) -> list[dict[str, Any]]:
         """Return one graph's predictions of every pass over inputs of one size, or over a padded batch it knows of."""
+        if isinstance(graph, ExportedModel):
+            return [graph.predict(images, heads)]
         if any(not each.plain for each in self.passes):
             grey = images.new_full((1, images.shape[1], 1, 1), self.letterbox.pad, dtype=torch.uint8)
             images, grey = graph.preprocess(images), graph.preprocess(grey).flatten()
@@ -151,27 +186,68 @@ def load_inference(
     """Load one or more trained models to answer together, their BatchNorms folded.
 
     Args:
-        weights: paths of weights.
+        weights: paths of weights, or of files that ``export.py`` has written.
         device: where to run, None for the CPU.
         passes: how each model looks at a picture.
         deploy: re-parameterise the models too, see ``models.fusing.deploy_graph``; the answers are the same.
 
     Raises:
         ModelError: a file is missing or damaged.
-        UsageError: two models do not have the same heads, classes and letterbox, or one does not take three channels.
+        UsageError: two models do not have the same heads, classes and letterbox, or one does not take three channels;
+            an exported file cannot do what is asked for, or nothing installed can run it.
     """
-    prepare = deploy_graph if deploy else fuse_graph
-    graphs = [prepare(load_model(path, device)) for path in weights]
+    graphs = [_load(path, device, deploy) for path in weights]
     for path, graph in zip(weights, graphs, strict=True):
         if graph.spec.channels != RGB_CHANNELS:
             raise UsageError(f"{path}: takes {graph.spec.channels} channels, but pictures have {RGB_CHANNELS}")
+    choosing = [path for path, graph in zip(weights, graphs, strict=True) if getattr(graph, "gives_objects", False)]
+    if choosing and len(graphs) > 1:
+        raise UsageError(
+            f"--weights: {choosing[0]} chooses its objects itself (--nms), so it cannot answer together with other "
+            "models; give it alone, or export it without --nms"
+        )
     for path, graph in zip(weights[1:], graphs[1:], strict=True):
         require_same_answers(graphs[0], graph, weights[0], path)
         require_same_letterbox(graphs[0], graph, weights[0], path)
     return Inference(graphs, passes)
 
 
-def require_same_letterbox(first: Graph, other: Graph, first_path: str | Path, other_path: str | Path) -> None:
+def _load(path: str | Path, device: torch.device | None, deploy: bool) -> Graph | ExportedModel:
+    """Return a graph ready to run, or an exported file in its place."""
+    if not is_exported(path):
+        return (deploy_graph if deploy else fuse_graph)(load_model(path, device))
+    if deploy:
+        raise UsageError(f"--deploy: {path} runs in the form in which it was written; leave the option out")
+    model = ExportedModel(path, device or torch.device("cpu"))
+    if not model.description.checked:
+        LOGGER.warning("%s was written without a check; nobody knows whether it computes what the model does", path)
+    return model
+
+
+def forward_format(model: Inference, wanted: str) -> torch.dtype | None:
+    """Return the reduced format of a model's passes, or None for float32 and for the formats of exported files.
+
+    Args:
+        model: what answers.
+        wanted: see ``utils.devices.autocast_dtype``.
+
+    Raises:
+        UsageError: a format is asked for that the model cannot run in.
+    """
+    if not model.files:
+        return autocast_dtype(model.device, wanted)
+    if wanted in ("auto", "float32"):
+        return None
+    option = "--half" if wanted == "half" else f"--dtype {wanted}"
+    raise UsageError(
+        f"{option}: {model.files[0].path} computes in the format in which it was written; leave the option out, or "
+        "export the model anew with --half"
+    )
+
+
+def require_same_letterbox(
+    first: Graph | ExportedModel, other: Graph | ExportedModel, first_path: str | Path, other_path: str | Path
+) -> None:
     """Make sure that two graphs want pictures to lie in the same place of the input, because both look at one input.
 
     Raises:
@@ -184,7 +260,9 @@ def require_same_letterbox(first: Graph, other: Graph, first_path: str | Path, o
         )
 
 
-def require_same_answers(first: Graph, other: Graph, first_path: str | Path, other_path: str | Path) -> None:
+def require_same_answers(
+    first: Graph | ExportedModel, other: Graph | ExportedModel, first_path: str | Path, other_path: str | Path
+) -> None:
     """Make sure that two graphs answer the same questions.
 
     Raises:

@@ -259,6 +259,41 @@ class CoarseMasks(Masks):
         return F.interpolate(coarse, self.size, mode="bilinear", align_corners=True)
 
 
+class ClassMaps(Masks):
+    """Classes of pixels that were chosen already, as class logits: 1 for the chosen class and 0 for all others.
+
+    Logits are made when they are asked for, some classes at a time. Enlarged, they tell the class of the nearest chosen
+    ones, weighed by distance.
+
+    Args:
+        chosen: (B, H, W) uint8 classes at the network input's size.
+        num_classes: C.
+    """
+
+    def __init__(self, chosen: Tensor, num_classes: int) -> None:
+        self.chosen, self._num_classes = chosen, num_classes
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, C, H, W) float32, made anew each time."""
+        return torch.cat([self.planes(i, 0, self.num_classes) for i in range(len(self.chosen))])
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self._num_classes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the classes are."""
+        return self.chosen.device
+
+    def planes(self, picture: int, first: int, end: int) -> Tensor:
+        """Return one picture's (1, classes, H, W) logits of the classes from ``first`` on, without ``end``."""
+        classes = torch.arange(first, min(end, self.num_classes), device=self.device).view(1, -1, 1, 1)
+        return (self.chosen[picture : picture + 1, None] == classes).float()
+
+
 def named_outputs(predictions: Any) -> dict[str, Tensor]:
     """Return the tensors of a head's batched predictions by field name; other fields are left out.
 

@@ -26,7 +26,7 @@ STARTS = {
     "ResNet": ("ResNet", "no detection head", "ms-detr-r50-300"),
 }
 """What a start for training is called, what it lacks, and a model that it can begin, by how its family begins."""
-EXPORTS = (".onnx", ".torchscript", ".engine", ".tflite", ".mlmodel", ".pb")
+EXPORTS = (".onnx", ".torchscript", ".xml", ".engine", ".tflite", ".mlmodel", ".pb")
 
 
 def load_weights(path: str | Path, grid: Sequence[int] | None = None) -> Checkpoint:
@@ -66,10 +66,10 @@ def _read(path: Path, grid: tuple[int, int] | None) -> Checkpoint:
         raise ModelError(f"{path}: is empty; download or copy it again")
     if start.startswith(b"version https://git-lfs"):
         raise ModelError(f"{path}: is a pointer of Git LFS, not the file itself; fetch it with git lfs pull")
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ModelError(f"{path}: is a web page, not a checkpoint; the download failed, get the file again")
     if path.suffix.lower() in EXPORTS:
         raise ModelError(f"{path}: is an exported file; give the checkpoint that it was made from")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ModelError(f"{path}: is a web page, not a checkpoint; the download failed, get the file again")
     # First of all: the length that a safetensors file begins with can look like the first byte of a pickle.
     if is_safetensors(start):
         return load_checkpoint(path) if is_checkpoint(path) else read_official(path, grid=grid)

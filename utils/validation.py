@@ -186,7 +186,8 @@ def warm_up(model: Inference, name: str, size: int, device: torch.device, dtype:
         dtype: reduced format of the forward pass, None for float32.
     """
     side = round_up_to_stride(size, model.stride)
-    model(torch.zeros(1, RGB_CHANNELS, side, side, dtype=torch.uint8, device=device), (name,), dtype)
+    height, width = model.letterbox.shape or (side, side)
+    model(torch.zeros(1, RGB_CHANNELS, height, width, dtype=torch.uint8, device=device), (name,), dtype)
     _wait_for(device)
 
 

@@ -7,7 +7,7 @@ wants its pictures, and here pixels move.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -87,6 +87,19 @@ class LetterboxRule:
         """Whether a size means the short side of a picture."""
         return self.fit == "shortest"
 
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """The one (height, width) of all inputs; None where a picture or a batch has its own."""
+        return None
+
+    def exactly(self, shape: tuple[int, int]) -> ExactLetterbox:
+        """Return the rule for inputs that all have one (height, width), whatever the picture and the asked size.
+
+        Pictures that fill their inputs are stretched; others are fitted in, and the rest is padded.
+        """
+        own = {entry.name: getattr(self, entry.name) for entry in fields(LetterboxRule)}
+        return ExactLetterbox(**own, exact=shape)
+
     def sizes_alone(self, sizes: np.ndarray, short: int, stride: int) -> np.ndarray:
         """Return (..., 2) the inputs of pictures by their short side; see ``utils.boxes.shortest_fit``."""
         return shortest_fit(sizes, short, long_limit(short, self.limit), stride)
@@ -136,6 +149,43 @@ class LetterboxRule:
             return replace(plan, out=shape)
         around = plan_letterbox(plan.resized, shape, scale_up=False)
         return replace(plan, out=shape, top=around.top, left=around.left)
+
+
+@dataclass(frozen=True)
+class ExactLetterbox(LetterboxRule):
+    """How pictures lie within inputs of one shape, such as those of an exported file.
+
+    Attributes:
+        exact: (height, width) of every input, pixels.
+    """
+
+    exact: tuple[int, int] = field(kw_only=True)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The (height, width) of all inputs."""
+        return self.exact
+
+    @property
+    def by_short_side(self) -> bool:
+        """False: the shape says all about the size."""
+        return False
+
+    def __str__(self) -> str:
+        """Words for people, with the shape in front."""
+        return f"{self.exact[0]} x {self.exact[1]} pixels, {'filled' if self.fit == 'shortest' else super().__str__()}"
+
+    def plan(self, native: tuple[int, int], new: tuple[int, int], stride: int | None = None) -> LetterboxPlan:
+        """Fit a picture into the shape.
+
+        Args:
+            native: size of the picture.
+            new: without effect, like ``stride``; for callers that know of no shape.
+            stride: see ``new``.
+        """
+        fit = plan_letterbox if self.anchor == "center" else plan_top_left
+        plan = (plan_stretch if self.fit == "shortest" else fit)(native, self.exact)
+        return replace(plan, pad=self.pad, shrink=self.shrink)
 
 
 CENTERED = LetterboxRule()

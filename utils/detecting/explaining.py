@@ -24,6 +24,11 @@ def choose_explanation(options: argparse.Namespace, model: Inference, sizes: Map
     """
     if options.explain is None:
         return None
+    if model.files:
+        raise UsageError(
+            f"--explain looks at the rows of a model, and {model.files[0].path} has none; give the checkpoint that it "
+            "was made from"
+        )
     several = (
         ("several --weights", len(model.graphs) > 1),
         ("--augment", options.augment),

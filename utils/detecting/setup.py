@@ -10,18 +10,19 @@ from pathlib import Path
 import torch
 
 from data.sources import Sources
-from models.inference import Inference, load_inference
+from models.exported.model import device_for
+from models.inference import Inference, forward_format, load_inference
 from models.predictions import PostprocessOptions
 from models.predictor import STAGES, Predictor
 from models.tiled_predictor import TiledPredictor
 from utils.annotate import Style
+from utils.command_lines.exported_files import say_what_is_chosen, take_fixed_input
 from utils.command_lines.tracking import tracking_method
 from utils.core_share import CoreShare
 from utils.detecting.choices import choose_heads, choose_thresholds, refuse_idle_options
 from utils.detecting.explaining import choose_explanation
 from utils.detecting.following import TRACK
 from utils.detecting.run import DRAW, MASKS, READ, WRITE, Run
-from utils.devices import autocast_dtype, select_device
 from utils.errors import UsageError
 from utils.files import increment_run_folder
 from utils.masks_from_boxes import load_segment_anything
@@ -48,9 +49,11 @@ def prepare(options: argparse.Namespace, sources: Sources) -> Run:
         RunError: pictures shall be shown, and there is no display.
     """
     tracking = tracking_method(options, sources)
-    device = select_device(options.device)
-    dtype = autocast_dtype(device, options.dtype)
+    device = device_for(options.weights, options.device)
     model = load_inference(options.weights, device, options.passes, deploy=options.deploy)
+    dtype = forward_format(model, options.dtype)
+    take_fixed_input(options, model)
+    say_what_is_chosen(model)
     heads = choose_heads(model, options)
     base_size = options.base_size or options.img_size
     sizes = {head: base_size if "masks" in model.heads[head].targets else options.img_size for head in heads}

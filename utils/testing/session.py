@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import torch
 
 from data.samples import Batch
-from models.inference import load_inference
+from models.exported.model import device_for
+from models.inference import forward_format, load_inference
 from models.predictions import PostprocessOptions
-from utils.devices import autocast_dtype, select_device
+from utils.command_lines.exported_files import say_what_is_chosen, take_fixed_input
 from utils.errors import RunError, is_out_of_memory
 from utils.files import increment_run_folder
 from utils.metrics import Evaluator, MaskEvaluator, build_evaluator
@@ -35,6 +37,7 @@ class Session:
         folder: of the run; None makes a new one.
 
     Attributes:
+        options: as given, but for sizes that an exported file has made up.
         model: what answers.
         datasets: of every head that has data.
         names: class names per head; one name where all objects are one class.
@@ -44,10 +47,14 @@ class Session:
     def __init__(
         self, options: argparse.Namespace, weights: Sequence[str] | None = None, folder: Path | None = None
     ) -> None:
-        self.options, self.weights = options, list(weights or options.weights)
-        self.device = select_device(options.device)
-        self.dtype = autocast_dtype(self.device, options.dtype)
+        # Sizes may become those of a file of this model, and options serve several sessions.
+        options = self.options = copy.copy(options)
+        self.weights = list(weights or options.weights)
+        self.device = device_for(self.weights, options.device)
         self.model = load_inference(self.weights, self.device, options.passes, deploy=options.deploy)
+        self.dtype = forward_format(self.model, options.dtype)
+        take_fixed_input(options, self.model)
+        say_what_is_chosen(self.model)
         self.datasets = open_test_data(self.model, options)
         self.names = self.model.names | (
             {name: dataset.names for name, dataset in self.datasets.items()} if options.single_cls else {}

@@ -1,0 +1,49 @@
+"""What options say about exported files, which have made some choices when they were written."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from models.inference import Inference
+from utils.errors import UsageError
+
+LOGGER = logging.getLogger("yolograph")
+
+
+def take_fixed_input(options: argparse.Namespace, model: Inference) -> None:
+    """Let the sizes be the one that an exported file has, and say so where they were others.
+
+    Args:
+        options: of ``detect.py`` or ``test.py``; ``img_size`` and ``base_size`` may change.
+        model: what answers.
+
+    Raises:
+        UsageError: several sizes are asked for.
+    """
+    shape = model.letterbox.shape
+    if shape is None:
+        return
+    height, width = shape
+    if getattr(options, "sizes", None):
+        raise UsageError(
+            f"--sizes: {model.files[0].path} takes inputs of {height} x {width} pixels alone; leave it out, or export "
+            "the model with --dynamic"
+        )
+    if {options.img_size, options.base_size} - {max(shape), None}:
+        LOGGER.info("%s takes inputs of %d x %d pixels, whatever --img-size says", model.files[0].path, height, width)
+    options.img_size = max(shape)
+    if options.base_size is not None:
+        options.base_size = max(shape)
+
+
+def say_what_is_chosen(model: Inference) -> None:
+    """Say by which thresholds a file chooses its objects itself; others can only be stricter."""
+    for file in model.files:
+        for name, rule in file.description.rules.items():
+            overlap = "no suppression" if rule.overlap is None else f"overlap {rule.overlap:g}"
+            LOGGER.info(
+                "%s has chosen the objects of '%s' itself: confidence %g, %s, at most %d of a picture; thresholds here "
+                "can only be stricter",
+                *(file.path, name, rule.confidence, overlap, rule.most),
+            )
