@@ -51,7 +51,9 @@ def checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
             for group, tensors in checkpoint.tensors.items()
         },
     }
-    training, options, converted = (_mapping(progress.get(key)) for key in ("progress", "options", "converted"))
+    training, options, converted, pruned = (
+        _mapping(progress.get(key)) for key in ("progress", "options", "converted", "pruned")
+    )
     if training:
         facts["training"] = training
         facts["can_be_resumed"] = bool(options)
@@ -59,6 +61,8 @@ def checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
         facts["options"] = {key: options[key] for key in SHOWN_OPTIONS if options.get(key)}
     if converted:
         facts["converted"] = converted
+    if pruned:
+        facts["pruned"] = pruned
     return facts
 
 
@@ -77,10 +81,10 @@ def describe_checkpoint(checkpoint: Checkpoint) -> str:
     for group, found in facts["tensors"].items():
         kinds = ", ".join(found["types"])
         lines.append(f"tensors   {group}: {found['count']}, {found['bytes'] / 1e6:.1f} MB ({kinds})")
-    for key, label in (("training", "training"), ("options", "options"), ("converted", "converted")):
+    for key in ("training", "options", "converted", "pruned"):
         if facts.get(key):
             values = ", ".join(f"{name} {_short(value)}" for name, value in facts[key].items())
-            lines.append(f"{label:<10}{values}")
+            lines.append(f"{key:<10}{values}")
     if "can_be_resumed" in facts:
         lines.append(f"resumable {'yes' if facts['can_be_resumed'] else 'no, it is a model for use'}")
     return "\n".join(lines)
