@@ -1,7 +1,8 @@
 """How fast a model answers: ``python -m utils.benchmark --weights FILE`` or ``--cfg MODEL.yaml``.
 
 Every pass is timed by itself, between two moments at which the device has nothing left to do. Once the network alone is
-timed, once network and postprocessing together. What was measured, and how, is printed above the numbers.
+timed, once network and postprocessing together. What was measured, and how, is printed above the numbers. With several
+files, or exported ones, it compares them: ``utils/format_table.py``.
 """
 
 from __future__ import annotations
@@ -9,13 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,109 +23,17 @@ from models.fusing import deploy_graph, fuse_graph
 from models.graph import Graph, load_graph
 from models.predictions import DetectionResult, PostprocessOptions
 from models.weights import load_model
-from utils.devices import DTYPES, autocast_dtype, select_device
-from utils.errors import RunError, UsageError, is_out_of_memory, run_command
+from utils.command_lines.benchmarking import parse_options
+from utils.devices import autocast_dtype, select_device
+from utils.errors import RunError, is_out_of_memory, run_command
 from utils.files import atomic_write
-from utils.image_size import require_possible_sizes, round_up_to_stride
+from utils.format_table import compare, table_of
+from utils.image_size import round_up_to_stride
+from utils.logging import start_logging
+from utils.timed_passes import HIGH, LOW, Latency, timed
 
 SEED = 0
-LOW, HIGH = 5, 95
-"""Percentiles that are given as the spread."""
 NETWORK, WHOLE = "network", "network and postprocessing"
-
-EPILOG = """examples:
-  python -m utils.benchmark --cfg yoloms_xs.yaml --imgsz 640 --device cpu
-  python -m utils.benchmark --weights runs/train/exp/weights/best.safetensors --deploy --device 0 --batch-size 16
-  python -m utils.benchmark --weights yolov6_t.safetensors --deploy --dtype float16 --json speed.json
-
-A YAML has random weights: its network takes as long as a trained one, its postprocessing does not.
-exit codes: 0 measured, 1 the run failed, 2 wrong usage, 4 the model is at fault"""
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Times of one kind of pass over all repeats, milliseconds per batch.
-
-    Attributes:
-        median_ms: of all passes.
-        p5_ms: 5th percentile.
-        p95_ms: 95th percentile.
-        repeat_medians_ms: of every repeat by itself.
-        images_per_second: of the median pass.
-    """
-
-    median_ms: float
-    p5_ms: float
-    p95_ms: float
-    repeat_medians_ms: list[float]
-    images_per_second: float
-
-    @classmethod
-    def of(cls, repeats: Sequence[Sequence[float]], batch_size: int) -> Latency:
-        """Return the summary of measured seconds.
-
-        Args:
-            repeats: per repeat, the seconds of every pass.
-            batch_size: images of a pass.
-        """
-        milliseconds = [1000 * np.asarray(seconds) for seconds in repeats]
-        low, median, high = np.percentile(np.concatenate(milliseconds), (LOW, 50, HIGH))
-        medians = [float(np.median(each)) for each in milliseconds]
-        return cls(float(median), float(low), float(high), medians, 1000 * batch_size / float(median))
-
-
-def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line.
-
-    Raises:
-        UsageError: a value is out of its range.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.benchmark",
-        description="Time a model: the network alone, and together with its postprocessing.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--weights", help="checkpoint, ours or an official one")
-    model.add_argument("--cfg", help="model YAML, with random weights: a path, or a name below models/configs")
-    add("--imgsz", "--img-size", nargs="+", type=int, default=[640], help="one size, or height width, in pixels")
-    add("--batch-size", type=int, default=1, help="images per pass (default %(default)s)")
-    add("--device", default="", help="cpu, mps, or the number of a GPU (default: the first GPU, else the CPU)")
-    add("--dtype", choices=DTYPES, default="float32", help="number format of the network (default %(default)s)")
-    add("--fuse", action="store_true", help="fold BatchNorms into convolutions, as detect.py does")
-    add("--deploy", action="store_true", help="re-parameterise blocks of several branches, and fold BatchNorms")
-    add("--warmup", type=int, default=10, help="passes before the first timed one (default %(default)s)")
-    add("--iterations", type=int, default=100, help="timed passes of a repeat (default %(default)s)")
-    add("--repeat", type=int, default=3, help="how often all is measured (default %(default)s)")
-    add("--threads", type=int, default=0, help="threads on the CPU, 0 for as many as PyTorch takes")
-    add("--conf-thres", type=float, default=0.25, help="least confidence of a result (default %(default)s)")
-    add("--iou-thres", type=float, default=0.45, help="overlap that suppresses a box (default %(default)s)")
-    add("--max-det", type=int, default=300, help="most results per image (default %(default)s)")
-    add("--json", metavar="FILE", help="write protocol and numbers to this file, too")
-    options = parser.parse_args(arguments)
-    for name, least in (
-        ("batch_size", 1),
-        ("warmup", 0),
-        ("iterations", 1),
-        ("repeat", 1),
-        ("threads", 0),
-        ("max_det", 1),
-    ):
-        if getattr(options, name) < least:
-            raise UsageError(f"--{name.replace('_', '-')} must be {least} or more, but is {getattr(options, name)}")
-    for name in ("conf_thres", "iou_thres"):
-        if not 0 <= getattr(options, name) <= 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be 0 to 1, but is {getattr(options, name)}")
-    if len(options.imgsz) > 2:
-        raise UsageError("--imgsz takes one size, or a height and a width")
-    require_possible_sizes("--imgsz", options.imgsz)
-    if options.json is not None and Path(options.json).is_dir():
-        raise UsageError(f"--json {options.json}: is a folder; name a file")
-    if options.json is not None and not Path(options.json).resolve().parent.is_dir():
-        raise UsageError(f"--json {options.json}: its folder does not exist; make it first")
-    return options
 
 
 def load(options: argparse.Namespace, device: torch.device) -> Graph:
@@ -137,7 +44,7 @@ def load(options: argparse.Namespace, device: torch.device) -> Graph:
     """
     try:
         if options.weights:
-            graph = load_model(options.weights, device)
+            graph = load_model(options.weights[0], device)
         else:
             torch.manual_seed(SEED)
             graph = load_graph(options.cfg).eval().to(device).to(memory_format=torch.channels_last)
@@ -147,9 +54,8 @@ def load(options: argparse.Namespace, device: torch.device) -> Graph:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise RunError(
-            f"{options.weights or options.cfg} does not fit into the memory of {device}; take another --device"
-        ) from None
+        model = options.weights[0] if options.weights else options.cfg
+        raise RunError(f"{model} does not fit into the memory of {device}; take another --device") from None
 
 
 def noise(options: argparse.Namespace, graph: Graph, device: torch.device) -> Tensor:
@@ -196,35 +102,6 @@ class Passes:
         return sum(found) / len(self.images) if found else None
 
 
-def timed(work: Callable[[], Any], device: torch.device, warmup: int, iterations: int) -> list[float]:
-    """Return the seconds of every timed pass.
-
-    Args:
-        work: makes a pass.
-        device: whose queue has to be empty before a clock is read.
-        warmup: passes before.
-        iterations: timed passes.
-    """
-    for _ in range(warmup):
-        work()
-    seconds = []
-    for _ in range(iterations):
-        wait_for(device)
-        started = time.perf_counter()
-        work()
-        wait_for(device)
-        seconds.append(time.perf_counter() - started)
-    return seconds
-
-
-def wait_for(device: torch.device) -> None:
-    """Wait until a device has done all that it was given; a CPU always has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 @torch.inference_mode()
 def measure(
     graph: Graph, options: argparse.Namespace, device: torch.device
@@ -266,7 +143,7 @@ def protocol(graph: Graph, options: argparse.Namespace, passes: Passes, kept: fl
         form = "BatchNorms folded"
     shown = {
         "model": graph.spec.source,
-        "weights": options.weights or f"random, seed {SEED}",
+        "weights": options.weights[0] if options.weights else f"random, seed {SEED}",
         "form": form,
         "parameters": sum(parameter.numel() for parameter in graph.parameters()),
         "input": f"{'x'.join(map(str, passes.images.shape))} uint8 noise, seed {SEED}, channels last, on the device",
@@ -319,13 +196,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_options(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    found = measure_formats(options) if options.compares else measure_model(options)
+    if options.json is not None:
+        atomic_write(options.json, (json.dumps(found, indent=2) + "\n").encode())
+
+
+def measure_formats(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure several files, print their table, and return it as plain values."""
+    start_logging()
+    rows = compare(options)
+    print(table_of(rows))
+    conditions = (
+        "data",
+        "segdata",
+        "batch_size",
+        "warmup",
+        "iterations",
+        "repeat",
+        "conf_thres",
+        "iou_thres",
+        "max_det",
+    )
+    shown = {name: getattr(options, name) for name in conditions}
+    shown |= {"threads": torch.get_num_threads(), "pytorch": torch.__version__, "processor": _processor()}
+    return {"protocol": shown, "rows": [row.to_plain() for row in rows]}
+
+
+def measure_model(options: argparse.Namespace) -> dict[str, Any]:
+    """Time one model, print protocol and numbers, and return them as plain values."""
     device = select_device(options.device)
     graph = load(options, device)
     latencies, shown = measure(graph, options, device)
     print(report(latencies, shown))
-    if options.json is not None:
-        found = {"protocol": shown, **{name.replace(" ", "_"): asdict(each) for name, each in latencies.items()}}
-        atomic_write(options.json, (json.dumps(found, indent=2) + "\n").encode())
+    return {"protocol": shown, **{name.replace(" ", "_"): asdict(each) for name, each in latencies.items()}}
 
 
 if __name__ == "__main__":

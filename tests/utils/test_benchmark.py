@@ -11,7 +11,7 @@ import torch
 
 from models.graph import Graph
 from tests.tiny_detector import AREAS_ALONE, write_weights
-from utils import benchmark
+from utils import benchmark, timed_passes
 from utils.benchmark import NETWORK, WHOLE, Latency, main, timed
 from utils.errors import RunError, UsageError, YolographError, run_command
 
@@ -165,8 +165,8 @@ def test_another_error_is_not_hidden(model: Path, monkeypatch: pytest.MonkeyPatc
 def test_every_timed_pass_begins_and_ends_with_an_empty_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     clock: Iterator[float] = iter(range(100))
-    monkeypatch.setattr(benchmark, "wait_for", lambda _: events.append("wait"))
-    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: events.append("clock") or float(next(clock)))
+    monkeypatch.setattr(timed_passes, "wait_for", lambda _: events.append("wait"))
+    monkeypatch.setattr(timed_passes.time, "perf_counter", lambda: events.append("clock") or float(next(clock)))
     seconds = timed(lambda: events.append("work"), torch.device("cpu"), warmup=2, iterations=3)
     assert seconds == [1.0, 1.0, 1.0]
     assert events == ["work"] * 2 + ["wait", "clock", "work", "wait", "clock"] * 3
