@@ -18,12 +18,13 @@ from typing import Any
 import torch
 
 from data.pictures import Picture, take_pictures
-from models.inference import Inference, load_inference
+from models.exported.model import device_for
+from models.graph import Graph
+from models.inference import Inference, forward_format, load_inference
 from models.predictions import PostprocessOptions
 from models.predictor import STAGES, Predictor, group_equal
 from models.results import ImageResult, Results
 from models.views import Pass, choose_passes
-from utils.devices import autocast_dtype, select_device
 from utils.environment import check_environment
 from utils.errors import UsageError
 from utils.image_size import require_possible_sizes
@@ -123,17 +124,21 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return next(self.inference.graphs[0].parameters()).device
+        return self.inference.device
 
     def to(self, device: str | int | torch.device) -> Model:
         """Move the model in place, and return it.
 
         Raises:
-            UsageError: there is no such device.
+            UsageError: there is no such device, or the model is an exported file, which stays where it was opened.
         """
         chosen = choose_device(device)
+        if self.inference.files and chosen != self.device:
+            file = self.inference.files[0].path
+            raise UsageError(f"{file} was opened on {self.device}; load it again with device='{chosen}'")
         for graph in self.inference.graphs:
-            graph.to(chosen)
+            if isinstance(graph, Graph):
+                graph.to(chosen)
         return self
 
     def cpu(self) -> Model:
@@ -152,9 +157,10 @@ class Model:
         """Return what turns arrays into results under the settings as they are now."""
         require_whole(size, "size")
         require_possible_sizes("size", [int(size)])
-        inference = Inference(self.inference.graphs, passes)
         device = self.device
-        dtype = autocast_dtype(device, "half" if self.half else "float32")
+        with _words_of_python():
+            inference = Inference(self.inference.graphs, passes)
+            dtype = forward_format(inference, "half" if self.half else "float32")
         return Predictor(inference, dict.fromkeys(inference.heads, int(size)), self._options(), device, dtype, clock)
 
     def _options(self) -> PostprocessOptions:
@@ -223,7 +229,8 @@ def load(
     """Load a trained model for use in Python.
 
     Args:
-        weights: a checkpoint, ours or an official ``.pt``, or a list of checkpoints that answer together.
+        weights: a checkpoint, ours or an official ``.pt``, or a list of checkpoints that answer together; or a file
+            that ``export.py`` has written.
         device: ``cpu``, the number of a GPU, a ``torch.device``, or empty for the first GPU or else the CPU.
         conf: see ``Model``, like all that follow.
         iou: see ``Model``.
@@ -239,7 +246,8 @@ def load(
 
     Raises:
         ModelError: a file is missing, damaged or no checkpoint.
-        UsageError: there is no such device, the models do not have the same heads and classes, or they do not take RGB.
+        UsageError: there is no such device, the models do not have the same heads and classes, they do not take RGB, or
+            an exported file does not run here or as it is asked to.
         RunError: the installation is broken.
     """
     check_environment()
@@ -251,21 +259,25 @@ def load(
             raise UsageError(f"{path}: nothing is downloaded; save the weights to a file and give its path")
     if not paths:
         raise UsageError("weights is an empty list; give the path of a checkpoint")
-    chosen = choose_device(device)
+    chosen = choose_device(device, paths)
     with _words_of_python():
         inference = load_inference(paths, chosen, deploy=deploy)
     return Model(inference, conf, iou, max_det, classes, agnostic, size, half, augment, batch_size, tta)
 
 
-def choose_device(device: str | int | torch.device | None) -> torch.device:
+def choose_device(device: str | int | torch.device | None, weights: Sequence[str | Path] = ()) -> torch.device:
     """Return the device that a caller means; empty or None is the first GPU, or else the CPU.
+
+    Args:
+        device: as the caller has it.
+        weights: paths of what shall run there; exported files that cannot run on a GPU leave the CPU.
 
     Raises:
         UsageError: there is no such device.
     """
     text = "" if device is None else str(device)
     with _words_of_python():
-        return select_device("cuda:0" if text.strip().lower() == "cuda" else text)
+        return device_for(weights, "cuda:0" if text.strip().lower() == "cuda" else text)
 
 
 def require_share(value: Any, name: str) -> None:

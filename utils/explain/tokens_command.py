@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from data.dataset import TaskDataset
+from models.exported.paths import is_exported
 from models.inference import Inference, load_inference
 from utils.boxes import xyxy_to_xywh
 from utils.devices import autocast_dtype, select_device
@@ -67,6 +68,8 @@ def _read(options: argparse.Namespace) -> tuple[TokenTable, None]:
 
 def _measure(options: argparse.Namespace) -> tuple[TokenTable, Path]:
     """Run the model over the split and save what it says in the folder of the run."""
+    if is_exported(options.weights):
+        raise UsageError(f"{options.weights}: is an exported file; give the checkpoint that it was made from")
     device = select_device(options.device)
     dtype = autocast_dtype(device, options.dtype)
     model = load_inference([options.weights], device)
