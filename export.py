@@ -20,12 +20,15 @@ from utils.command_lines.exporting import SUFFIXES, parse_options
 from utils.devices import select_device
 from utils.errors import UsageError, did_you_mean, run_command
 from utils.export.agreement import check_images
+from utils.export.calibration import CalibrationBatches, calibration_paths
+from utils.export.check_pictures import ChosenHeads
 from utils.export.clear_choice import with_clear_choices
 from utils.export.exported_graph import NCHW, NHWC, ExportedGraph
 from utils.export.job import Job
 from utils.export.metadata import ALL, BATCH, NONE
 from utils.export.objects_graph import ObjectsGraph
 from utils.export.packages import require_for_export
+from utils.export.proof import Proof
 from utils.export.sampling import choose_sampling, samples_maps
 from utils.export.writers import WRITERS
 from utils.image_size import round_up_to_stride
@@ -114,7 +117,26 @@ def plan_job(graph: Graph, picture: np.ndarray, options: argparse.Namespace) -> 
     images = check_images(picture, shapes, graph.letterbox)
     if module.set_heads():
         images = with_clear_choices(module, images)
-    return Job(module, form, shape, open_axes, images, options, select_device(options.device))
+    device = select_device(options.device)
+    proof = None if options.skip_check else Proof(graph, module.heads, shape, options, device)
+    calibration = calibrate(form, shape, options) if options.int8 else None
+    return Job(module, form, shape, open_axes, images, options, device, proof, calibration)
+
+
+def calibrate(form: ExportedGraph, shape: tuple[int, int, int], options: argparse.Namespace) -> CalibrationBatches:
+    """Return the pictures that tell a quantised file the ranges of its values; those that cannot be read are named.
+
+    Raises:
+        DataError: there are none.
+    """
+    graph = form.model
+    heads = ChosenHeads({name: graph.heads[name] for name in form.heads}, graph.names)
+    paths = calibration_paths(heads, options)
+    found = CalibrationBatches(paths, shape, graph.letterbox, options.calibration_images, form.layout)
+    for message in found.skipped:
+        LOGGER.warning("skipped: %s", message)
+    LOGGER.info("ranges for INT8 come from %d of %d pictures", len(found.paths), len(paths))
+    return found
 
 
 def written_form(graph: Graph, heads: Sequence[str], options: argparse.Namespace) -> ExportedGraph:
@@ -126,6 +148,7 @@ def written_form(graph: Graph, heads: Sequence[str], options: argparse.Namespace
     return ObjectsGraph(graph, heads, kept, layout)
 
 
+INT8_PACKAGES = {"onnx": (), "openvino": ("nncf",)}
 PACKAGES = {"onnx": ONNX_PACKAGES, "torchscript": (), "openvino": (*ONNX_PACKAGES, "openvino")}
 
 
@@ -133,14 +156,21 @@ def export(options: argparse.Namespace) -> list[Path]:
     """Export, print how far every file is from the model, and return the files."""
     for name in options.include:
         require_for_export(PACKAGES[name], f"{TITLES[name]} export")
+        require_for_export(INT8_PACKAGES[name] if options.int8 else (), f"{TITLES[name]} export with --int8")
     graph = load_model(options.weights)
     job = plan_job(graph, check_picture(options.source), options)
     written = []
     for name in options.include:
-        path = Path(options.output) if options.output else Path(options.weights).with_suffix(SUFFIXES[name])
+        path = Path(options.output) if options.output else default_path(options, name)
         LOGGER.info("translating %s to %s with the heads %s", options.weights, TITLES[name], ", ".join(job.form.heads))
         written.append(WRITERS[name](job, path))
     return written
+
+
+def default_path(options: argparse.Namespace, name: str) -> Path:
+    """Return where a file of a format goes: beside the weights, a quantised one under a name of its own."""
+    weights = Path(options.weights)
+    return weights.with_name(weights.stem + ("_int8" if options.int8 else "") + SUFFIXES[name])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.predictions import PostprocessOptions
+from utils.command_lines.export_quality import add_quality_options, check_quality_options
 from utils.errors import UsageError
 from utils.export.sampling import FORMS
 from utils.image_size import require_possible_sizes
@@ -126,6 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_object_options(parser.add_argument_group("objects in place of candidates"))
     _add_check_options(parser.add_argument_group("the check"))
+    add_quality_options(parser)
     add("--output", help="file to write, with the ending of its one format (default: beside the checkpoint)")
     return parser
 
@@ -151,7 +153,7 @@ def _add_check_options(group: argparse._ArgumentGroup) -> None:
         "--tolerance",
         type=float,
         help="largest difference that passes, relative to an output's largest value "
-        f"(default {TOLERANCE:g}; {HALF_TOLERANCE:g} with --half)",
+        f"(default {TOLERANCE:g}; {HALF_TOLERANCE:g} with --half; none with --int8)",
     )
     add("--skip-check", action="store_true", help="write the file unchecked; its metadata say so")
 
@@ -170,6 +172,7 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError(f"--batch-size must be 1 or more, but is {options.batch_size}")
     _check_tolerance(options)
     _check_object_options(options)
+    check_quality_options(options)
     if options.dynamic and options.dynamic_batch:
         raise UsageError("--dynamic leaves the batch size open too; leave --dynamic-batch out")
     if options.dynamic and "torchscript" in options.include:
@@ -184,9 +187,9 @@ def _check_tolerance(options: argparse.Namespace) -> None:
     """Refuse a tolerance that is none, and fill in the usual one."""
     if options.skip_check and options.tolerance is not None:
         raise UsageError("--tolerance is about the check that --skip-check leaves out; give one of them")
-    if options.tolerance is None:
+    if options.tolerance is None and not options.int8:
         options.tolerance = HALF_TOLERANCE if options.half else TOLERANCE
-    if not options.tolerance >= 0:
+    if options.tolerance is not None and not options.tolerance >= 0:
         raise UsageError(f"--tolerance must be 0 or more, but is {options.tolerance}")
 
 

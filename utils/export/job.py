@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from utils.export.agreement import Runner, compare, judge
+from utils.export.calibration import CalibrationBatches
 from utils.export.difference import Difference
 from utils.export.exported_graph import NHWC, ExportedGraph
 from utils.export.metadata import UNCHECKED, OpenAxes, checked
 from utils.export.objects_graph import ObjectsGraph
+from utils.export.proof import Proof
 from utils.export.rounding import limits, own_rounding
 
 LOGGER = logging.getLogger("yolograph")
@@ -35,6 +39,8 @@ class Job:
         images: what both are checked on, by description.
         options: command-line values.
         device: where files shall run.
+        proof: measures files beside the model; None with ``--skip-check``.
+        calibration: inputs that tell a quantised file the ranges of its values; None without ``--int8``.
     """
 
     module: ExportedGraph
@@ -44,6 +50,8 @@ class Job:
     images: dict[str, np.ndarray]
     options: argparse.Namespace
     device: torch.device = CPU
+    proof: Proof | None = None
+    calibration: CalibrationBatches | None = None
 
     def computing_form(self) -> ExportedGraph:
         """Return the form that computes in what ``--half`` says; decoding is float32 in both."""
@@ -63,10 +71,23 @@ class Job:
             return UNCHECKED
         return self.judge(open_file())
 
+    def prove(self, path: Path, ending: str) -> dict[str, str]:
+        """Measure a file beside the model unless that is left out, and return what the file shall say of it.
+
+        Args:
+            path: of the file as it lies there.
+            ending: of the name that it will have.
+
+        Raises:
+            ExportError: it is worth less than the model.
+        """
+        return {} if self.proof is None else {"measured": self.proof.hold(path, ending)}
+
     def judge(self, run: Runner) -> str:
         """Hold what runs a file against the model, and return what the file shall say of it.
 
-        Where it is further off than the tolerance, the model's own rounding is measured and may explain it.
+        Where it is further off than the tolerance, the model's own rounding is measured and may explain it. A quantised
+        file has none unless it is asked for: how far single values are off does not say what it is worth.
 
         Raises:
             ExportError: it computes something else.
@@ -74,6 +95,9 @@ class Job:
         tolerance, objects = self.options.tolerance, self.form if isinstance(self.form, ObjectsGraph) else None
         taking = _taking_pixels_last(run) if self.form.layout == NHWC else run
         differences = compare(taking, self.module, self.images, objects)
+        if tolerance is None:
+            show_differences(differences, math.inf)
+            return checked(None, max(worst.relative for worst in differences.values()))
         is_near = all(worst.relative <= tolerance for worst in differences.values())
         rounding = {} if is_near else own_rounding(self.module, self.images)
         passing = limits(differences, tolerance, rounding)

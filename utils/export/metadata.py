@@ -22,7 +22,7 @@ OpenAxes = tuple[str, ...]
 NONE: OpenAxes = ()
 BATCH: OpenAxes = ("batch",)
 ALL: OpenAxes = ("batch", "height", "width")
-FLOAT32, FLOAT16 = "float32", "float16"
+FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
 """Formats of a file's weights; there is ``int8`` too."""
 UNCHECKED = "false"
 """What a file says of its check that nobody has made, as JSON."""
@@ -97,11 +97,12 @@ def describe_objects(module: ExportedGraph) -> dict[str, str]:
     return {} if rules is None else {"objects": json.dumps({name: rule.to_plain() for name, rule in rules.items()})}
 
 
-def checked(tolerance: float, largest: float) -> str:
+def checked(tolerance: float | None, largest: float) -> str:
     """Return what a file says of its check.
 
     Args:
-        tolerance: largest difference that passes, relative to an output's largest value.
+        tolerance: largest difference that passes, relative to an output's largest value; None where any does, because
+            what the file is worth is measured instead.
         largest: difference of any output.
     """
     return json.dumps({"tolerance": tolerance, "largest_difference": largest})

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from utils.command_lines.exporting import SUFFIXES
 from utils.export.agreement import onnx_runner
 from utils.export.job import Job
+from utils.export.metadata import INT8
 from utils.export.onnx_model import build_onnx, tell
 from utils.export.openvino_model import openvino_folder, openvino_runner
+from utils.export.quantisation_onnx import quantised_onnx
+from utils.export.quantisation_openvino import quantised_openvino
 from utils.export.torchscript_file import build_torchscript, torchscript_runner, with_told
 from utils.files import atomic_writer
 
@@ -24,9 +29,14 @@ def write_onnx(job: Job, path: Path) -> Path:
         ExportError: the model cannot be translated, or the file computes something else.
     """
     model = build_onnx(job.computing_form(), job.shape, job.open_axes, job.options.opset)
+    if job.calibration is not None:
+        model = quantised_onnx(model, job.calibration)
+        tell(model, "precision", json.dumps(INT8))
     with atomic_writer(path) as file:
         _put(file, model.SerializeToString())
         tell(model, "checked", job.check(lambda: onnx_runner(Path(file.name), job.device)))
+        for key, value in job.prove(Path(file.name), SUFFIXES["onnx"]).items():
+            tell(model, key, value)
         _put(file, model.SerializeToString())
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     LOGGER.info("\nwrote %s (%.1f MB, opset %d)", path, path.stat().st_size / 1e6, opset)
@@ -43,7 +53,10 @@ def write_torchscript(job: Job, path: Path) -> Path:
     with atomic_writer(path) as file:
         _put(file, content)
         verdict = job.check(lambda: torchscript_runner(Path(file.name), job.device))
-        _put(file, with_told(content, "checked", verdict))
+        content = with_told(content, "checked", verdict)
+        for key, value in job.prove(Path(file.name), SUFFIXES["torchscript"]).items():
+            content = with_told(content, key, value)
+        _put(file, content)
     LOGGER.info("\nwrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
     return path
 
@@ -57,7 +70,13 @@ def write_openvino(job: Job, path: Path) -> Path:
     folder = path.with_name(f"{path.stem}_openvino")
     model = build_onnx(job.form, job.shape, job.open_axes, job.options.opset)
     with openvino_folder(model, path.stem, folder, job.options.half) as files:
+        if job.calibration is not None:
+            files.model = quantised_openvino(files.model, job.calibration)
+            files.tell("precision", json.dumps(INT8))
+            files.save()
         files.tell("checked", job.check(lambda: openvino_runner(files.xml)))
+        for key, value in job.prove(files.xml, SUFFIXES["openvino"]).items():
+            files.tell(key, value)
         files.save()
     written = folder / path.name
     LOGGER.info("\nwrote %s (%.1f MB)", written, written.with_suffix(".bin").stat().st_size / 1e6)

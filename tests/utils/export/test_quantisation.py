@@ -1,0 +1,123 @@
+"""What is quantised and what stays in float32; a quantised file is nearly as good, and says what it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from data.transforms.letterbox import CENTERED, LetterboxRule
+from export import main
+from models.exported.openvino_file import OpenVinoFile
+from tests.labelled_squares import arguments, write_labelled_squares
+from tests.square_finder import write_square_finder
+from utils.errors import DataError, ExportError
+from utils.export.calibration import CalibrationBatches
+from utils.export.quantisation import NOTHING_TO_DO, is_weight, left_in_float
+
+CHAIN = {"cast": [], "stem": ["cast"], "act": ["stem"], "middle": ["act"], "head": ["middle"], "decode": ["head"]}
+
+
+def test_the_ends_of_a_chain_stay_in_float() -> None:
+    assert left_in_float(CHAIN, ["stem", "middle", "head"]) == {"cast", "stem", "head", "decode"}
+
+
+def test_every_way_has_its_own_first_and_last_product() -> None:
+    ways = CHAIN | {"side": ["act"], "second": ["side", "other"], "other": ["cast"], "masks": ["second"]}
+    kept = left_in_float(ways, ["stem", "middle", "head", "side", "other", "second"])
+    # 'side' has a product before it and one behind it; 'other' looks at the picture, 'second' ends in masks.
+    assert kept == {"cast", "stem", "head", "decode", "other", "second", "masks"}
+
+
+def test_without_two_layers_between_the_ends_nothing_is_quantised() -> None:
+    assert left_in_float({"stem": [], "head": ["stem"]}, ["stem", "head"]) == {"stem", "head"}
+    assert left_in_float({"scale": [], "add": ["scale"]}, []) == {"scale", "add"}
+
+
+def test_a_vector_is_no_weight() -> None:
+    assert is_weight((16, 3, 6, 6)) and is_weight((8, 1, 3, 3)) and is_weight((64, 80))
+    assert not any(is_weight(shape) for shape in ((), (16,), (1, 16, 1, 1), (16, 1)))
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, and pictures with labels."""
+    return write_labelled_squares(tmp_path_factory.mktemp("squares"))
+
+
+def require_good(measured: str, precision: str) -> None:
+    head = json.loads(measured)["heads"]["detect"]
+    assert head["labelled"] is True and head["model"] == pytest.approx(1) and head["file"] > 0.98
+    assert json.loads(precision) == "int8"
+
+
+def test_a_quantised_onnx_file_finds_the_same_and_keeps_its_ends_in_float(squares: Path) -> None:
+    main(arguments(squares, "--int8"))
+    assert not (squares / "squares.onnx").exists()
+    model = onnx.load(squares / "squares_int8.onnx")
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    require_good(told["measured"], told["precision"])
+    assert json.loads(told["checked"])["tolerance"] is None
+    maker = {output: node for node in model.graph.node for output in node.output}
+    in_eight_bits = [
+        [value in maker and maker[value].op_type == "DequantizeLinear" for value in node.input]
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    ]
+    assert [all(inputs) for inputs in in_eight_bits] == [False, True, True, False]
+    assert not any(in_eight_bits[0][1:]) and not any(in_eight_bits[-1][1:])
+
+
+def test_a_quantised_model_of_openvino_finds_the_same(squares: Path) -> None:
+    pytest.importorskip("nncf", reason="for OpenVINO export with --int8: pip install nncf")
+    openvino = pytest.importorskip("openvino")
+    main(arguments(squares, "--int8", "--include", "openvino", "--calibration", str(squares / "images")))
+    path = squares / "squares_int8_openvino" / "squares_int8.xml"
+    told = OpenVinoFile(path, torch.device("cpu")).metadata
+    require_good(told["measured"], told["precision"])
+    model = openvino.Core().read_model(path)
+    products = [each for each in model.get_ordered_ops() if each.get_type_name() == "Convolution"]
+    sources = [each.input_value(0).get_node().get_type_name() for each in products]
+    assert [source == "FakeQuantize" for source in sources] == [False, True, True, False]
+
+
+def test_a_model_of_two_layers_has_nothing_to_quantise(squares: Path, tmp_path: Path) -> None:
+    weights = write_square_finder(tmp_path / "flat.safetensors")
+    with pytest.raises(ExportError, match=NOTHING_TO_DO[:60]):
+        main([*arguments(squares, "--int8", "--skip-check"), "--weights", str(weights)])
+    assert list(tmp_path.iterdir()) == [weights]
+
+
+def write_pictures(folder: Path, count: int) -> list[Path]:
+    paths = [folder / f"{i}.png" for i in range(count)]
+    for i, path in enumerate(paths):
+        assert cv2.imwrite(str(path), np.full((4, 8, 3), i, np.uint8))
+    return paths
+
+
+def test_pictures_are_spaced_evenly_and_the_last_batch_is_filled_up(tmp_path: Path) -> None:
+    paths = write_pictures(tmp_path, 9)
+    batches = CalibrationBatches(paths, (2, 8, 8), CENTERED, 5)
+    assert len(batches) == 3
+    for _ in range(2):
+        seen = [batch[:, 0, 4, 4].tolist() for batch in batches]
+        assert seen == [[0, 2], [4, 6], [8, 0]]
+    [first, *_] = batches
+    assert first.shape == (2, 3, 8, 8) and first[0, 0, 0, 0] == CENTERED.pad, "letterboxed as the model wants it"
+    [filled, *_] = CalibrationBatches(paths[:1], (1, 8, 8), LetterboxRule(fit="shortest"), 1, "NHWC")
+    assert filled.shape == (1, 8, 8, 3) and not filled.any()
+
+
+def test_pictures_that_cannot_be_read_are_named_and_left_out(tmp_path: Path) -> None:
+    paths = write_pictures(tmp_path, 3)
+    paths[1].write_bytes(b"nothing")
+    batches = CalibrationBatches(paths, (1, 8, 8), CENTERED, 3)
+    assert [batch[0, 0, 4, 4] for batch in batches] == [0, 2]
+    assert len(batches.skipped) == 1 and "1.png" in batches.skipped[0]
+    with pytest.raises(DataError, match=r"not one picture for the calibration can be read; .*1\.png"):
+        CalibrationBatches(paths[1:2], (1, 8, 8), CENTERED, 3)
