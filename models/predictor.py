@@ -105,9 +105,10 @@ class Predictor:
     def twin(self) -> Self:
         """Return a predictor for use by another thread at the same time: with the same weights, options and clock.
 
-        Modules keep what they have worked out about their last input, so two threads cannot share them.
+        Modules keep what they have worked out about their last input, so two threads cannot share them. Exported files
+        keep nothing and are shared.
         """
-        graphs = getattr(self.model, "graphs", ())
+        graphs = [graph for graph in getattr(self.model, "graphs", ()) if isinstance(graph, Graph)]
         weights = [tensor for graph in graphs for tensor in (*graph.parameters(), *graph.buffers())]
         return copy.deepcopy(self, {id(shared): shared for shared in (*weights, self.clock)})
 

@@ -1,0 +1,179 @@
+"""Exported files in place of checkpoints: the same results from pictures of any size, alone, in batches, in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.exported.model import ExportedModel, device_for
+from models.fusing import fuse_graph
+from models.inference import Inference, load_inference
+from models.predictions import DetectionResult, MaskResult, PostprocessOptions
+from models.predictor import STAGES, Predictor
+from models.predictor_pool import PredictorPool
+from models.weights import load_model
+from tests import tiny_poses, tiny_yolos
+from tests.exported_files import SHAPE, module_of, write_checkpoint, write_onnx_and_openvino, write_torchscript
+from tests.tiny_detector import make_picture
+from utils.export.metadata import BATCH
+from utils.export.torchscript_file import build_torchscript
+from utils.stage_clock import StageClock
+
+CPU = torch.device("cpu")
+PICTURES = [make_picture(size, seed) for seed, size in enumerate(((60, 96), (96, 60), (64, 64)))]
+DETECTING = PostprocessOptions(conf=0.3, max_det=40)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def open_files(weights: Path) -> tuple[Path, Path | None]:
+    """The file of ONNX and the folder of OpenVINO with all sides open."""
+    pytest.importorskip("onnxruntime", reason="needs pip install -r requirements-export.txt")
+    return write_onnx_and_openvino(weights.parent, module_of(weights))
+
+
+@pytest.fixture(scope="module")
+def fixed_file(weights: Path) -> Path:
+    return write_torchscript(weights.with_suffix(".torchscript"), module_of(weights))
+
+
+def predictor_of(model: Inference, options: PostprocessOptions = DETECTING) -> Predictor:
+    return Predictor(model, dict.fromkeys(model.heads, 96), options, CPU, None, StageClock(STAGES))
+
+
+def results(
+    model: Inference, options: PostprocessOptions = DETECTING, pictures: Sequence[np.ndarray] = PICTURES
+) -> list[dict[str, Any]]:
+    """Return what is found in pictures of one pass; an input of its own for each where their sizes differ."""
+    return predictor_of(model, options)(pictures)
+
+
+def boxed(graph_path: Path, shape: tuple[int, int] = SHAPE[1:]) -> Inference:
+    """Return the model itself with inputs of one shape."""
+    model = load_inference([graph_path])
+    model.letterbox = model.letterbox.exactly(shape)
+    return model
+
+
+def assert_equal_results(found: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any]]) -> None:
+    """Compare the results of two programs."""
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert list(ours) == list(theirs)
+        for name, result in theirs.items():
+            if isinstance(result, MaskResult):
+                assert ours[name].class_map.shape == result.class_map.shape
+                assert (ours[name].class_map == result.class_map).float().mean() > 0.999
+                continue
+            assert isinstance(result, DetectionResult) and len(result.boxes) > 0
+            for column in ("classes", "scores", "boxes", *(("keypoints",) * hasattr(result, "keypoints"))):
+                torch.testing.assert_close(getattr(ours[name], column), getattr(result, column), rtol=1e-4, atol=5e-3)
+
+
+def test_files_of_open_sides_give_what_the_model_gives(weights: Path, open_files: tuple[Path, Path | None]) -> None:
+    model = load_inference([weights])
+    expected = results(model)
+    for path in filter(None, open_files):
+        file = load_inference([path])
+        assert (file.stride, file.names, file.letterbox) == (model.stride, model.names, model.letterbox)
+        assert predictor_of(file).shape_text(PICTURES[1]) == "96x64"
+        assert_equal_results(results(file), expected)
+
+
+def test_a_file_of_one_size_and_batch_takes_any_number_of_any_size(weights: Path, fixed_file: Path) -> None:
+    file = load_inference([fixed_file])
+    assert predictor_of(file).input_shapes(PICTURES[1]) == (SHAPE[1:],)
+    found = results(file)
+    assert_equal_results(found, results(boxed(weights)))
+    alone = [results(file, pictures=[picture])[0] for picture in PICTURES]
+    assert_equal_results(found, alone)
+
+
+def test_channels_may_come_last_and_heads_may_be_left_out(weights: Path, fixed_file: Path, tmp_path: Path) -> None:
+    path = write_torchscript(tmp_path / "last.torchscript", module_of(weights, layout="NHWC", heads=["detect"]))
+    file = load_inference([path])
+    assert list(file.heads) == ["detect"]
+    of_all = results(load_inference([fixed_file]))
+    assert_equal_results(results(file), [{"detect": found["detect"]} for found in of_all])
+
+
+def test_objects_chosen_inside_are_those_that_detecting_chooses(weights: Path, tmp_path: Path) -> None:
+    path = write_torchscript(tmp_path / "objects.torchscript", module_of(weights, DETECTING))
+    file, model = load_inference([path]), boxed(weights)
+    found = results(file)
+    for ours, theirs in zip(found, results(model), strict=True):
+        # Areas were chosen at the input's size and not at the picture's.
+        same = ours["segment"].class_map == theirs["segment"].class_map
+        assert same.float().mean() > 0.9
+    boxes = [{"detect": each["detect"]} for each in found]
+    assert_equal_results(boxes, [{"detect": each["detect"]} for each in results(model)])
+    stricter = replace(DETECTING, conf=0.5, classes=(0, 2), max_det=5)
+    assert_equal_results(
+        [{"detect": each["detect"]} for each in results(file, stricter)],
+        [{"detect": each["detect"]} for each in results(model, replace(stricter, max_det=5))],
+    )
+    looser = results(file, replace(DETECTING, conf=0.0, iou=1.0, max_det=1000, multi_label=True))
+    assert_equal_results([{"detect": each["detect"]} for each in looser], boxes)
+
+
+@pytest.mark.parametrize("kind", ["poses", "tokens"])
+def test_other_families(kind: str, tmp_path: Path) -> None:
+    if kind == "poses":
+        path, shape = tiny_poses.write_weights(tmp_path / "poses.safetensors"), (64, 64)
+    else:
+        path, shape = tiny_yolos.write_yolos(tmp_path / "tokens.safetensors"), (64, 96)
+    file = load_inference([write_torchscript(tmp_path / "x.torchscript", module_of(path), (1, *shape))])
+    expected = boxed(path, shape)
+    assert str(file.letterbox) == str(expected.letterbox)
+    assert_equal_results(results(file), results(expected))
+    if kind == "poses":
+        assert file.heads["pose"].keypoints == tiny_poses.CRANE
+
+
+def test_threads_share_a_file(open_files: tuple[Path, Path | None]) -> None:
+    for path in filter(None, open_files):
+        predictor = predictor_of(load_inference([path]))
+        expected = [predictor([picture]) for picture in PICTURES]
+        pool = PredictorPool(predictor, 3)
+        with ThreadPoolExecutor(3) as threads:
+            for found, wanted in zip(
+                threads.map(lambda i, pool=pool: pool([PICTURES[i % 3]]), range(12)), expected * 4, strict=True
+            ):
+                assert_equal_results(found, wanted)
+
+
+def test_files_and_checkpoints_answer_together(weights: Path, open_files: tuple[Path, Path | None]) -> None:
+    alone, both = load_inference([weights]), load_inference([weights, open_files[0]])
+    assert_equal_results(results(both), results(Inference([*alone.graphs, fuse_graph(load_model(weights))])))
+
+
+def test_a_file_with_an_open_batch_runs_once(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of(weights, heads=["detect"])
+    (tmp_path / "b.torchscript").write_bytes(build_torchscript(module, (1, *SHAPE[1:]), BATCH))
+    model, seen = ExportedModel(tmp_path / "b.torchscript", CPU), []
+    run = model._run
+    monkeypatch.setattr(model, "_run", lambda images: seen.append(len(images)) or run(images))
+    assert model.predict(torch.zeros(5, 3, *SHAPE[1:], dtype=torch.uint8), ["detect"])["detect"].boxes.shape[0] == 5
+    assert seen == [5]
+
+
+def test_no_device_named_is_one_that_can_run_the_file(
+    weights: Path, open_files: tuple[Path, Path | None], fixed_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert device_for([weights], "") == torch.device("cuda:0")
+    for path in (*filter(None, open_files), fixed_file):
+        assert device_for([weights, path], "") == CPU
+        assert device_for([path], "0") == torch.device("cuda:0")
