@@ -108,6 +108,8 @@ def test_the_model_loses_its_smallest_values_wherever_they_are(kinds: Graph) -> 
 def test_every_layer_loses_its_weakest_channels_and_heads_keep_their_answers(kinds: Graph, amount: float) -> None:
     before, after, weights = pruned(kinds, amount=amount, structured=True)
     whole = {weight.name for weight in weights if weight.channels is None}
+    values = {weight.name for weight in weights}
+    assert all(torch.equal(after[name], value) for name, value in before.items() if name not in values)
     assert whole and all(name.startswith("model.4.") for name in whole)
     for weight in weights:
         if weight.channels is None:
@@ -119,6 +121,30 @@ def test_every_layer_loses_its_weakest_channels_and_heads_keep_their_answers(kin
         assert torch.equal(now[~empty], was[~empty])
         if empty.any():
             assert was[empty].norm(dim=1).max() <= was[~empty].norm(dim=1).min()
+
+
+def test_an_empty_channel_gives_what_its_norm_adds() -> None:
+    """As with its usual mean, and not what the norm makes of a channel that is far below it."""
+    graph = graph_of(KINDS)
+    for module in graph.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, 1, 2)
+            nn.init.normal_(module.bias)
+    weights = {weight.name: weight for weight in prunable_weights(graph)}
+    prune_channels(list(weights.values()), 0.5)
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    stem = graph.model[0]
+    with torch.no_grad():
+        normed = stem.bn(stem.conv(graph.preprocess(images)))
+    empty = (stem.conv.weight.flatten(1) == 0).all(1)
+    assert int(empty.sum()) == len(empty) // 2
+    torch.testing.assert_close(normed[:, empty], stem.bn.bias[empty].view(1, -1, 1, 1).expand_as(normed[:, empty]))
+    assert (stem.bn.running_mean[~empty] >= 1).all()
+    # Every level of the head has norms of its own behind the convolutions that they share.
+    shared = next(weight for name, weight in weights.items() if name.startswith("model.4.") and weight.norms)
+    assert len(shared.norms) == 3
+    empty = (shared.value.flatten(1) == 0).all(1)
+    assert all(((norm.running_mean == 0) == empty).all() for norm in shared.norms)
 
 
 def test_what_can_be_pruned(kinds: Graph) -> None:

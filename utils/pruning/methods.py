@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch.nn.utils import prune
 
 from utils.pruning.prunable import Prunable
@@ -35,10 +36,12 @@ def prune_values(weights: Sequence[Prunable], amount: float, scope: str) -> None
     _make_permanent(weights)
 
 
+@torch.no_grad()
 def prune_channels(weights: Sequence[Prunable], amount: float) -> list[Prunable]:
     """Set all values of the output channels with the smallest L2 norms to zero, in place.
 
-    Every weight keeps one channel at least.
+    Every weight keeps one channel at least. Where a BatchNorm follows, the mean that it knows of an emptied channel
+    becomes zero too, which is what the channel is from now on; with the old one it would give any constant.
 
     Args:
         weights: to prune; those without channels that may be missing are left as they are.
@@ -52,6 +55,10 @@ def prune_channels(weights: Sequence[Prunable], amount: float) -> list[Prunable]
         number = _number(amount, weight.value.shape[weight.channels])
         prune.ln_structured(weight.layer, weight.parameter, number, n=2, dim=weight.channels)
     _make_permanent(pruned)
+    for weight in pruned:
+        empty = (weight.value.movedim(weight.channels, 0).flatten(1) == 0).all(1)
+        for norm in weight.norms:
+            norm.running_mean.masked_fill_(empty, 0)
     return pruned
 
 

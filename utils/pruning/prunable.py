@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 
 from models.graph import Graph
 from models.heads.base import Head
+from models.layers.activations import FReLU
 from models.layers.conv import Conv
+from models.layers.frozen_norm import FrozenNorm
+from models.layers.per_head import PerHead
+from models.layers.resnet import ConvNorms
 from models.layers.shared_conv import SharedConv
 
-LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-HIDDEN = (Conv, SharedConv)
-"""Blocks whose channels go through a norm, and so are never what a head answers."""
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+LAYERS = (*CONVOLUTIONS, nn.Linear)
+NORMS = (nn.BatchNorm2d, FrozenNorm)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Prunable:
     layer: nn.Module
     parameter: str
     channels: int | None
+    norms: tuple[nn.Module, ...] = ()
 
     @property
     def value(self) -> nn.Parameter:
@@ -60,13 +66,36 @@ def prunable_weights(graph: Graph, rows: Collection[int] | None = None) -> list[
 
 
 def _weights_of(row: int, module: nn.Module) -> Iterator[Prunable]:
-    hidden = {id(block.conv) for block in module.modules() if isinstance(block, HIDDEN)}
+    norms = _norms_behind(module)
     for path, layer in module.named_modules(prefix=f"model.{row}"):
         if isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None:
             yield Prunable(row, f"{path}.in_proj_weight", layer, "in_proj_weight", 0)
         elif isinstance(layer, LAYERS):
-            answers = isinstance(module, Head) and id(layer) not in hidden
-            yield Prunable(row, f"{path}.weight", layer, "weight", None if answers else _channels(layer))
+            # What goes through a norm is never what a head answers.
+            answers = isinstance(module, Head) and layer not in norms
+            channels = None if answers else _channels(layer)
+            yield Prunable(row, f"{path}.weight", layer, "weight", channels, norms.get(layer, ()))
+
+
+def _norms_behind(module: nn.Module) -> dict[nn.Module, tuple[nn.Module, ...]]:
+    """Return the norms of every layer of a row that some follow directly, as ``models.fusing`` finds them."""
+    pairs: list[tuple[nn.Module, nn.Module]] = []
+    for block in module.modules():
+        if isinstance(block, Conv | FReLU | SharedConv):
+            pairs.append((block.conv, block.bn))
+        elif isinstance(block, ConvNorms):
+            pairs += [(getattr(block, conv), getattr(block, norm)) for conv, norm in block.pairs]
+        elif isinstance(block, nn.Sequential):
+            pairs += pairwise(block)
+    found = {layer: _single_norms(behind) for layer, behind in pairs if isinstance(layer, CONVOLUTIONS)}
+    return {layer: norms for layer, norms in found.items() if norms}
+
+
+def _single_norms(module: nn.Module) -> tuple[nn.Module, ...]:
+    """Return a norm as it is, and those of every head or level one by one; nothing where it is no norm."""
+    if isinstance(module, PerHead | nn.ModuleList):
+        return tuple(norm for child in module.children() for norm in _single_norms(child))
+    return (module,) if isinstance(module, NORMS) else ()
 
 
 def _channels(layer: nn.Module) -> int | None:
