@@ -15,10 +15,10 @@ from data.transforms.letterbox import CENTERED, LetterboxRule
 from export import main
 from models.exported.openvino_file import OpenVinoFile
 from tests.labelled_squares import arguments, write_labelled_squares
-from tests.square_finder import write_square_finder
 from utils.errors import DataError, ExportError
 from utils.export.calibration import CalibrationBatches
-from utils.export.quantisation import NOTHING_TO_DO, is_weight, left_in_float
+from utils.export.quantisation import is_weight, left_in_float
+from utils.export.quantisation_onnx import quantised_onnx
 
 CHAIN = {"cast": [], "stem": ["cast"], "act": ["stem"], "middle": ["act"], "head": ["middle"], "decode": ["head"]}
 
@@ -86,11 +86,19 @@ def test_a_quantised_model_of_openvino_finds_the_same(squares: Path) -> None:
     assert [source == "FakeQuantize" for source in sources] == [False, True, True, False]
 
 
-def test_a_model_of_two_layers_has_nothing_to_quantise(squares: Path, tmp_path: Path) -> None:
-    weights = write_square_finder(tmp_path / "flat.safetensors")
-    with pytest.raises(ExportError, match=NOTHING_TO_DO[:60]):
-        main([*arguments(squares, "--int8", "--skip-check"), "--weights", str(weights)])
-    assert list(tmp_path.iterdir()) == [weights]
+def test_a_model_of_two_layers_has_nothing_to_quantise() -> None:
+    make, from_array = onnx.helper, onnx.numpy_helper.from_array
+    table = np.ones((4, 4, 1, 1), np.float32)
+    nodes = [
+        make.make_node("Conv", ["images", "first"], ["a"], "stem"),
+        make.make_node("Relu", ["a"], ["b"], "act"),
+        make.make_node("Conv", ["b", "second"], ["c"], "head"),
+    ]
+    sides = [make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, 4, 8, 8)) for name in ("images", "c")]
+    weights = [from_array(table, name) for name in ("first", "second")]
+    model = make.make_model(make.make_graph(nodes, "flat", sides[:1], sides[1:], weights))
+    with pytest.raises(ExportError, match="nothing that could be quantised"):
+        quantised_onnx(model, [])
 
 
 def write_pictures(folder: Path, count: int) -> list[Path]:
