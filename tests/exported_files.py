@@ -13,7 +13,7 @@ from utils.export.exported_graph import NCHW, ExportedGraph
 from utils.export.metadata import ALL, NONE, OpenAxes
 from utils.export.objects_graph import ObjectsGraph
 from utils.export.onnx_model import build_onnx
-from utils.export.openvino_model import openvino_folder
+from utils.export.openvino_model import METADATA
 from utils.export.torchscript_file import build_torchscript
 
 SHAPE = (2, 64, 96)
@@ -46,9 +46,11 @@ def write_onnx_and_openvino(folder: Path, module: ExportedGraph, axes: OpenAxes 
     path = folder / "tiny.onnx"
     path.write_bytes(model.SerializeToString())
     try:
-        import openvino  # noqa: F401
+        import openvino
     except ImportError:
         return path, None
-    with openvino_folder(model, "tiny", folder / "tiny_openvino"):
-        pass
+    translated = openvino.Core().read_model(model=model.SerializeToString())
+    for entry in model.metadata_props:
+        translated.set_rt_info(entry.value, [METADATA, entry.key])
+    openvino.save_model(translated, folder / "tiny_openvino" / "tiny.xml", compress_to_fp16=False)
     return path, folder / "tiny_openvino"
