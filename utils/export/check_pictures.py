@@ -16,7 +16,7 @@ from data.synthetic.classes import PERSON
 from models.heads.base import Head
 from utils.testing.datasets import open_test_data
 
-SCENES, SCENE_SIZE = 16, (320, 240)
+SCENES, SCENE_SIZE = 8, (320, 240)
 """Generated scenes where there are no data, and their width and height in pixels."""
 
 
