@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,10 @@ from models.checkpoint_info import checkpoint_facts
 from models.graph import Graph
 from models.spec import parse_spec
 from models.weights import load_model
-from tests.conftest import TINY_MODEL, write_tiny_set
+from tests.conftest import REPO, TINY_MODEL, write_tiny_set
 from tests.square_finder import NAMES, write_square_finder, write_squares
 from utils.errors import ModelError, UsageError
-from utils.prune import build_parser, main, parse_options
+from utils.prune import EPILOG, build_parser, main, parse_options
 from utils.pruning.methods import prune_channels, prune_values
 from utils.pruning.prunable import prunable_weights
 from utils.yaml_text import parse_yaml
@@ -315,3 +317,11 @@ def test_weights_that_are_not_finite_are_refused(weights: Path) -> None:
 
 def test_every_option_has_its_line_in_the_help() -> None:
     assert all(action.help for action in build_parser()._actions)
+
+
+def test_commands_of_the_docs_are_ones_that_the_parser_takes() -> None:
+    page = (REPO / "docs" / "weights.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^ *python -m utils\.prune (.+)$", page + EPILOG, flags=re.MULTILINE)
+    assert len(commands) == 7
+    for command in commands:
+        parse_options(shlex.split(command, comments=True))
