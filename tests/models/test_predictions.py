@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from data.keypoints import generic_keypoints
-from models.predictions import Detections, Masks, Poses, named_outputs
+from data.samples import Placement
+from models.predictions import ClassMaps, Detections, Masks, Poses, named_outputs
 from models.views import Pass
+from utils.mask_results import mask_results
 
 
 def test_predictions_become_tensors_by_field_name() -> None:
@@ -44,3 +46,13 @@ def test_candidates_stand_for_themselves_until_another_pass_joins_them() -> None
     assert list(named_outputs(alone)) == ["boxes", "scores"]
     poses = Poses(boxes, scores, distinct=True, keypoints=torch.rand(2, 5, 6, 3), spec=generic_keypoints(6))
     assert poses.undo(view).distinct and Poses.combine([poses]).distinct and not Poses.combine([poses, poses]).distinct
+
+
+def test_chosen_classes_are_logits_that_choose_them_again() -> None:
+    chosen = torch.tensor([[[0, 2], [1, 2]], [[3, 3], [0, 1]]], dtype=torch.uint8)
+    maps = ClassMaps(chosen, 4)
+    assert maps.num_classes == 4 and maps.logits.shape == (2, 4, 2, 2)
+    assert torch.equal(maps.logits.argmax(1), chosen.long()) and maps.logits.sum(1).eq(1).all()
+    assert torch.equal(maps.planes(1, 2, 9), maps.logits[1:2, 2:])
+    results = mask_results(maps, [Placement(4, 4, 0.5, 0.5)] * 2)
+    assert [result.class_map[::3, ::3].tolist() for result in results] == chosen.tolist()

@@ -257,3 +257,31 @@ def test_by_the_short_side_an_exact_shape_is_a_canvas_with_the_picture_in_its_co
     plan = plan_for_batch((50, 100), 64, (64, 64), YOLOS)
     assert (plan.resized, plan.out, plan.top, plan.left) == ((32, 64), (64, 64), 0, 0)
     assert plan == plan_for_batch((50, 100), 64, (64, 64), LetterboxRule("top-left", shrink="antialias"))
+
+
+@given(
+    native=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    size=st.sampled_from([32, 64, 320]),
+    rule=st.sampled_from(
+        [CENTERED, LetterboxRule("top-left", square=True, pad=0), LetterboxRule(margin=0.5, group=32, shrink="area")]
+    ),
+)
+def test_one_shape_holds_for_every_picture_and_size(native, shape, size, rule):
+    shape = shape[0] * 32, shape[1] * 32
+    exact = rule.exactly(shape)
+    plan = plan_for_stride(native, size, 32, exact)
+    assert plan == plan_for_batch(native, max(shape), shape, exact)
+    assert plan.out == shape and (plan.pad, plan.shrink) == (rule.pad, rule.shrink)
+    assert rule.anchor == "top-left" or any(inner == side for inner, side in zip(plan.resized, shape, strict=True))
+    assert plan.top + plan.resized[0] <= shape[0] and plan.left + plan.resized[1] <= shape[1]
+    if rule.anchor == "top-left":
+        assert (plan.top, plan.left) == (0, 0)
+
+
+def test_pictures_that_fill_their_inputs_are_stretched_into_one_shape():
+    exact = LetterboxRule("top-left", fit="shortest", shrink="antialias").exactly((64, 96))
+    plan = plan_for_stride((30, 20), 640, 16, exact)
+    assert plan.resized == plan.out == (64, 96) and plan.shrink == "antialias"
+    assert exact.shape == (64, 96) and not exact.by_short_side and str(exact).startswith("64 x 96 pixels, filled")
+    assert exact != exact.exactly((96, 64)) != CENTERED and CENTERED.shape is None
