@@ -30,12 +30,19 @@ from utils.export.objects_graph import ObjectsGraph
 from utils.export.packages import require_for_export
 from utils.export.proof import Proof
 from utils.export.sampling import choose_sampling, samples_maps
+from utils.export.tensorrt_engine import require_gpu
 from utils.export.writers import WRITERS
 from utils.image_size import round_up_to_stride
 from utils.logging import start_logging
 
 LOGGER = logging.getLogger("yolograph")
-TITLES = {"onnx": "ONNX", "torchscript": "TorchScript", "openvino": "OpenVINO"}
+TITLES = {
+    "onnx": "ONNX",
+    "torchscript": "TorchScript",
+    "openvino": "OpenVINO",
+    "tensorrt": "TensorRT",
+    "safetensors": "safetensors",
+}
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
@@ -149,7 +156,13 @@ def written_form(graph: Graph, heads: Sequence[str], options: argparse.Namespace
 
 
 INT8_PACKAGES = {"onnx": (), "openvino": ("nncf",)}
-PACKAGES = {"onnx": ONNX_PACKAGES, "torchscript": (), "openvino": (*ONNX_PACKAGES, "openvino")}
+PACKAGES = {
+    "onnx": ONNX_PACKAGES,
+    "torchscript": (),
+    "openvino": (*ONNX_PACKAGES, "openvino"),
+    "tensorrt": (*ONNX_PACKAGES, "tensorrt"),
+    "safetensors": (),
+}
 
 
 def export(options: argparse.Namespace) -> list[Path]:
@@ -157,20 +170,25 @@ def export(options: argparse.Namespace) -> list[Path]:
     for name in options.include:
         require_for_export(PACKAGES[name], f"{TITLES[name]} export")
         require_for_export(INT8_PACKAGES[name] if options.int8 else (), f"{TITLES[name]} export with --int8")
+        if name == "tensorrt":
+            require_gpu(select_device(options.device))
     graph = load_model(options.weights)
     job = plan_job(graph, check_picture(options.source), options)
     written = []
     for name in options.include:
         path = Path(options.output) if options.output else default_path(options, name)
+        if path.exists() and path.samefile(options.weights):
+            raise UsageError(f"--output {path}: those are the weights themselves; choose another name")
         LOGGER.info("translating %s to %s with the heads %s", options.weights, TITLES[name], ", ".join(job.form.heads))
         written.append(WRITERS[name](job, path))
     return written
 
 
 def default_path(options: argparse.Namespace, name: str) -> Path:
-    """Return where a file of a format goes: beside the weights, a quantised one under a name of its own."""
+    """Return where a file of a format goes: beside the weights, a quantised or deployed one under a name of its own."""
     weights = Path(options.weights)
-    return weights.with_name(weights.stem + ("_int8" if options.int8 else "") + SUFFIXES[name])
+    kind = "_deployed" if name == "safetensors" else "_int8" if options.int8 else ""
+    return weights.with_name(weights.stem + kind + SUFFIXES[name])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -28,6 +28,8 @@ HEADER_KEY = "yolograph"
 HEADER_KINDS = {"source": str, "graph": str, "names": dict, "progress": dict}
 KEYPOINTS_KEY = "keypoints"
 """Of the header; files of models without keypoints, and those of older versions, do not have it."""
+DEPLOYED_KEY = "deployed"
+"""Of the header; only files of deployed models have it."""
 REASON_SHOWN = 200
 
 
@@ -42,6 +44,8 @@ class Checkpoint:
         tensors: groups of tensors by group name, see the file's first lines.
         progress: plain values: epoch, best fitness, recipe, options ...
         keypoints: what the keypoints are of every head that has some.
+        is_deployed: whether the weights are those of the form for deployment, see ``models.fusing.deploy_graph``; such
+            a model can only run.
         is_start: whether it is only a start for training, because the network it comes from has but a part of the
             model. It is never saved as such.
     """
@@ -52,6 +56,7 @@ class Checkpoint:
     tensors: dict[str, dict[str, Tensor]]
     progress: dict[str, Any] = field(default_factory=dict)
     keypoints: dict[str, KeypointSpec] = field(default_factory=dict)
+    is_deployed: bool = False
     is_start: bool = False
 
     @property
@@ -66,6 +71,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         RunError: a weight is not finite, so the file on disk is kept as it is.
     """
+    _require_finite(path, checkpoint)
+    atomic_write(path, checkpoint_bytes(checkpoint))
+
+
+def _require_finite(path: Path, checkpoint: Checkpoint) -> None:
     for group in ("model", "ema"):
         tensors = {n: t for n, t in checkpoint.tensors.get(group, {}).items() if t.is_floating_point()}
         bad = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
@@ -73,6 +83,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             raise RunError(
                 f"{path}: not saved, because the weight {bad} is not finite; lower lr0 or the gains and resume"
             )
+
+
+def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
+    """Return a checkpoint as its file has it."""
     header = {
         "format": FORMAT_VERSION,
         "source": checkpoint.source,
@@ -80,6 +94,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "names": checkpoint.names,
         "progress": checkpoint.progress,
     }
+    if checkpoint.is_deployed:
+        header[DEPLOYED_KEY] = True
     if checkpoint.keypoints:
         header[KEYPOINTS_KEY] = {name: keypoints.to_plain() for name, keypoints in checkpoint.keypoints.items()}
     flat = {
@@ -87,7 +103,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         for group, tensors in checkpoint.tensors.items()
         for name, tensor in tensors.items()
     }
-    atomic_write(path, save(flat, metadata={HEADER_KEY: json.dumps(header)}))
+    return save(flat, metadata={HEADER_KEY: json.dumps(header)})
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -110,6 +126,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         tensors=tensors,
         progress=header["progress"],
         keypoints=_read_keypoints(header, path),
+        is_deployed=header.get(DEPLOYED_KEY) is True,
     )
 
 

@@ -20,7 +20,7 @@ from models.resnet_rows import same_stages
 from models.row_use import users_of_rows
 from models.table_transfer import CLASS_LAYER, CLASS_LAYERS, fitted_table, label_rows, numbered_anew
 from models.token_rows import same_parts
-from models.weights import spec_of
+from models.weights import require_trained_form, spec_of
 
 LOGGER = logging.getLogger("yolograph")
 
@@ -105,7 +105,11 @@ def transfer_weights(graph: Graph, checkpoint: Checkpoint) -> Transfer:
 
     Returns:
         The account of it.
+
+    Raises:
+        ModelError: the weights are those of a deployed model.
     """
+    require_trained_form(checkpoint)
     theirs = BlankRows(spec_of(checkpoint))
     named, unused = _by_our_names(theirs, checkpoint, graph)
     weights = {name: value for name, (_, value) in named.items()}

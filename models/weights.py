@@ -14,6 +14,7 @@ from models.convert.hugging_face import CONFIG, weights_in_folder
 from models.convert.matching import shape_text
 from models.convert.official import read_official
 from models.convert.weight_file import is_safetensors
+from models.fusing import deploy_graph
 from models.graph import Graph, build_rows, with_classes, with_keypoints
 from models.layers.reparam import MERGED
 from models.spec import ModelSpec, parse_spec
@@ -95,7 +96,9 @@ def build_model(checkpoint: Checkpoint, path: str | Path = "checkpoint") -> Grap
     _require_whole(checkpoint, path)
     spec = spec_of(checkpoint, path)
     _require_weights(spec, checkpoint, path)
-    graph = Graph(spec)
+    graph = Graph(spec).eval()
+    if checkpoint.is_deployed:
+        deploy_graph(graph)
     graph.spec = replace(spec, source=checkpoint.source)
     for name, head in graph.heads.items():
         names = checkpoint.names.get(name)
@@ -135,15 +138,34 @@ def _require_whole(checkpoint: Checkpoint, path: str | Path | None = None) -> No
         )
 
 
+def _blank(spec: ModelSpec, is_deployed: bool) -> nn.Module:
+    """Return the rows of a model without memory."""
+    with torch.device("meta"):
+        if is_deployed:
+            return deploy_graph(Graph(spec).eval())
+        return nn.ModuleDict({"model": nn.ModuleList(made.module for made in build_rows(spec))})
+
+
+def require_trained_form(checkpoint: Checkpoint, path: str | Path | None = None) -> None:
+    """Refuse a model in its form for deployment where one is wanted that can be trained or written for others.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if checkpoint.is_deployed:
+        raise ModelError(
+            f"{path or checkpoint.source}: holds a deployed model, which is for running alone; take the checkpoint "
+            "that it was made from"
+        )
+
+
 def _require_weights(spec: ModelSpec, checkpoint: Checkpoint, path: str | Path) -> None:
     """Refuse weights of another model before it takes memory, of which a few words of YAML can ask for too much.
 
     Raises:
         ModelError: a tensor is missing, too many, or of another shape; the sentence names it.
     """
-    with torch.device("meta"):
-        rows = nn.ModuleDict({"model": nn.ModuleList(made.module for made in build_rows(spec))})
-    ours = {name: value.shape for name, value in rows.state_dict().items()}
+    ours = {name: value.shape for name, value in _blank(spec, checkpoint.is_deployed).state_dict().items()}
     theirs = {name: value.shape for name, value in checkpoint.weights.items()}
     names = [*ours, *(name for name in theirs if name not in ours)]
     wrong = next((name for name in names if ours.get(name) != theirs.get(name)), None)
@@ -175,5 +197,6 @@ def graph_for_data(
         ModelError: the checkpoint is only a start for the training of another model.
     """
     _require_whole(checkpoint)
+    require_trained_form(checkpoint)
     spec = with_classes(spec_of(checkpoint), classes)
     return Graph(with_keypoints(spec, keypoints) if keypoints else spec)

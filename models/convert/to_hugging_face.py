@@ -19,7 +19,7 @@ from models.graph import Graph
 from models.input_rule import RGB
 from models.layers.vit import NORM_EPS, ViTEmbed
 from models.token_rows import find_token_rows
-from models.weights import build_model
+from models.weights import build_model, require_trained_form
 from utils.errors import ModelError
 from utils.files import atomic_write
 
@@ -146,6 +146,7 @@ def write_hugging_face(
     Raises:
         ModelError: it is no YOLOS, or one that transformers has not.
     """
+    require_trained_form(checkpoint, source)
     graph = build_model(checkpoint, source)
     try:
         state = hugging_face_state(graph)

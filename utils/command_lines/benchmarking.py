@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.exported.paths import is_exported
-from utils.command_lines.exporting import SUFFIXES
+from utils.command_lines.exporting import READ_BACK
 from utils.devices import DTYPES
 from utils.errors import UsageError
 from utils.image_size import require_possible_sizes
@@ -114,9 +114,9 @@ def build_parser() -> argparse.ArgumentParser:
     table(
         "--formats",
         nargs="+",
-        choices=tuple(SUFFIXES),
+        choices=READ_BACK,
         metavar="FORMAT",
-        help=f"export the checkpoint into a temporary folder and measure these too: {', '.join(SUFFIXES)}",
+        help=f"export the checkpoint into a temporary folder and measure these too: {', '.join(READ_BACK)}",
     )
     table("--data", help="data YAML: AP and mIoU on its val split")
     table("--segdata", help="segmentation data in place of the YAML's: a root folder or another data YAML")

@@ -12,8 +12,18 @@ from utils.errors import UsageError
 from utils.export.sampling import FORMS
 from utils.image_size import require_possible_sizes
 
-SUFFIXES = {"onnx": ".onnx", "torchscript": ".torchscript", "openvino": ".xml"}
+SUFFIXES = {
+    "onnx": ".onnx",
+    "torchscript": ".torchscript",
+    "openvino": ".xml",
+    "tensorrt": ".engine",
+    "safetensors": ".safetensors",
+}
 """Endings of the files of every format."""
+READ_BACK = tuple(name for name in SUFFIXES if name != "tensorrt")
+"""Formats whose files ``detect.py`` and ``test.py`` take as weights."""
+OF_ONNX = ("onnx", "openvino", "tensorrt")
+"""Formats that a model goes to by way of ONNX."""
 TOLERANCE, HALF_TOLERANCE = 1e-4, 0.02
 KEPT = PostprocessOptions()
 """What is kept where nothing else is asked for, as in detecting."""
@@ -177,10 +187,29 @@ def check_options(options: argparse.Namespace) -> None:
         raise UsageError("--dynamic leaves the batch size open too; leave --dynamic-batch out")
     if options.dynamic and "torchscript" in options.include:
         raise UsageError("--dynamic: a TorchScript file is a record of one height and width; take --dynamic-batch")
-    if options.opset is not None and options.include == ["torchscript"]:
-        raise UsageError("--opset is about ONNX, but --include has torchscript alone; leave it out")
+    if options.opset is not None and not any(name in OF_ONNX for name in options.include):
+        raise UsageError(f"--opset is about ONNX, but --include has {' '.join(options.include)} alone; leave it out")
+    _check_whole_model_options(options)
     if options.output is not None:
         check_output(Path(options.output), options.include)
+
+
+def _check_whole_model_options(options: argparse.Namespace) -> None:
+    """Refuse what a checkpoint cannot hold: it is the whole model and takes whatever models take."""
+    if "safetensors" not in options.include:
+        return
+    if options.heads is not None:
+        raise UsageError("--heads: a safetensors file has the whole model; leave one of them out")
+    asked = {
+        "--nms": options.nms,
+        "--embed-input": options.embed_input,
+        "--dynamic": options.dynamic,
+        "--dynamic-batch": options.dynamic_batch,
+        "--attention": options.attention is not None,
+    }
+    unfit = [flag for flag, is_asked in asked.items() if is_asked]
+    if unfit and options.include == ["safetensors"]:
+        raise UsageError(f"{unfit[0]} is not for a safetensors file, which is loaded as any model; leave it out")
 
 
 def _check_tolerance(options: argparse.Namespace) -> None:

@@ -9,16 +9,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from utils.errors import ExportError
 from utils.export.adaptive_pooling import DECOMPOSITIONS
 from utils.export.exported_graph import ExportedGraph
+from utils.export.failing_row import cannot_hold
 from utils.export.metadata import ALL, BATCH, INPUT_NAME, NONE, OpenAxes, describe
 from utils.export.suppression import onnx_translations
 
 if TYPE_CHECKING:
     import onnx
 
+EXPORTER = "the ONNX exporter"
 # A traced size of 0 or 1 would be taken for a constant, on the coarsest map as well.
 _DYNAMIC_BATCH, _DYNAMIC_ROWS, _DYNAMIC_COLUMNS = 2, 5, 7
 
@@ -39,8 +42,8 @@ def build_onnx(
     """
     from onnx.helper import set_model_props
 
-    outputs = module.output_names()
     try:
+        outputs = module.output_names()
         with _no_warnings():
             translated = torch.onnx.export(
                 _trace(module, shape, open_axes),
@@ -53,10 +56,7 @@ def build_onnx(
             )
             model = translated.model_proto
     except Exception as error:  # The exporter raises errors of many kinds, and all mean the same to the user.
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ExportError(
-            f"{module.model.spec.source}: the ONNX exporter cannot translate the model: {reason}"
-        ) from error
+        raise cannot_hold(EXPORTER, module, shape, onnx_of_part, error) from error
     written = next(entry.version for entry in model.opset_import if entry.domain == "")
     if opset not in (None, written):
         raise ExportError(
@@ -67,6 +67,19 @@ def build_onnx(
         _name_dimensions(model, module)
     set_model_props(model, describe(module, outputs, shape, open_axes, written))
     return model
+
+
+def onnx_of_part(part: nn.Module, inputs: tuple[Tensor, ...]) -> onnx.ModelProto:
+    """Translate a part of a model, to see whether that can be.
+
+    Args:
+        part: a module that takes tensors.
+        inputs: these.
+    """
+    with _no_warnings(), torch.no_grad():
+        program = torch.export.export(part, inputs).run_decompositions(DECOMPOSITIONS)
+        table = onnx_translations()
+        return torch.onnx.export(program, dynamo=True, verbose=False, custom_translation_table=table).model_proto
 
 
 @contextmanager

@@ -14,7 +14,10 @@ import numpy as np
 
 from utils.errors import ExportError
 from utils.export.agreement import Runner, failing_as
+from utils.export.exported_graph import ExportedGraph
+from utils.export.failing_row import cannot_hold
 from utils.export.metadata import FLOAT16, INPUT_NAME
+from utils.export.onnx_model import onnx_of_part
 
 if TYPE_CHECKING:
     import onnx
@@ -52,12 +55,38 @@ class OpenVINOFiles:
         self.model.set_rt_info(value, [METADATA, key])
 
 
+def build_openvino(form: ExportedGraph, shape: tuple[int, int, int], model: onnx.ModelProto) -> openvino.Model:
+    """Translate a graph from ONNX, metadata included.
+
+    Args:
+        form: the graph.
+        shape: batch size, height and width of the input.
+        model: the graph as ONNX.
+
+    Raises:
+        ExportError: OpenVINO cannot translate the model; the row is named.
+    """
+    try:
+        translated = _translated(model)
+    except Exception as error:  # OpenVINO raises errors of several kinds.
+        raise cannot_hold("OpenVINO", form, shape, lambda *part: _translated(onnx_of_part(*part)), error) from error
+    for entry in model.metadata_props:
+        translated.set_rt_info(entry.value, [METADATA, entry.key])
+    return translated
+
+
+def _translated(model: onnx.ModelProto) -> openvino.Model:
+    import openvino
+
+    return openvino.Core().read_model(model=model.SerializeToString())
+
+
 @contextmanager
-def openvino_folder(model: onnx.ModelProto, name: str, folder: Path, halved: bool = False) -> Iterator[OpenVINOFiles]:
+def openvino_folder(model: openvino.Model, name: str, folder: Path, halved: bool = False) -> Iterator[OpenVINOFiles]:
     """Write ``NAME.xml`` and ``NAME.bin`` into a folder that appears only when the block has ended well.
 
     Args:
-        model: as ONNX; its metadata come along.
+        model: as OpenVINO has it, metadata included.
         name: of the files.
         folder: where they shall appear; what was there before is replaced.
         halved: whether weights are stored as float16.
@@ -66,18 +95,12 @@ def openvino_folder(model: onnx.ModelProto, name: str, folder: Path, halved: boo
         The files in their temporary folder, saved, for checks.
 
     Raises:
-        ExportError: OpenVINO cannot translate the model, or what is there is not an earlier model of that name.
+        ExportError: OpenVINO cannot write the model, or what is there is not an earlier model of that name.
     """
     _require_replaceable(folder, name)
-    import openvino
-
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
-        with failing_as("OpenVINO"):
-            translated = openvino.Core().read_model(model=model.SerializeToString())
-        files = OpenVINOFiles(translated, temporary / f"{name}.xml", halved)
-        for entry in model.metadata_props:
-            files.tell(entry.key, entry.value)
+        files = OpenVINOFiles(model, temporary / f"{name}.xml", halved)
         if halved:
             files.tell("precision", json.dumps(FLOAT16))
         files.save()

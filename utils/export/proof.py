@@ -17,10 +17,11 @@ import torch
 from data.sample_source import TaskSource
 from data.transforms.letterbox import LetterboxRule
 from models.exported.model import ExportedModel
+from models.exported.paths import is_exported
 from models.fusing import fuse_graph
 from models.graph import Graph
 from models.heads.base import Head
-from models.inference import Inference
+from models.inference import Inference, load_inference
 from models.predictions import PostprocessOptions
 from utils.command_lines.export_quality import ap_tolerance
 from utils.export.check_pictures import (
@@ -82,7 +83,9 @@ class Proof:
             ModelError: the file does not run.
         """
         with _named(path, ending) as named:
-            file = Inference([ExportedModel(named, self.device)])
+            # Read without a word about a check that is still going on.
+            files = [ExportedModel(named, self.device)] if is_exported(named) else None
+            file = Inference(files) if files else load_inference([named], self.device)
             found = {name: self._measured(file, name) for name in self.chosen.heads if self._is_measured(name)}
             latency = self._latency(file)
         for line in self._report(found, latency):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from utils.errors import ExportError
 from utils.export.agreement import Runner, failing_as
 from utils.export.exported_graph import ExportedGraph
+from utils.export.failing_row import cannot_hold
 from utils.export.metadata import OpenAxes, describe
 
 METADATA = "metadata.json"
@@ -34,20 +35,21 @@ def build_torchscript(module: ExportedGraph, shape: tuple[int, int, int], open_a
     Raises:
         ExportError: the model cannot be recorded.
     """
-    metadata = describe(module, module.output_names(), shape, open_axes)
     buffer = io.BytesIO()
     try:
+        metadata = describe(module, module.output_names(), shape, open_axes)
         with warnings.catch_warnings(), torch.no_grad():
             # It warns of every size that becomes a number; the file is checked at all shapes it is meant for.
             warnings.simplefilter("ignore")
-            recorded = torch.jit.trace(module, module.example(shape), strict=False, check_trace=False)
+            recorded = _recorded(module, (module.example(shape),))
             torch.jit.save(recorded, buffer, _extra_files={METADATA: json.dumps(metadata)})
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ExportError(
-            f"{module.model.spec.source}: the model cannot be recorded as TorchScript: {reason}"
-        ) from error
+        raise cannot_hold("TorchScript", module, shape, _recorded, error) from error
     return _without_records_of_the_machine(buffer.getvalue())
+
+
+def _recorded(module: nn.Module, inputs: tuple[Tensor, ...]) -> torch.jit.ScriptModule:
+    return torch.jit.trace(module, inputs, strict=False, check_trace=False)
 
 
 def _without_records_of_the_machine(file: bytes) -> bytes:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from models.checkpoint import checkpoint_bytes
 from utils.command_lines.exporting import SUFFIXES
 from utils.export.agreement import onnx_runner
 from utils.export.job import Job
 from utils.export.metadata import INT8
 from utils.export.onnx_model import build_onnx, tell
-from utils.export.openvino_model import openvino_folder, openvino_runner
+from utils.export.openvino_model import build_openvino, openvino_folder, openvino_runner
 from utils.export.quantisation_onnx import quantised_onnx
 from utils.export.quantisation_openvino import quantised_openvino
+from utils.export.tensorrt_engine import build_engine, engine_runner
 from utils.export.torchscript_file import build_torchscript, torchscript_runner, with_told
-from utils.files import atomic_writer
+from utils.export.weights_file import deployed_checkpoint, told_checkpoint, weights_runner
+from utils.files import atomic_write, atomic_writer
 
 LOGGER = logging.getLogger("yolograph")
 
@@ -69,7 +73,7 @@ def write_openvino(job: Job, path: Path) -> Path:
     """
     folder = path.with_name(f"{path.stem}_openvino")
     model = build_onnx(job.form, job.shape, job.open_axes, job.options.opset)
-    with openvino_folder(model, path.stem, folder, job.options.half) as files:
+    with openvino_folder(build_openvino(job.form, job.shape, model), path.stem, folder, job.options.half) as files:
         if job.calibration is not None:
             files.model = quantised_openvino(files.model, job.calibration)
             files.tell("precision", json.dumps(INT8))
@@ -81,6 +85,39 @@ def write_openvino(job: Job, path: Path) -> Path:
     written = folder / path.name
     LOGGER.info("\nwrote %s (%.1f MB)", written, written.with_suffix(".bin").stat().st_size / 1e6)
     return written
+
+
+def write_safetensors(job: Job, path: Path) -> Path:
+    """Write a model in its form for deployment as a checkpoint of ours, as ``write_onnx`` does.
+
+    Raises:
+        ExportError: the model that is loaded from the file computes something else.
+    """
+    checkpoint = deployed_checkpoint(job.module.model, job.options.half)
+    as_loaded = replace(job, form=job.module)
+    with atomic_writer(path) as file:
+        _put(file, checkpoint_bytes(checkpoint))
+        told = {"checked": as_loaded.check(lambda: weights_runner(Path(file.name), job.module.heads))}
+        told |= as_loaded.prove(Path(file.name), SUFFIXES["safetensors"])
+        _put(file, told_checkpoint(checkpoint, told))
+    LOGGER.info("\nwrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
+    return path
+
+
+def write_tensorrt(job: Job, path: Path) -> Path:
+    """Write a model as a TensorRT engine, as ``write_onnx`` does, and its metadata into a JSON file beside it.
+
+    Raises:
+        ExportError: the model cannot be translated, or the engine computes something else.
+    """
+    model = build_onnx(job.computing_form(), job.shape, job.open_axes, job.options.opset)
+    with atomic_writer(path) as file:
+        _put(file, build_engine(job.form, job.shape, model))
+        tell(model, "checked", job.check(lambda: engine_runner(Path(file.name), job.device)))
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    atomic_write(path.with_name(f"{path.name}.json"), json.dumps(told, indent=2).encode())
+    LOGGER.info("\nwrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
+    return path
 
 
 def _put(file: BinaryIO, content: bytes) -> None:
@@ -95,5 +132,7 @@ WRITERS: dict[str, Callable[[Job, Path], Path]] = {
     "onnx": write_onnx,
     "torchscript": write_torchscript,
     "openvino": write_openvino,
+    "tensorrt": write_tensorrt,
+    "safetensors": write_safetensors,
 }
 """By format, what writes a job to a path and returns the file that it has written."""

@@ -19,7 +19,7 @@ from models.checkpoint import Checkpoint
 from models.graph import Graph, load_graph, with_classes, with_keypoints
 from models.spec import PER_TASK
 from models.transfer import transfer_weights
-from models.weights import build_model, graph_for_data, load_weights
+from models.weights import build_model, graph_for_data, load_weights, require_trained_form
 from utils.distributed import World, find_restarted_run
 from utils.errors import DataError, ModelError, UsageError, did_you_mean
 from utils.files import atomic_write, increment_run_folder, remove_leftovers
@@ -141,6 +141,8 @@ def build_graph(run: Run, data: DataConfig) -> tuple[Graph, dict[str, TaskDatase
         _require_same_labels(graph, datasets, options.data)
         return graph, datasets
     start = load_weights(options.weights, options.pretrained_grid) if options.weights else None
+    if start is not None:
+        require_trained_form(start, options.weights)
     graph = load_graph(options.cfg) if options.cfg else graph_for_data(start, {})
     datasets = open_datasets(graph, data, "train", options.cache, run.hyp)
     graph = _with_counts_of_data(graph, datasets)
