@@ -15,7 +15,7 @@ import torch
 from data.task_data import SPLITS
 from models.checkpoint import Checkpoint, save_checkpoint
 from models.graph import Graph
-from models.weights import build_model, load_weights
+from models.weights import build_model, load_weights, require_trained_form
 from utils.command_lines.inference import require_at_least
 from utils.devices import select_device
 from utils.errors import ModelError, UsageError, did_you_mean, run_command
@@ -24,13 +24,13 @@ from utils.image_size import require_possible_sizes
 from utils.logging import start_logging
 from utils.pruning.accuracy import Accuracy, accuracy_table
 from utils.pruning.methods import LAYER, MODEL, SCOPES, prune_channels, prune_values
-from utils.pruning.prunable import Prunable, prunable_weights
+from utils.pruning.prunable import prunable_weights
 from utils.pruning.sparsity import Sparsity, sparsity_by_row, sparsity_table
 from utils.training.named_rows import row_names, rows_named
 
 LOGGER = logging.getLogger("yolograph")
-RUN_ALONE = ("options", "ema_updates")
-"""What a checkpoint knows for going on with its run, which a pruned model cannot."""
+STALE = ("options", "ema_updates", "exported")
+"""What a checkpoint knows for going on with its run, and of its check, which is no longer true of a pruned model."""
 STRUCTURED = "structured"
 METHODS = {
     LAYER: "values by magnitude, the same share of every layer",
@@ -188,8 +188,8 @@ def chosen_rows(graph: Graph, entries: Sequence[str]) -> list[int]:
     return rows
 
 
-def prune_graph(graph: Graph, options: argparse.Namespace) -> list[Prunable]:
-    """Prune a model in place as the options say, and return the weights that were pruned.
+def prune_graph(graph: Graph, options: argparse.Namespace) -> None:
+    """Prune a model in place as the options say.
 
     Raises:
         UsageError: the chosen rows have nothing that could be pruned.
@@ -204,7 +204,6 @@ def prune_graph(graph: Graph, options: argparse.Namespace) -> list[Prunable]:
         where = f"--rows {' '.join(options.rows)}" if options.rows else graph.spec.source
         what = "channels that may be missing" if options.structured else "convolutions or linear layers"
         raise UsageError(f"{where}: has no {what}, so there is nothing to prune; choose other rows")
-    return weights
 
 
 def pruned_checkpoint(checkpoint: Checkpoint, graph: Graph, options: argparse.Namespace) -> Checkpoint:
@@ -213,7 +212,7 @@ def pruned_checkpoint(checkpoint: Checkpoint, graph: Graph, options: argparse.Na
     said = {"amount": options.amount, "method": METHODS[kind], "from": Path(options.weights).name}
     if options.rows is not None:
         said["rows"] = " ".join(options.rows)
-    kept = {key: value for key, value in checkpoint.progress.items() if key not in RUN_ALONE}
+    kept = {key: value for key, value in checkpoint.progress.items() if key not in STALE}
     return replace(checkpoint, tensors={"model": graph.state_dict()}, progress={**kept, "pruned": said})
 
 
@@ -236,6 +235,9 @@ def prune_model(options: argparse.Namespace) -> dict[str, Any]:
     checkpoint = load_weights(options.weights)
     graph = build_model(checkpoint, options.weights)
     require_finite(graph, options.weights)
+    if options.structured:
+        # Norms that are folded into biases would give any constant for an empty channel.
+        require_trained_form(checkpoint, options.weights)
     found: dict[str, Any] = {"weights": str(options.weights), "amount": options.amount}
     if options.amount is None:
         return {**found, "sparsity": show_sparsity(graph)}

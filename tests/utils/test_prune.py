@@ -25,9 +25,11 @@ from models.weights import load_model
 from tests.conftest import REPO, TINY_MODEL, write_tiny_set
 from tests.square_finder import NAMES, write_square_finder, write_squares
 from utils.errors import ModelError, UsageError
+from utils.export.weights_file import deployed_checkpoint
 from utils.prune import EPILOG, build_parser, main, parse_options
 from utils.pruning.methods import prune_channels, prune_values
 from utils.pruning.prunable import prunable_weights
+from utils.pruning.sparsity import Sparsity
 from utils.yaml_text import parse_yaml
 
 KINDS = """
@@ -301,6 +303,17 @@ def test_rows_that_do_not_fit(arguments: list[str], said: str, weights: Path) ->
     with pytest.raises(UsageError) as error:
         main(["--weights", str(weights), "--amount", "0.3", *arguments])
     assert said in str(error.value) and list(weights.parent.iterdir()) == [weights]
+
+
+def test_a_deployed_model_loses_values_and_keeps_its_channels(tmp_path: Path) -> None:
+    path, output = tmp_path / "deployed.safetensors", tmp_path / "deployed_pruned.safetensors"
+    save_checkpoint(path, deployed_checkpoint(graph_of(TINY_MODEL), halved=False))
+    main(["--weights", str(path), "--amount", "0.5"])
+    graph, written = load_model(output), load_checkpoint(output)
+    assert graph.is_deployed and written.is_deployed and "exported" not in written.progress
+    assert Sparsity.of(prunable_weights(graph)).share == pytest.approx(0.5, abs=0.01)
+    with pytest.raises(ModelError, match="holds a deployed model"):
+        main(["--weights", str(path), "--amount", "0.5", "--structured"])
 
 
 def test_weights_that_are_not_finite_are_refused(weights: Path) -> None:

@@ -26,7 +26,8 @@ class Accuracy:
 
     Args:
         graph: one of the forms; says which heads there are.
-        options: command-line values: data, split, sizes, batches, device.
+        options: command-line values: data, split, heads, sizes, batches.
+        device: where to measure.
 
     Raises:
         DataError: the data do not fit the model.
