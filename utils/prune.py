@@ -138,7 +138,7 @@ def _output_path(options: argparse.Namespace) -> Path:
         UsageError: it is no place for it.
     """
     weights = Path(options.weights)
-    path = weights.with_name(f"{weights.stem}_pruned.safetensors") if options.output is None else Path(options.output)
+    path = Path(options.output or weights.parent / f"{weights.stem}_pruned.safetensors")
     if path.suffix != ".safetensors":
         raise UsageError(f"--output {path}: checkpoints are .safetensors files; give it that ending")
     if path.resolve() == weights.resolve():
