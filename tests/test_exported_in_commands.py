@@ -148,7 +148,7 @@ def test_the_table_of_formats(folder: Path, tmp_path: Path, capsys: pytest.Captu
     lines = capsys.readouterr().out.strip().splitlines()[-4:]
     rows = json.loads((tmp_path / "table.json").read_text())["rows"]
     assert [row["format"] for row in rows] == ["checkpoint", "torchscript", "torchscript"]
-    assert lines[0].split()[:7] == ["file", "format", "weights", "input", "MB", "segment", "mIoU"]
+    assert lines[0].split()[:7] == ["file", "format", "precision", "input", "MB", "segment", "mIoU"]
     for row, line, path in zip(rows, lines[1:], weights, strict=True):
         assert row["input"] == [2, 64, 96] and row["weights"] == path and Path(path).name in line
         assert row["megabytes"] == pytest.approx(Path(path).stat().st_size / 1e6, abs=1e-4)

@@ -245,7 +245,7 @@ def table_of(rows: Sequence[FormatRow]) -> str:
         rows: one or more.
     """
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    table = [["file", "format", "weights", "input", "MB", *metrics, "ms", f"{LOW} to {HIGH} %"]]
+    table = [["file", "format", "precision", "input", "MB", *metrics, "ms", f"{LOW} to {HIGH} %"]]
     for row in rows:
         batch = row.input[0]
         worth = [f"{row.metrics[name]:.4f}" if name in row.metrics else "-" for name in metrics]

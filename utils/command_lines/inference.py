@@ -21,7 +21,8 @@ def add_model_options(group: argparse._ArgumentGroup, default_weights: str | Non
         "--weights",
         required=default_weights is None,
         nargs="+",
-        help=f"checkpoint, ours or an official .pt; several of the same heads and classes answer together{default}",
+        help="checkpoint, ours or an official .pt, or a file of export.py; several of the same heads and classes "
+        f"answer together{default}",
     )
     add(
         "--deploy",
