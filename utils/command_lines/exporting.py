@@ -63,15 +63,20 @@ the check:
   The program that runs the format does so on a picture and on random pixels beside the model. The largest difference of
   every output is printed, and where one is above --tolerance of that output's largest value, no file is left behind,
   unless it is no more than the model's own rounding explains (float32 beside float64; ten tolerances at most).
+  Then file and model find objects and label pixels on the same pictures: those of --data, else generated streets. AP and
+  mIoU of both are printed, and the time of a batch of both. With --data a file is refused whose AP or mIoU is lower by
+  more than --ap-tolerance. A file of --int8 is held to that alone, unless --tolerance is given. See docs/export.md.
 
 examples:
   python export.py --weights runs/train/exp/weights/best.safetensors
   python export.py --weights best.safetensors --img-size 384 640 --heads detect --output street.onnx
   python export.py --weights best.safetensors --dynamic --source my_picture.jpg
+  python export.py --weights best.safetensors --include onnx openvino --int8 --data my_data.yaml
   python export.py --weights yolos-ti.pth --img-size 512 672 --dynamic-batch --include onnx torchscript
   python export.py --weights ms-detr-r50-300.safetensors --img-size 800 1056 --attention gather
 
-needs: pip install onnx onnxruntime onnxscript; for openvino also pip install openvino; for torchscript nothing more
+needs: pip install onnx onnxruntime onnxscript; for openvino also pip install openvino, and with --int8 nncf; for
+torchscript nothing more
 exit codes: 1 the run failed, 2 wrong usage, 3 the picture is at fault, 4 the model is at fault, 5 the export failed"""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,9 @@ OF_TWO_MAPS = ("Mul", "Sigmoid")
 """They make SiLU, which is steep near 0 and flat below: in eight bits it costs more AP than all convolutions do."""
 
 
-def quantised_onnx(model: onnx.ModelProto, pictures: Iterable[np.ndarray]) -> onnx.ModelProto:
+def quantised_onnx(
+    model: onnx.ModelProto, pictures: Iterable[np.ndarray], noisy: Collection[str] = ()
+) -> onnx.ModelProto:
     """Return a model with weights and maps of eight bits; metadata stay.
 
     Weights are signed with a scale per channel, maps unsigned with the range that they have on the pictures. What
@@ -30,6 +32,7 @@ def quantised_onnx(model: onnx.ModelProto, pictures: Iterable[np.ndarray]) -> on
     Args:
         model: in float32.
         pictures: inputs that tell the ranges, (B, 3, H, W) uint8 in the shape that the model takes.
+        noisy: layers that stay in float32 too, see ``noisy_layers``.
 
     Raises:
         ExportError: nothing of the model can be quantised, or ONNX Runtime cannot do it.
@@ -54,7 +57,8 @@ def quantised_onnx(model: onnx.ModelProto, pictures: Iterable[np.ndarray]) -> on
             batch = next(self.pictures, None)
             return None if batch is None else {INPUT_NAME: batch}
 
-    in_float = nodes_in_float(model.graph) | {node.name for node in model.graph.node if node.op_type in OF_TWO_MAPS}
+    of_two_maps = {node.name for node in model.graph.node if node.op_type in OF_TWO_MAPS}
+    in_float = nodes_in_float(model.graph) | of_two_maps | set(noisy)
     if not {node.name for node in model.graph.node if node.op_type in PRODUCTS} - in_float:
         raise ExportError(NOTHING_TO_DO)
     with tempfile.TemporaryDirectory() as folder, quantising_by("ONNX Runtime"):

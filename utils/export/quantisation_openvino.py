@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 PRODUCTS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
 
 
-def quantised_openvino(model: openvino.Model, pictures: Sequence[np.ndarray]) -> openvino.Model:
+def quantised_openvino(
+    model: openvino.Model, pictures: Sequence[np.ndarray], noisy: Collection[str] = ()
+) -> openvino.Model:
     """Return a model with weights and maps of eight bits; its ``rt_info`` stays.
 
     Weights are symmetric with a scale per channel, maps have the range that they have on the pictures, and the shift
@@ -29,12 +31,13 @@ def quantised_openvino(model: openvino.Model, pictures: Sequence[np.ndarray]) ->
         model: in float32.
         pictures: inputs that tell the ranges, (B, 3, H, W) uint8 in the shape that the model takes; they are gone
             through several times.
+        noisy: layers of the ONNX model that this one comes from, which stay in float32 too, see ``noisy_layers``.
 
     Raises:
         ExportError: nothing of the model can be quantised, or NNCF cannot do it.
     """
     operations = model.get_ordered_ops()
-    in_float = operations_in_float(operations)
+    in_float = operations_in_float(operations) | _of_layers(operations, noisy)
     if not {each.get_friendly_name() for each in operations if each.get_type_name() in PRODUCTS} - in_float:
         raise ExportError(NOTHING_TO_DO)
     # Its progress bars go to the standard output.
@@ -69,3 +72,9 @@ def operations_in_float(operations: Sequence[openvino.Node]) -> set[str]:
         if each.get_type_name() in PRODUCTS and any(is_weight(tuple(shape)) for shape in tables):
             weighted.append(name)
     return left_in_float(sources, weighted) - constants
+
+
+def _of_layers(operations: Sequence[openvino.Node], layers: Collection[str]) -> set[str]:
+    """Return the names of the products of layers; OpenVINO makes product and bias two operations."""
+    products = [each.get_friendly_name() for each in operations if each.get_type_name() in PRODUCTS]
+    return {name for name in products if name.partition("/")[0] in layers}

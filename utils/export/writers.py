@@ -16,6 +16,7 @@ from utils.export.job import Job
 from utils.export.metadata import INT8
 from utils.export.onnx_model import build_onnx, tell
 from utils.export.openvino_model import build_openvino, openvino_folder, openvino_runner
+from utils.export.quantisation_noise import noisy_layers
 from utils.export.quantisation_onnx import quantised_onnx
 from utils.export.quantisation_openvino import quantised_openvino
 from utils.export.tensorrt_engine import build_engine, engine_runner
@@ -34,7 +35,7 @@ def write_onnx(job: Job, path: Path) -> Path:
     """
     model = build_onnx(job.computing_form(), job.shape, job.open_axes, job.options.opset)
     if job.calibration is not None:
-        model = quantised_onnx(model, job.calibration)
+        model = quantised_onnx(model, job.calibration, noisy_layers(model, job.calibration))
         tell(model, "precision", json.dumps(INT8))
     with atomic_writer(path) as file:
         _put(file, model.SerializeToString())
@@ -75,7 +76,7 @@ def write_openvino(job: Job, path: Path) -> Path:
     model = build_onnx(job.form, job.shape, job.open_axes, job.options.opset)
     with openvino_folder(build_openvino(job.form, job.shape, model), path.stem, folder, job.options.half) as files:
         if job.calibration is not None:
-            files.model = quantised_openvino(files.model, job.calibration)
+            files.model = quantised_openvino(files.model, job.calibration, noisy_layers(model, job.calibration))
             files.tell("precision", json.dumps(INT8))
             files.save()
         files.tell("checked", job.check(lambda: openvino_runner(files.xml)))

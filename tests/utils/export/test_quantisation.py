@@ -18,6 +18,7 @@ from tests.labelled_squares import arguments, write_labelled_squares
 from utils.errors import DataError, ExportError
 from utils.export.calibration import CalibrationBatches
 from utils.export.quantisation import is_weight, left_in_float
+from utils.export.quantisation_noise import Values, noise_share, noisy_layers
 from utils.export.quantisation_onnx import quantised_onnx
 
 CHAIN = {"cast": [], "stem": ["cast"], "act": ["stem"], "middle": ["act"], "head": ["middle"], "decode": ["head"]}
@@ -99,6 +100,69 @@ def test_a_model_of_two_layers_has_nothing_to_quantise() -> None:
     model = make.make_model(make.make_graph(nodes, "flat", sides[:1], sides[1:], weights))
     with pytest.raises(ExportError, match="nothing that could be quantised"):
         quantised_onnx(model, [])
+
+
+def conv(values: np.ndarray, weights: np.ndarray, groups: int) -> np.ndarray:
+    return torch.nn.functional.conv2d(torch.from_numpy(values), torch.from_numpy(weights), groups=groups).numpy()
+
+
+def rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    step = (high - low) / 255
+    return np.round(values / step) * step
+
+
+@pytest.mark.parametrize(("groups", "kernel"), [(1, 1), (1, 3), (16, 3)])
+def test_the_noise_is_what_rounding_to_eight_bits_adds(groups: int, kernel: int) -> None:
+    rng = np.random.default_rng(0)
+    scales = np.exp(rng.normal(0, 1.5, (1, 16, 1, 1)))
+    values = (rng.normal(size=(1, 16, 40, 40)) * scales).astype(np.float64)
+    weights = rng.normal(size=(16, 16 // groups, kernel, kernel))
+    outputs = conv(values, weights, groups)
+    before, behind = Values(), Values()
+    before.add(values)
+    behind.add(outputs)
+    steps = np.abs(weights).max((1, 2, 3), keepdims=True) / 127
+    quantised = conv(rounded(values, before.low, before.high), np.round(weights / steps) * steps, groups)
+    added = rounded(quantised, behind.low, behind.high) - outputs
+    share = np.minimum((added**2).mean((0, 2, 3)) / outputs.var((0, 2, 3)), 1).mean()
+    assert noise_share(weights, before, behind) == pytest.approx(share, rel=0.3)
+    dead = np.concatenate((outputs, np.full_like(outputs, 3)), 1)
+    also_dead = Values()
+    also_dead.add(dead)
+    double = np.concatenate((weights, weights))
+    if groups == 1:
+        assert noise_share(double, before, also_dead) == pytest.approx(noise_share(weights, before, behind), rel=0.1)
+
+
+def test_layers_whose_channels_differ_too_much_are_noisy_and_stay_in_float() -> None:
+    make, from_array = onnx.helper, onnx.numpy_helper.from_array
+    rng = np.random.default_rng(0)
+    even = rng.normal(size=(4, 4, 1, 1)).astype(np.float32)
+    apart = even * np.array([1, 1e-4, 1e-4, 1e-4], np.float32)[:, None, None, None]
+    depthwise = np.ones((4, 1, 1, 1), np.float32)
+    nodes = [
+        make.make_node("Cast", ["images"], ["pixels"], "cast", to=onnx.TensorProto.FLOAT),
+        make.make_node("Conv", ["pixels", "even"], ["a"], "stem"),
+        make.make_node("Conv", ["a", "apart"], ["b"], "wide"),
+        make.make_node("Conv", ["b", "depthwise"], ["c"], "spoilt", group=4),
+        make.make_node("Conv", ["c", "own"], ["d"], "good"),
+        make.make_node("Conv", ["d", "last"], ["out"], "head"),
+    ]
+    pixels = make.make_tensor_value_info("images", onnx.TensorProto.UINT8, (1, 4, 8, 8))
+    out = make.make_tensor_value_info("out", onnx.TensorProto.FLOAT, (1, 4, 8, 8))
+    tables = [from_array(even, name) for name in ("even", "own", "last")]
+    tables += [from_array(apart, "apart"), from_array(depthwise, "depthwise")]
+    graph = make.make_graph(nodes, "chain", [pixels], [out], tables)
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 20)], ir_version=10)
+    pictures = [rng.integers(0, 256, (1, 4, 8, 8), np.uint8) for _ in range(3)]
+    noisy = noisy_layers(model, pictures)
+    # What 'wide' gives has one channel of ordinary values and three of tiny ones, and one scale for all.
+    assert noisy == {"wide", "spoilt"}
+    quantised = quantised_onnx(model, pictures, noisy)
+    maker = {output: node.op_type for node in quantised.graph.node for output in node.output}
+    convs = [node for node in quantised.graph.node if node.op_type == "Conv"]
+    in_eight_bits = {node.name for node in convs if maker.get(node.input[1]) == "DequantizeLinear"}
+    assert in_eight_bits == {"good"}
 
 
 def write_pictures(folder: Path, count: int) -> list[Path]:
