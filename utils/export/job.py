@@ -20,7 +20,7 @@ from utils.export.exported_graph import NHWC, ExportedGraph
 from utils.export.metadata import UNCHECKED, OpenAxes, checked
 from utils.export.objects_graph import ObjectsGraph
 from utils.export.proof import Proof
-from utils.export.rounding import limits, own_rounding
+from utils.export.rounding import limits, own_rounding, rounding_of_objects
 
 LOGGER = logging.getLogger("yolograph")
 CPU = torch.device("cpu")
@@ -94,12 +94,15 @@ class Job:
         """
         tolerance, objects = self.options.tolerance, self.form if isinstance(self.form, ObjectsGraph) else None
         taking = _taking_pixels_last(run) if self.form.layout == NHWC else run
-        differences = compare(taking, self.module, self.images, objects)
+        counts: dict[str, int] = {}
+        differences = compare(_counting_objects(taking, counts), self.module, self.images, objects)
+        for name in (name for name, count in counts.items() if not count):
+            LOGGER.warning("%s is 0 on every picture of the check; --source PICTURE can show objects", name)
         if tolerance is None:
             show_differences(differences, math.inf)
             return checked(None, max(worst.relative for worst in differences.values()))
         is_near = all(worst.relative <= tolerance for worst in differences.values())
-        rounding = {} if is_near else own_rounding(self.module, self.images)
+        rounding = {} if is_near else rounding_of_objects(own_rounding(self.module, self.images))
         passing = limits(differences, tolerance, rounding)
         show_differences(differences, tolerance, passing)
         judge(differences, tolerance, passing)
@@ -109,6 +112,19 @@ class Job:
 def _taking_pixels_last(run: Runner) -> Runner:
     """Return what runs a file whose input has the colours behind rows and columns."""
     return lambda pixels: run(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))
+
+
+def _counting_objects(run: Runner, counts: dict[str, int]) -> Runner:
+    """Return what runs a file and adds up the objects that it finds, by the names of the outputs that count them."""
+
+    def counting(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        found = run(pixels)
+        for name, values in found.items():
+            if name.endswith("_count"):
+                counts[name] = counts.get(name, 0) + int(values.sum())
+        return found
+
+    return counting
 
 
 def show_differences(

@@ -14,6 +14,7 @@ import torch
 
 from utils.export.agreement import Difference, Runner, compare
 from utils.export.exported_graph import ExportedGraph
+from utils.export.objects_graph import CLASS_MAP
 
 OF_BOTH = 2
 """Both programs round, so they may be twice as far from each other as one of them is from exact arithmetic."""
@@ -46,6 +47,18 @@ def _runner_in_float64(module: ExportedGraph) -> Runner:
             return {name: tensor.numpy() for name, tensor in wide(torch.from_numpy(pixels)).items()}
 
     return run
+
+
+def rounding_of_objects(rounding: Mapping[str, float]) -> dict[str, float]:
+    """Return the rounding of a model's candidates by the outputs of a file that answers with objects."""
+    told = dict(rounding)
+    for name, value in rounding.items():
+        head, _, field = name.rpartition("_")
+        if field == "logits":
+            told[f"{head}_{CLASS_MAP}"] = value
+        else:
+            told[f"{head}_count"] = max(value, told.get(f"{head}_count", 0.0))
+    return told
 
 
 def limits(differences: Mapping[str, Difference], tolerance: float, rounding: Mapping[str, float]) -> dict[str, float]:

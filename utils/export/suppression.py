@@ -32,10 +32,11 @@ def suppressed(
         most: objects that are wanted of a picture; weaker ones may stay or be ``GONE``.
         num_classes: classes are below it.
     """
-    if torch.jit.is_tracing():
-        # A recording keeps the loop of a scripted function, and needs no library but PyTorch's own.
-        return _scripted()(boxes, confidences, classes, overlap, most)
-    return torch.ops.yolograph.suppressed(boxes, confidences, classes, overlap, most, num_classes)
+    if torch.compiler.is_exporting():
+        return torch.ops.yolograph.suppressed(boxes, confidences, classes, overlap, most, num_classes)
+    # A recording keeps the loop of a scripted function, and needs no library but PyTorch's own.
+    loop = _scripted() if torch.jit.is_tracing() else one_by_one
+    return loop(boxes, confidences, classes, overlap, most)
 
 
 def one_by_one(boxes: Tensor, confidences: Tensor, classes: Tensor, overlap: float, most: int) -> Tensor:
