@@ -21,6 +21,7 @@ from models.exported.torchscript_file import TorchScriptFile
 from models.heads.base import Head
 from models.spec import ModelSpec
 from utils.devices import select_device
+from utils.precision import full_precision
 
 RUNTIMES: dict[str, type[Runtime]] = {ONNX: OnnxFile, TORCHSCRIPT: TorchScriptFile, OPENVINO: OpenVinoFile}
 """What runs a file, by its ending."""
@@ -108,7 +109,7 @@ class ExportedModel:
         if self.description.layout == "NHWC":
             images = images.permute(0, 2, 3, 1)
         passes = [self._run(_filled(part, most).contiguous()) for part in images.split(most)]
-        outputs = {name: torch.cat([found[name] for found in passes])[:count] for name in passes[0]}
+        outputs = {name: full_precision(torch.cat([found[name] for found in passes])[:count]) for name in passes[0]}
         return {name: predictions_of(outputs, name, self.description) for name in heads}
 
 
