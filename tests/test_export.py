@@ -336,6 +336,16 @@ def test_a_missing_package_is_named_with_its_pip_line(
         export(parse_options(["--weights", str(weights)]))
 
 
+def test_a_missing_tensorrt_and_a_missing_gpu_are_told_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--weights", "none.safetensors", "--include", "tensorrt"]
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(ExportError, match=r"TensorRT export needs the package tensorrt; run: pip install tensorrt$"):
+        main(arguments)
+    monkeypatch.setattr("export.require_for_export", lambda *_: None)
+    with pytest.raises(UsageError, match="an engine is built on the NVIDIA GPU that it shall run on; give --device 0"):
+        main(arguments)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -344,6 +354,16 @@ def test_a_missing_package_is_named_with_its_pip_line(
         (["--batch-size", "0"], "--batch-size must be 1 or more"),
         (["--tolerance", "-1"], "--tolerance must be 0 or more"),
         (["--tolerance", "nan"], "--tolerance must be 0 or more"),
+        (["--tolerance", "0.1", "--skip-check"], "--tolerance is about the check that --skip-check leaves out"),
+        (["--conf-thres", "0.3"], "--conf-thres is about the objects that --nms puts into the file"),
+        (["--max-det", "5"], "--max-det is about the objects"),
+        (["--nms", "--conf-thres", "1.1"], "--conf-thres must be 0 to 1, but is 1.1"),
+        (["--nms", "--iou-thres", "nan"], "--iou-thres must be 0 to 1, but is nan"),
+        (["--nms", "--max-det", "0"], "--max-det must be 1 to 30,000, but is 0"),
+        (
+            ["--include", "torchscript", "safetensors", "--opset", "18"],
+            "--opset is about ONNX, but --include has torchs",
+        ),
         (["--output", "best.safetensors"], "--output best.safetensors: the name must end in .onnx"),
         (["--output", "no/such/folder/a.onnx"], "there is no folder no/such/folder"),
         (["--output", "a.onnx"], "--output a.onnx: that is a folder"),

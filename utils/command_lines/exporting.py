@@ -31,8 +31,9 @@ MOST_OBJECTS = 30_000
 """Suppression in Python looks at so many candidates."""
 
 EPILOG = """the file:
-  input   images          uint8 (batch, 3, height, width), RGB, letterboxed as the metadata say: in the middle or in the
-                          corner, with which grey, or filling it; scaling and another order of channels happen inside
+  input   images          uint8 (batch, 3, height, width), or (batch, height, width, 3) with --embed-input, RGB,
+                          letterboxed as the metadata say: in the middle or in the corner, with which grey, or filling it; scaling
+                          and another order of channels happen inside
   outputs HEAD_boxes      float32 (batch, N, 4), x1 y1 x2 y2 in pixels of the input, before suppression
           HEAD_scores     float32 (batch, N, classes), probabilities, not multiplied by objectness
           HEAD_objectness float32 (batch, N); confidence = objectness x score; absent for heads without it
@@ -53,6 +54,12 @@ formats:
   onnx         NAME.onnx, for ONNX Runtime and whatever reads ONNX
   torchscript  NAME.torchscript, for programs with libtorch; the metadata are its extra file metadata.json
   openvino     NAME_openvino/NAME.xml and .bin; the metadata are its rt_info 'yolograph'
+  tensorrt     NAME.engine and NAME.engine.json with the metadata, built on an NVIDIA GPU (--device 0) for this GPU
+  safetensors  NAME_deployed.safetensors, a checkpoint of the model in its form for running, norms folded and branches
+               merged: every command that runs models takes it, none that trains
+
+float16: --half halves the files. ONNX, TorchScript and TensorRT files compute in float16 up to the heads, and decode in
+float32; OpenVINO computes in what its device is best at; a checkpoint is float32 again when it is loaded.
 
 models of tokens, such as YOLOS: the position tables are resized to the input when the file is written, so a file has
 one height and width (--img-size 512 672); --dynamic-batch leaves the number of images open. So it is for MS-DETR, where
@@ -63,20 +70,24 @@ the check:
   The program that runs the format does so on a picture and on random pixels beside the model. The largest difference of
   every output is printed, and where one is above --tolerance of that output's largest value, no file is left behind,
   unless it is no more than the model's own rounding explains (float32 beside float64; ten tolerances at most).
-  Then file and model find objects and label pixels on the same pictures: those of --data, else generated streets. AP and
-  mIoU of both are printed, and the time of a batch of both. With --data a file is refused whose AP or mIoU is lower by
+  Objects of --nms are held against the model's candidates: each is one of them, none covers another, and whatever is
+  missing is covered by a stronger one, all within the tolerance. --skip-check leaves all of it out.
+  Then file and model find objects and label pixels on the same pictures: those of --data, else generated streets. AP
+  and mIoU of both are printed, and the time of a batch of both. With --data a file is refused whose AP or mIoU is lower by
   more than --ap-tolerance. A file of --int8 is held to that alone, unless --tolerance is given. See docs/export.md.
 
 examples:
   python export.py --weights runs/train/exp/weights/best.safetensors
   python export.py --weights best.safetensors --img-size 384 640 --heads detect --output street.onnx
+  python export.py --weights best.safetensors --nms --embed-input --conf-thres 0.4 --max-det 100
+  python export.py --weights best.safetensors --half --include onnx safetensors
   python export.py --weights best.safetensors --dynamic --source my_picture.jpg
   python export.py --weights best.safetensors --include onnx openvino --int8 --data my_data.yaml
   python export.py --weights yolos-ti.pth --img-size 512 672 --dynamic-batch --include onnx torchscript
   python export.py --weights ms-detr-r50-300.safetensors --img-size 800 1056 --attention gather
 
 needs: pip install onnx onnxruntime onnxscript; for openvino also pip install openvino, and with --int8 nncf; for
-torchscript nothing more
+tensorrt also pip install tensorrt; for torchscript and safetensors nothing more
 exit codes: 1 the run failed, 2 wrong usage, 3 the picture is at fault, 4 the model is at fault, 5 the export failed"""
 
 
