@@ -32,8 +32,8 @@ MOST_OBJECTS = 30_000
 
 EPILOG = """the file:
   input   images          uint8 (batch, 3, height, width), or (batch, height, width, 3) with --embed-input, RGB,
-                          letterboxed as the metadata say: in the middle or in the corner, with which grey, or filling it; scaling
-                          and another order of channels happen inside
+                          letterboxed as the metadata say: in the middle or in the corner, with which grey, or filling
+                          it; scaling and another order of channels happen inside
   outputs HEAD_boxes      float32 (batch, N, 4), x1 y1 x2 y2 in pixels of the input, before suppression
           HEAD_scores     float32 (batch, N, classes), probabilities, not multiplied by objectness
           HEAD_objectness float32 (batch, N); confidence = objectness x score; absent for heads without it
@@ -73,8 +73,9 @@ the check:
   Objects of --nms are held against the model's candidates: each is one of them, none covers another, and whatever is
   missing is covered by a stronger one, all within the tolerance. --skip-check leaves all of it out.
   Then file and model find objects and label pixels on the same pictures: those of --data, else generated streets. AP
-  and mIoU of both are printed, and the time of a batch of both. With --data a file is refused whose AP or mIoU is lower by
-  more than --ap-tolerance. A file of --int8 is held to that alone, unless --tolerance is given. See docs/export.md.
+  and mIoU of both are printed, and the time of a batch of both. With --data a file is refused whose AP or mIoU is
+  lower by more than --ap-tolerance. A file of --int8 is held to that alone, unless --tolerance is given. See
+  docs/export.md.
 
 examples:
   python export.py --weights runs/train/exp/weights/best.safetensors
