@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import openvino
 
 PRODUCTS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
+OF_TWO_MAPS = ("Multiply", "Sigmoid", "Swish")
+"""They make SiLU; see ``quantisation_onnx``. Between them in float32 the network is even faster."""
 
 
 def quantised_openvino(
@@ -25,7 +27,8 @@ def quantised_openvino(
     """Return a model with weights and maps of eight bits; its ``rt_info`` stays.
 
     Weights are symmetric with a scale per channel, maps have the range that they have on the pictures, and the shift
-    that all this gives the outputs of a layer is corrected in its bias. What ``left_in_float`` names stays as it is.
+    that all this gives the outputs of a layer is corrected in its bias. What ``left_in_float`` names stays as it is,
+    and so do products of two maps.
 
     Args:
         model: in float32.
@@ -37,7 +40,8 @@ def quantised_openvino(
         ExportError: nothing of the model can be quantised, or NNCF cannot do it.
     """
     operations = model.get_ordered_ops()
-    in_float = operations_in_float(operations) | _of_layers(operations, noisy)
+    of_two_maps = {each.get_friendly_name() for each in operations if each.get_type_name() in OF_TWO_MAPS}
+    in_float = operations_in_float(operations) | of_two_maps | _of_layers(operations, noisy)
     if not {each.get_friendly_name() for each in operations if each.get_type_name() in PRODUCTS} - in_float:
         raise ExportError(NOTHING_TO_DO)
     # Its progress bars go to the standard output.
