@@ -11,6 +11,8 @@ import numpy as np
 
 WARM_UP = 3
 """Passes of each before the first timed one."""
+MOST_SECONDS = 15.0
+"""After so long no further pass begins; a large transformer takes seconds for one."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +35,29 @@ class Latency:
         return self.model_ms / self.file_ms
 
 
-def by_turns(model: Callable[[], Any], file: Callable[[], Any], passes: int) -> Latency:
+def by_turns(
+    model: Callable[[], Any], file: Callable[[], Any], passes: int, most_seconds: float = MOST_SECONDS
+) -> Latency:
     """Time two kinds of passes by turns, so that whatever else the machine does slows down both.
 
     Args:
         model: makes a pass of the model, and has finished when it returns.
         file: makes a pass of the file, likewise.
         passes: timed ones of each, 1 or more.
+        most_seconds: no further pass begins after that, but at least one of each is timed, behind one that is not.
     """
     seconds: tuple[list[float], list[float]] = ([], [])
-    for number in range(WARM_UP + passes):
+    began = time.perf_counter()
+    for number in range(-WARM_UP, passes):
+        is_late = time.perf_counter() - began > most_seconds
+        if is_late and number > 0:
+            break
+        if is_late and -WARM_UP < number < 0:
+            continue
         for run, spent in zip((model, file), seconds, strict=True):
             started = time.perf_counter()
             run()
-            if number >= WARM_UP:
+            if number >= 0:
                 spent.append(time.perf_counter() - started)
     of_model, of_file = (1000 * float(np.median(spent)) for spent in seconds)
-    return Latency(of_model, of_file, passes)
+    return Latency(of_model, of_file, len(seconds[0]))

@@ -152,6 +152,9 @@ def test_file_and_model_are_timed_by_turns() -> None:
     latency = by_turns(lambda: made.append("model"), lambda: made.append("file"), 5)
     assert made == ["model", "file"] * (WARM_UP + 5)
     assert latency.passes == 5 and latency.speedup == latency.model_ms / latency.file_ms
+    made.clear()
+    assert by_turns(lambda: made.append("model"), lambda: made.append("file"), 5, most_seconds=0).passes == 1
+    assert made == ["model", "file"] * 2, "one pass of each warms up, however slow it is"
 
 
 @pytest.mark.parametrize(
