@@ -147,6 +147,14 @@ def test_a_program_that_could_do_more_than_compute_is_not_opened(
     assert "could do more than compute" in sentence(path)
 
 
+def test_operators_of_others_are_refused(file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.torchscript"
+    path.write_bytes(file.read_bytes())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("tiny/code/__torch__/more.py", "def more(self):\n  return ops . somebody.read(self)\n")
+    assert "its program has 'somebody'" in sentence(path)
+
+
 def test_a_swollen_archive_is_not_read(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.torchscript"
     path.write_bytes(file.read_bytes())
