@@ -151,9 +151,10 @@ class Proof:
             yield "where the model's own answers are the labels; --data DATA.yaml measures by real ones"
         threads = torch.get_num_threads() if self.device.type == "cpu" else 0
         where = f"{threads} thread{'s' * (threads > 1)}" if threads else str(self.device)
+        passes = f"{latency.passes} pass{'es' * (latency.passes > 1)}"
         yield (
             f"a batch of {self.shape[0]}: model {latency.model_ms:.1f} ms, file {latency.file_ms:.1f} ms, "
-            f"{latency.speedup:.2f} times as fast (median of {latency.passes} passes each, by turns; {where})"
+            f"{latency.speedup:.2f} times as fast (median of {passes} each, by turns; {where})"
         )
 
 
