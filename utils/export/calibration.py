@@ -11,11 +11,12 @@ import numpy as np
 from data.images import read_image
 from data.sources import find_sources
 from data.transforms.letterbox import LetterboxRule, apply_plan
-from utils.errors import DataError
+from utils.errors import DataError, UsageError
 from utils.export.check_pictures import ChosenHeads, labelled_pictures
 from utils.export.exported_graph import NCHW, NHWC
 
 YAML_ENDINGS = (".yaml", ".yml")
+FAULT = "names no pictures; give a folder, a list or a data YAML of some"
 
 
 class CalibrationBatches:
@@ -80,9 +81,13 @@ def calibration_paths(heads: ChosenHeads, options: argparse.Namespace) -> list[P
     """
     source = options.calibration
     if source is not None and Path(source).suffix.lower() not in YAML_ENDINGS:
-        images = find_sources(source).images
+        try:
+            images = find_sources(source).images
+        except (DataError, UsageError):
+            # They speak of --source, and of films and cameras.
+            raise DataError(f"--calibration {source}: {FAULT}") from None
         if not images:
-            raise DataError(f"--calibration {source}: has no pictures; name a folder or a list of some")
+            raise DataError(f"--calibration {source}: {FAULT}")
         return [Path(image) for image in images]
     asked = options
     if source is not None:

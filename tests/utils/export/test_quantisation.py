@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from export import main
 from models.exported.openvino_file import OpenVinoFile
 from tests.labelled_squares import arguments, write_labelled_squares
 from utils.errors import DataError, ExportError
-from utils.export.calibration import CalibrationBatches
+from utils.export.calibration import CalibrationBatches, calibration_paths
+from utils.export.check_pictures import ChosenHeads
 from utils.export.quantisation import is_weight, left_in_float
 from utils.export.quantisation_noise import Values, noise_share, noisy_layers
 from utils.export.quantisation_onnx import quantised_onnx
@@ -193,3 +195,14 @@ def test_pictures_that_cannot_be_read_are_named_and_left_out(tmp_path: Path) -> 
     assert len(batches.skipped) == 1 and "1.png" in batches.skipped[0]
     with pytest.raises(DataError, match=r"not one picture for the calibration can be read; .*1\.png"):
         CalibrationBatches(paths[1:2], (1, 8, 8), CENTERED, 3)
+
+
+def test_a_calibration_set_without_pictures_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    heads = ChosenHeads({}, {})
+    for source in (tmp_path / "none", tmp_path / "empty", "rtsp://camera.local/1"):
+        with pytest.raises(DataError, match=f"--calibration {source}: names no pictures"):
+            calibration_paths(heads, argparse.Namespace(calibration=str(source), data=None, segdata=None))
+    [path] = write_pictures(tmp_path / "empty", 1)
+    found = calibration_paths(heads, argparse.Namespace(calibration=str(path.parent), data=None, segdata=None))
+    assert found == [path]
