@@ -63,6 +63,8 @@ def checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
         facts["converted"] = converted
     if pruned:
         facts["pruned"] = pruned
+    if checkpoint.is_deployed:
+        facts["deployed"] = True
     return facts
 
 
@@ -85,6 +87,8 @@ def describe_checkpoint(checkpoint: Checkpoint) -> str:
         if facts.get(key):
             values = ", ".join(f"{name} {_short(value)}" for name, value in facts[key].items())
             lines.append(f"{key:<10}{values}")
+    if "deployed" in facts:
+        lines.append("form      deployed: for running alone, norms folded and branches merged")
     if "can_be_resumed" in facts:
         lines.append(f"resumable {'yes' if facts['can_be_resumed'] else 'no, it is a model for use'}")
     return "\n".join(lines)

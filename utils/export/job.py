@@ -53,9 +53,12 @@ class Job:
     proof: Proof | None = None
     calibration: CalibrationBatches | None = None
 
-    def computing_form(self) -> ExportedGraph:
-        """Return the form that computes in what ``--half`` says; decoding is float32 in both."""
-        return copy.deepcopy(self.form).half() if self.options.half else self.form
+    def computing_form(self, device: torch.device = CPU) -> ExportedGraph:
+        """Return the form that computes in what ``--half`` says, on a device; decoding is float32 in any case."""
+        if not self.options.half and device == CPU:
+            return self.form
+        form = copy.deepcopy(self.form).to(device)
+        return form.half() if self.options.half else form
 
     def check(self, open_file: Callable[[], Runner]) -> str:
         """Hold a file against the model unless that is left out, and return what the file shall say of it.

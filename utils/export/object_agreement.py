@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -59,7 +60,8 @@ def compare_objects(candidates: Outputs, objects: Outputs, rule: ObjectRule, ima
             continue
         for field, value in _of_picture(given, confidences[i], found, rule):
             worst[field] = max(worst[field], value)
-    scales = {field: magnitude_of(candidates[field]) for field in worst if field in candidates}
+    scales = {field: magnitude_of(candidates[field]) for field in ("boxes", "keypoints") if field in worst}
+    scales["scores"] = magnitude_of(confidences)
     return {
         field: Difference(shapes[field], value, value / scales.get(field, 1.0), image) for field, value in worst.items()
     }
@@ -94,7 +96,9 @@ def _of_picture(
         yield "classes", _largest(confidences[rows].max(1) - own)
     if "keypoints" in found:
         yield "keypoints", _largest(np.abs(given["keypoints"][rows].astype(np.float64) - found["keypoints"]))
-    yield "count", _wrong_choice(given["boxes"] / scale, confidences, rows, found["classes"], rule)
+    surest = magnitude_of(confidences)
+    relative = replace(rule, confidence=rule.confidence / surest)
+    yield "count", _wrong_choice(given["boxes"] / scale, confidences / surest, rows, found["classes"], relative)
 
 
 def _nearest(boxes: np.ndarray, confidences: np.ndarray, found: Outputs, scale: float) -> np.ndarray:
@@ -116,7 +120,7 @@ def _wrong_choice(
 
     Args:
         boxes: (N, 4), relative to the largest value.
-        confidences: (N, C).
+        confidences: (N, C), relative to the largest, as that of the rule is.
         rows: (m,) candidates that were chosen.
         classes: (m,) and their classes.
         rule: what shall be kept.

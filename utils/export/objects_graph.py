@@ -67,16 +67,17 @@ def objects_of(candidates: Detections, rule: ObjectRule) -> dict[str, Tensor]:
         candidates: of a batch, float32.
         rule: what is kept.
     """
-    scores = candidates.scores
-    if candidates.objectness is not None:
-        scores = scores * candidates.objectness[..., None]
+    scores, objectness = candidates.scores, candidates.objectness
     num_classes = scores.shape[-1]
     if rule.every_class:
+        scores = scores if objectness is None else scores * objectness[..., None]
         confidences, classes = scores.flatten(1), _every_class(scores).flatten(1)
         finite = candidates.boxes.isfinite().all(-1, keepdim=True).expand(scores.shape).flatten(1)
         per_row = num_classes
     else:
-        confidences, classes = scores.max(-1)
+        # The likeliest class is that whatever the objectness, and this multiplies one number of a candidate, not all.
+        best, classes = scores.max(-1)
+        confidences = best if objectness is None else best * objectness
         finite, per_row = candidates.boxes.isfinite().all(-1), 1
     confidences = torch.where((confidences > rule.confidence) & finite, confidences, GONE)
     if rule.overlap is not None:

@@ -54,7 +54,7 @@ def write_torchscript(job: Job, path: Path) -> Path:
     Raises:
         ExportError: the model cannot be recorded, or the file computes something else.
     """
-    content = build_torchscript(job.computing_form().to(job.device), job.shape, job.open_axes)
+    content = build_torchscript(job.computing_form(job.device), job.shape, job.open_axes)
     with atomic_writer(path) as file:
         _put(file, content)
         verdict = job.check(lambda: torchscript_runner(Path(file.name), job.device))

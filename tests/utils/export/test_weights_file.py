@@ -11,6 +11,7 @@ from torch import nn
 
 from export import export, main, parse_options
 from models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from models.checkpoint_info import describe_checkpoint
 from models.convert.to_hugging_face import write_hugging_face
 from models.graph import Graph
 from models.inference import load_inference
@@ -55,6 +56,7 @@ def test_branches_and_norms_are_gone(weights: Path, deployed: Path) -> None:
     graph = load_model(deployed)
     assert graph.is_deployed and not any(isinstance(module, nn.BatchNorm2d) for module in graph.modules())
     assert len(load_checkpoint(deployed).weights) < len(load_checkpoint(weights).weights)
+    assert "form      deployed" in describe_checkpoint(load_weights(deployed))
     told = load_checkpoint(deployed).progress["exported"]
     assert told["precision"] == "float32" and told["checked"]["largest_difference"] < 1e-4
 
