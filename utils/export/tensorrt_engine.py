@@ -62,9 +62,10 @@ def _parsed(model: onnx.ModelProto) -> tuple[Any, Any, Any]:
     """
     import tensorrt
 
-    builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
+    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+    builder = tensorrt.Builder(logger)
     network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = tensorrt.OnnxParser(network, builder.logger)
+    parser = tensorrt.OnnxParser(network, logger)
     if not parser.parse(model.SerializeToString()):
         raise RuntimeError(parser.get_error(0).desc())
     return builder, network, parser
