@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 
 from data.config import TaskData, load_data_config, segmentation_root
@@ -47,25 +46,9 @@ def open_test_data(model: Inference, options: argparse.Namespace) -> dict[str, T
         datasets[name] = TaskDataset(data, options.split)
     if missing and (options.heads or not datasets):
         raise next(iter(missing.values()))
-    if all(model.heads[name].task == "segment" for name in datasets):
-        _require_no_lists_of_objects(options, datasets)
     for name in missing:
         LOGGER.info("head %s is not tested: %s names no data for it", name, options.data)
     return datasets
-
-
-def _require_no_lists_of_objects(options: argparse.Namespace, heads: Iterable[str]) -> None:
-    """Make sure that nothing is asked for which heads for areas do not have.
-
-    Raises:
-        UsageError: an option writes objects.
-    """
-    for name in ("save_json", "save_hybrid", "save_txt"):
-        if getattr(options, name):
-            raise UsageError(
-                f"--{name.replace('_', '-')} writes objects, and what is tested finds none ({', '.join(heads)}); leave "
-                "it out"
-            )
 
 
 def _segmentation_data(options: argparse.Namespace, head: str, names: list[str]) -> TaskData:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import torch
 
 from data.samples import Batch
 from models.exported.model import device_for
-from models.inference import forward_format, load_inference
+from models.inference import Inference, forward_format, load_inference
 from models.predictions import PostprocessOptions
 from utils.command_lines.exported_files import say_what_is_chosen, take_fixed_input
-from utils.errors import RunError, is_out_of_memory
+from utils.errors import RunError, UsageError, is_out_of_memory
 from utils.files import increment_run_folder
 from utils.metrics import Evaluator, MaskEvaluator, build_evaluator
 from utils.testing.behind import AtOnce, Behind
@@ -56,6 +56,7 @@ class Session:
         take_fixed_input(options, self.model)
         say_what_is_chosen(self.model)
         self.datasets = open_test_data(self.model, options)
+        _require_objects_to_write(options, self.model, self.datasets)
         self.names = self.model.names | (
             {name: dataset.names for name, dataset in self.datasets.items()} if options.single_cls else {}
         )
@@ -156,3 +157,19 @@ class Session:
         if head.evaluator == "masks":
             return MaskEvaluator(test.names, border=self.options.border)
         return build_evaluator(head, test.names)
+
+
+def _require_objects_to_write(options: argparse.Namespace, model: Inference, tested: Iterable[str]) -> None:
+    """Make sure that nothing is asked for which heads for areas do not have.
+
+    Raises:
+        UsageError: an option writes objects.
+    """
+    if any(model.heads[name].task != "segment" for name in tested):
+        return
+    for name in ("save_json", "save_hybrid", "save_txt"):
+        if getattr(options, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} writes objects, and what is tested finds none ({', '.join(tested)}); "
+                "leave it out"
+            )

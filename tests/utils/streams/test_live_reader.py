@@ -154,19 +154,24 @@ def test_closing_ends_the_thread_at_once(waits_for: str) -> None:
 
 
 HANGING_AT_THE_END = """
+import threading
 import time
 from tests.utils.streams.pretend_camera import PretendCamera
 from utils.streams import live_reader
 from utils.streams.live_source import LiveSource
 
+hangs = threading.Event()
+
 class Hanging(PretendCamera):
     def __call__(self, source):
         connection = super().__call__(source)
-        connection.grab = lambda: time.sleep(0.7) or print("came back", flush=True)
+        connection.grab = lambda: hangs.set() or time.sleep(0.7) or print("came back", flush=True)
         return connection
 
 live_reader.PATIENCE = 0.05
-live_reader.LiveReader(LiveSource("rtsp://door/live", "door"), opener=Hanging([1])).close()
+reader = live_reader.LiveReader(LiveSource("rtsp://door/live", "door"), opener=Hanging([1]))
+hangs.wait()
+reader.close()
 print("closed", flush=True)
 """
 
