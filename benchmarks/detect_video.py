@@ -49,6 +49,7 @@ from utils.command_lines.inference import require_at_least
 from utils.detecting.films import detect_video
 from utils.detecting.run import READ, WRITE, Run
 from utils.detecting.setup import prepare
+from utils.devices import DTYPES
 from utils.errors import UsageError, run_command
 from utils.files import atomic_write
 from utils.stage_clock import StageClock
@@ -87,6 +88,12 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default %(default)s)")
     parser.add_argument("--batch-size", type=int, default=1, help="of detect.py (default %(default)s)")
     parser.add_argument("--workers", type=int, help="of detect.py (default: one per core, 4 at most)")
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=DTYPES,
+        help="format of forward passes of detect.py and its parts, not of the plain loop (default %(default)s)",
+    )
     parser.add_argument("--markdown", metavar="FILE", help="write the tables to this file")
     parser.add_argument("--json", metavar="FILE", help="write the figures of every round to this file")
     options = parser.parse_args()
@@ -113,6 +120,7 @@ def prepared(options: argparse.Namespace, weights: str, folder: Path) -> Run:
     """Return a run of ``detect.py`` on the CPU."""
     arguments = ["--weights", weights, "--source", options.source, "--img-size", options.img_size, "--device", "cpu"]
     arguments += ["--project", folder, "--name", Path(weights).stem, "--batch-size", options.batch_size]
+    arguments += ["--dtype", options.dtype]
     for name in ("workers", "frames"):
         if getattr(options, name) is not None:
             arguments += [f"--{'max-frames' if name == 'frames' else name}", getattr(options, name)]
