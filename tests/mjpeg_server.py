@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,11 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cv2
 import numpy as np
 
+from tests.local_camera import LocalCamera
+
 _BOUNDARY = "frame"
 
 
 @dataclass
-class MjpegCamera:
+class MjpegCamera(LocalCamera):
     """Serves flat frames whose red channel counts them, as a multipart stream of JPEG.
 
     Args:
@@ -42,11 +43,6 @@ class MjpegCamera:
         """URL of the stream."""
         return f"http://127.0.0.1:{self.port}/live"
 
-    @property
-    def port(self) -> int:
-        """Where the server listens."""
-        return self._server.server_address[1]
-
     def __enter__(self) -> MjpegCamera:
         camera = self
 
@@ -57,18 +53,8 @@ class MjpegCamera:
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
 
-        self._over = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
+        self._serve(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         self.connections += 1

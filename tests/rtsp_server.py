@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socketserver
 import struct
-import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from tests.local_camera import LocalCamera
 from utils.opencv_messages import quiet_opencv
 
 _PACKET = 7 * 188
@@ -35,7 +35,7 @@ def transport_stream(path: Path, frames: int, rate: float = 25.0, size: tuple[in
     return path.read_bytes()
 
 
-class RtspCamera:
+class RtspCamera(LocalCamera):
     """Plays a transport stream to whoever asks, then drops the connection.
 
     Args:
@@ -53,7 +53,7 @@ class RtspCamera:
     @property
     def address(self) -> str:
         """URL of the stream."""
-        return f"rtsp://127.0.0.1:{self._server.server_address[1]}/door"
+        return f"rtsp://127.0.0.1:{self.port}/door"
 
     def __enter__(self) -> RtspCamera:
         camera = self
@@ -66,17 +66,8 @@ class RtspCamera:
             daemon_threads = True
             allow_reuse_address = True
 
-        self._over = threading.Event()
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
+        self._serve(Server(("127.0.0.1", 0), Handler))
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
 
     def _talk(self, connection: socketserver.StreamRequestHandler) -> None:
         """Answer requests until one asks to play."""
