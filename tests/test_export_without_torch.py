@@ -31,8 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     weights = write_square_finder(folder / "best.safetensors")
     write_squares(folder / "street.png", (128, 192), SQUARES)
-    arguments = ["--weights", str(weights), "--img-size", "96", "--source", str(folder / "street.png")]
-    main(arguments)
+    arguments = ["--weights", str(weights), "--img-size", "96"]
+    main([*arguments, "--source", str(folder / "street.png")])
     main([*arguments, "--nms", "--embed-input", "--skip-check", "--output", str(folder / "objects.onnx")])
     return folder
 

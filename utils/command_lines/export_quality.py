@@ -22,7 +22,7 @@ def add_quality_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=CHECK_IMAGES,
         metavar="N",
-        help="measure on the first N pictures of the split (default %(default)s)",
+        help="measure on the first N pictures of the split, or of the generated ones (default %(default)s)",
     )
     add(
         "--ap-tolerance",
@@ -72,19 +72,20 @@ def check_quality_options(options: argparse.Namespace) -> None:
         raise UsageError(f"--ap-tolerance must be 0 to 1, but is {options.ap_tolerance}")
     if options.segdata is not None and options.data is None:
         raise UsageError("--segdata stands in place of the masks that --data names; give both")
-    skipped = getattr(options, "skip_check", False)
-    if skipped and options.ap_tolerance is not None:
-        raise UsageError("--ap-tolerance is about the check that --skip-check leaves out; give one of them")
     if not options.int8:
-        if options.calibration is not None:
-            raise UsageError("--calibration is about --int8; give both, or leave it out")
+        for flag, asked in (
+            ("--calibration", options.calibration is not None),
+            ("--calibration-images", options.calibration_images != CALIBRATION_IMAGES),
+        ):
+            if asked:
+                raise UsageError(f"{flag} is about --int8; give both, or leave it out")
         return
     unfit = [name for name in options.include if name not in INT8_FORMATS]
     if unfit:
         raise UsageError(f"--int8 is for {' and '.join(INT8_FORMATS)}, not for {unfit[0]}; leave one of them out")
-    if getattr(options, "half", False):
+    if options.half:
         raise UsageError("--int8 and --half are two number formats; give one of them")
-    if options.data is None and not (skipped and options.calibration is not None):
+    if options.data is None and not (options.skip_check and options.calibration is not None):
         raise UsageError(
             "--int8 needs pictures with labels, so that it can be said what the file costs in AP or mIoU: give --data, "
             "or --calibration and --skip-check"
@@ -95,4 +96,4 @@ def ap_tolerance(options: argparse.Namespace) -> float:
     """Return how much lower than the model's AP or mIoU of a file may be, 0..1."""
     if options.ap_tolerance is not None:
         return options.ap_tolerance
-    return REDUCED_TOLERANCE if options.int8 or getattr(options, "half", False) else FLOAT_TOLERANCE
+    return REDUCED_TOLERANCE if options.int8 or options.half else FLOAT_TOLERANCE

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.predictions import PostprocessOptions
-from utils.command_lines.export_quality import add_quality_options, check_quality_options
+from utils.command_lines.export_quality import (
+    CHECK_IMAGES,
+    PASSES,
+    add_quality_options,
+    check_quality_options,
+)
 from utils.errors import UsageError
 from utils.export.sampling import FORMS
 from utils.image_size import require_possible_sizes
@@ -197,6 +202,7 @@ def check_options(options: argparse.Namespace) -> None:
     require_possible_sizes("--img-size", options.img_size)
     if options.batch_size < 1:
         raise UsageError(f"--batch-size must be 1 or more, but is {options.batch_size}")
+    _check_what_is_left_out(options)
     _check_tolerance(options)
     _check_object_options(options)
     check_quality_options(options)
@@ -229,10 +235,30 @@ def _check_whole_model_options(options: argparse.Namespace) -> None:
         raise UsageError(f"{unfit[0]} is not for a safetensors file, which is loaded as any model; leave it out")
 
 
+def _check_what_is_left_out(options: argparse.Namespace) -> None:
+    """Refuse options about a check that is left out.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if not options.skip_check:
+        return
+    # With --int8 the ranges of maps come from these data too.
+    measures_alone = not options.int8 or options.calibration is not None
+    asked = {
+        "--tolerance": options.tolerance is not None,
+        "--source": options.source is not None,
+        "--data": options.data is not None and measures_alone,
+        "--ap-tolerance": options.ap_tolerance is not None,
+        "--check-images": options.check_images != CHECK_IMAGES,
+        "--passes": options.passes != PASSES,
+    }
+    for flag in (flag for flag, is_asked in asked.items() if is_asked):
+        raise UsageError(f"{flag} is about the check that --skip-check leaves out; give one of them")
+
+
 def _check_tolerance(options: argparse.Namespace) -> None:
     """Refuse a tolerance that is none, and fill in the usual one."""
-    if options.skip_check and options.tolerance is not None:
-        raise UsageError("--tolerance is about the check that --skip-check leaves out; give one of them")
     if options.tolerance is None and not options.int8:
         options.tolerance = HALF_TOLERANCE if options.half else TOLERANCE
     if options.tolerance is not None and not options.tolerance >= 0:

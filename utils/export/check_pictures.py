@@ -92,7 +92,7 @@ def labelled_pictures(heads: ChosenHeads, options: argparse.Namespace, split: st
     return open_test_data(heads, asked)
 
 
-def generated_pictures(head: Head, names: Sequence[str]) -> tuple[Pictures, bool]:
+def generated_pictures(head: Head, names: Sequence[str], most: int = SCENES) -> tuple[Pictures, bool]:
     """Return generated street scenes for a head, and whether they have labels.
 
     They have where its classes are those of the embedded data set.
@@ -100,12 +100,13 @@ def generated_pictures(head: Head, names: Sequence[str]) -> tuple[Pictures, bool
     Args:
         head: whose task counts.
         names: of its classes.
+        most: so many of them at most.
     """
     known = {"detect": DETECT_NAMES, "segment": SEGMENT_NAMES, "pose": DETECT_NAMES[PERSON : PERSON + 1]}
     labelled = list(names) == list(known.get(head.task, ()))
     if head.keypoints is not None:
         labelled = labelled and len(head.keypoints) == len(KEYPOINT_NAMES)
-    return Pictures(head.task, [_for_task(sample, head.task) for sample in _scenes()]), labelled
+    return Pictures(head.task, [_for_task(sample, head.task) for sample in _scenes()[:most]]), labelled
 
 
 @cache

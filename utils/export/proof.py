@@ -111,7 +111,7 @@ class Proof:
         measure = Measure(max(self.shape[1:]), self.shape[0], letterbox, self._thresholds(head))
         source, labelled = self.sources.get(name), True
         if source is None:
-            source, labelled = generated_pictures(head, names)
+            source, labelled = generated_pictures(head, names, self.options.check_images)
             if not labelled:
                 measure = measure.of_few()
                 source = measure.own_answers(self.model, name, source)
@@ -141,7 +141,8 @@ class Proof:
         if self.sources:
             most = max(len(source) for source in self.sources.values())
             return f"the first {most} pictures of {Path(self.options.data).name} ({SPLIT})"
-        return f"{SCENES} generated scenes"
+        scenes = min(SCENES, self.options.check_images)
+        return f"{scenes} generated scene{'s' * (scenes > 1)}"
 
     def _report(self, found: dict[str, Measured], latency: Latency) -> Iterator[str]:
         yield ""
@@ -149,6 +150,8 @@ class Proof:
         yield f"on {self._told()}"
         if not all(each.labelled for each in found.values()):
             yield "where the model's own answers are the labels; --data DATA.yaml measures by real ones"
+        for name in (name for name, each in found.items() if not (each.labelled or each.model)):
+            yield f"the model finds nothing there by '{name}', so its AP says nothing of the file"
         threads = torch.get_num_threads() if self.device.type == "cpu" else 0
         where = f"{threads} thread{'s' * (threads > 1)}" if threads else str(self.device)
         passes = f"{latency.passes} pass{'es' * (latency.passes > 1)}"

@@ -165,6 +165,7 @@ def test_file_and_model_are_timed_by_turns() -> None:
         (["--ap-tolerance", "nan"], "--ap-tolerance must be 0 to 1"),
         (["--segdata", "masks"], "--segdata stands in place of the masks"),
         (["--calibration", "pictures"], "--calibration is about --int8"),
+        (["--calibration-images", "9"], "--calibration-images is about --int8"),
         (["--int8"], "--int8 needs pictures with labels"),
         (["--int8", "--calibration", "pictures"], "--int8 needs pictures with labels"),
         (["--int8", "--data", "d.yaml", "--calibration-images", "0"], "--calibration-images must be 1 or more"),
