@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,15 @@ class OpenVINOFiles:
         """
         import openvino
 
-        with failing_as("OpenVINO"):
+        try:
             openvino.save_model(self.model, self.xml, compress_to_fp16=self.halved)
+        except Exception as error:  # It tells a full disk as an error of a stream, without a number.
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            free = shutil.disk_usage(self.xml.parent).free / 1e6
+            raise ExportError(
+                f"{self.xml.parent.parent}: OpenVINO cannot write {self.xml.stem}.xml and .bin there, where {free:.1f} "
+                f"MB are free: {reason}; make room, or choose another --output"
+            ) from error
 
     def tell(self, key: str, value: str) -> None:
         """Set one of the metadata; the files have it when they are saved."""
@@ -106,11 +113,23 @@ def openvino_folder(model: openvino.Model, name: str, folder: Path, halved: bool
         files.save()
         yield files
         temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+        replace_folder(folder, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(folder: Path, new: Path) -> None:
+    """Let a new folder take the place of an old one, which is there until the new one is."""
+    old = new.with_suffix(".old")
+    with suppress(FileNotFoundError):
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        with suppress(OSError):
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _require_replaceable(folder: Path, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.tiny_yolos import tiny_yolos, write_yolos
 from utils.errors import ExportError, UsageError, run_command
 from utils.export.agreement import check_images, compare, onnx_runner
 from utils.export.exported_graph import ExportedGraph
-from utils.export.openvino_model import openvino_folder, openvino_runner
+from utils.export.openvino_model import openvino_folder, openvino_runner, replace_folder
 from utils.export.torchscript_file import METADATA, torchscript_runner
 
 SIZE = (48, 80)
@@ -172,3 +173,43 @@ def test_an_openvino_folder_replaces_nothing_but_itself(there: str, tmp_path: Pa
     with pytest.raises(ExportError, match="is in the way"), openvino_folder(None, "best", folder):
         raise AssertionError("it was begun")
     assert "mine" in (folder if folder.is_file() else folder / "notes.txt").read_text()
+
+
+class Unwritten:
+    """Stands where openvino does, on a disk that is full."""
+
+    @staticmethod
+    def save_model(*_: object, **__: object) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+
+def test_a_full_disk_is_no_fault_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", Unwritten)
+    with (
+        pytest.raises(ExportError, match=r"OpenVINO cannot write best\.xml and \.bin there, where .* MB are free"),
+        openvino_folder(None, "best", tmp_path / "best_openvino"),
+    ):
+        raise AssertionError("it was begun")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_earlier_openvino_model_stays_until_there_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, new = tmp_path / "best_openvino", tmp_path / "new.tmp"
+    for each in (folder, new):
+        each.mkdir()
+        (each / "best.xml").write_text(each.name)
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self == new:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", interrupted)
+        replace_folder(folder, new)
+    assert (folder / "best.xml").read_text() == "best_openvino"
+    replace_folder(folder, new)
+    assert (folder / "best.xml").read_text() == "new.tmp" and list(tmp_path.iterdir()) == [folder]
