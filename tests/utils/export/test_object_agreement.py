@@ -13,6 +13,7 @@ from torch import Tensor
 
 from data.keypoints import COCO_PERSON
 from models.predictions import Detections, Poses, PostprocessOptions
+from utils.export import object_agreement
 from utils.export.object_agreement import compare_class_maps, compare_objects
 from utils.export.object_rules import ObjectRule
 from utils.export.objects_graph import objects_of
@@ -162,6 +163,27 @@ def test_every_other_answer_is_noticed(spoil: Callable[[dict[str, np.ndarray]], 
     spoil(objects)
     told = compare_objects(fields_of(found), objects, RULE, "here")
     assert max(each.relative for each in told.values()) > 1e-3
+
+
+def test_thousands_of_objects_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, sizes = candidates(11), []
+    beyond = object_agreement._beyond
+
+    def noted(first: np.ndarray, second: np.ndarray, overlap: float) -> np.ndarray:
+        sizes.append(len(first) * len(second))
+        return beyond(first, second, overlap)
+
+    monkeypatch.setattr(object_agreement, "_beyond", noted)
+    for spoil in (drop, double, shuffle):
+        objects = as_arrays(objects_of(found, RULE))
+        spoil(objects)
+        told = []
+        for at_once in (10**6, 100):
+            monkeypatch.setattr(object_agreement, "AT_ONCE", at_once)
+            sizes.clear()
+            told.append(compare_objects(fields_of(found), objects, RULE, "here"))
+            assert 0 < max(sizes) <= at_once
+        assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("other", [{"overlap": 0.4}, {"overlap": 0.6}, {"confidence": 0.25}, {"confidence": 0.15}])
