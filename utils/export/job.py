@@ -8,7 +8,9 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,8 +21,13 @@ from utils.export.difference import Difference
 from utils.export.exported_graph import NHWC, ExportedGraph
 from utils.export.metadata import UNCHECKED, OpenAxes, checked
 from utils.export.objects_graph import ObjectsGraph
+from utils.export.onnx_model import build_onnx
 from utils.export.proof import Proof
+from utils.export.quantisation_noise import noisy_layers
 from utils.export.rounding import limits, own_rounding, rounding_of_objects
+
+if TYPE_CHECKING:
+    import onnx
 
 LOGGER = logging.getLogger("yolograph")
 CPU = torch.device("cpu")
@@ -59,6 +66,30 @@ class Job:
             return self.form
         form = copy.deepcopy(self.form).to(device)
         return form.half() if self.options.half else form
+
+    @cached_property
+    def in_float32(self) -> onnx.ModelProto:
+        """The form as ONNX, metadata included, for all formats that begin with it; translating takes the longest."""
+        return build_onnx(self.form, self.shape, self.open_axes, self.options.opset)
+
+    @cached_property
+    def noisy(self) -> set[str]:
+        """Layers of it that stay in float32 where others are quantised."""
+        return noisy_layers(self.in_float32, self.calibration)
+
+    def onnx_model(self) -> onnx.ModelProto:
+        """Return the form as ONNX that computes in what ``--half`` says, to be changed at will.
+
+        Raises:
+            ExportError: the model cannot be translated.
+        """
+        import onnx
+
+        if self.options.half:
+            return build_onnx(self.computing_form(), self.shape, self.open_axes, self.options.opset)
+        model = onnx.ModelProto()
+        model.CopyFrom(self.in_float32)
+        return model
 
     def check(self, open_file: Callable[[], Runner]) -> str:
         """Hold a file against the model unless that is left out, and return what the file shall say of it.

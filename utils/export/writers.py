@@ -14,9 +14,8 @@ from utils.command_lines.exporting import SUFFIXES
 from utils.export.agreement import onnx_runner
 from utils.export.job import Job
 from utils.export.metadata import INT8
-from utils.export.onnx_model import build_onnx, tell
+from utils.export.onnx_model import tell
 from utils.export.openvino_model import build_openvino, openvino_folder, openvino_runner
-from utils.export.quantisation_noise import noisy_layers
 from utils.export.quantisation_onnx import quantised_onnx
 from utils.export.quantisation_openvino import quantised_openvino
 from utils.export.tensorrt_engine import build_engine, engine_runner
@@ -33,9 +32,9 @@ def write_onnx(job: Job, path: Path) -> Path:
     Raises:
         ExportError: the model cannot be translated, or the file computes something else.
     """
-    model = build_onnx(job.computing_form(), job.shape, job.open_axes, job.options.opset)
+    model = job.onnx_model()
     if job.calibration is not None:
-        model = quantised_onnx(model, job.calibration, noisy_layers(model, job.calibration))
+        model = quantised_onnx(model, job.calibration, job.noisy)
         tell(model, "precision", json.dumps(INT8))
     with atomic_writer(path) as file:
         _put(file, model.SerializeToString())
@@ -73,10 +72,10 @@ def write_openvino(job: Job, path: Path) -> Path:
         ExportError: the model cannot be translated, or the files compute something else.
     """
     folder = path.with_name(f"{path.stem}_openvino")
-    model = build_onnx(job.form, job.shape, job.open_axes, job.options.opset)
-    with openvino_folder(build_openvino(job.form, job.shape, model), path.stem, folder, job.options.half) as files:
+    model = build_openvino(job.form, job.shape, job.in_float32)
+    with openvino_folder(model, path.stem, folder, job.options.half) as files:
         if job.calibration is not None:
-            files.model = quantised_openvino(files.model, job.calibration, noisy_layers(model, job.calibration))
+            files.model = quantised_openvino(files.model, job.calibration, job.noisy)
             files.tell("precision", json.dumps(INT8))
             files.save()
         files.tell("checked", job.check(lambda: openvino_runner(files.xml)))
@@ -111,7 +110,7 @@ def write_tensorrt(job: Job, path: Path) -> Path:
     Raises:
         ExportError: the model cannot be translated, or the engine computes something else.
     """
-    model = build_onnx(job.computing_form(), job.shape, job.open_axes, job.options.opset)
+    model = job.onnx_model()
     with atomic_writer(path) as file:
         _put(file, build_engine(job.form, job.shape, model))
         tell(model, "checked", job.check(lambda: engine_runner(Path(file.name), job.device)))
