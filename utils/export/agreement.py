@@ -12,7 +12,7 @@ import torch
 
 from data.transforms.letterbox import CENTERED, LetterboxRule, apply_plan
 from utils.boxes import plan_stretch
-from utils.errors import ExportError
+from utils.errors import ExportError, is_out_of_memory
 from utils.export.candidate_order import Outputs, in_order_of
 from utils.export.difference import Difference, magnitude_of
 from utils.export.exported_graph import ExportedGraph
@@ -177,7 +177,7 @@ def onnx_runner(path: Path, device: torch.device | None = None) -> Runner:
 
 @contextmanager
 def failing_as(program: str) -> Iterator[None]:
-    """Turn whatever a program that runs files raises into one sentence.
+    """Turn whatever a program that runs files raises into one sentence; that memory is short stays as it is.
 
     Raises:
         ExportError: it raised something.
@@ -185,8 +185,24 @@ def failing_as(program: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # These packages raise errors of their own that share no base class.
+        if is_out_of_memory(error):
+            raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ExportError(f"the exported model does not run in {program}: {reason}") from error
+
+
+def require_possible(differences: Mapping[str, Difference]) -> None:
+    """Refuse a file that answers with what is no number, or no possible answer, however large a difference passes.
+
+    Raises:
+        ExportError: an output is infinitely far off.
+    """
+    for name, worst in differences.items():
+        if not math.isfinite(worst.relative):
+            raise ExportError(
+                f"output '{name}' of the exported model, or of the model itself, is not finite or no possible answer "
+                f"on {worst.image}; no file was written"
+            )
 
 
 def judge(differences: Mapping[str, Difference], tolerance: float, limits: Mapping[str, float] | None = None) -> None:

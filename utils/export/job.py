@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from utils.export.agreement import Runner, compare, judge
+from utils.export.agreement import Runner, compare, judge, require_possible
 from utils.export.calibration import CalibrationBatches
 from utils.export.difference import Difference
 from utils.export.exported_graph import NHWC, ExportedGraph
@@ -134,13 +134,15 @@ class Job:
             LOGGER.warning("%s is 0 on every picture of the check; --source PICTURE can show objects", name)
         if tolerance is None:
             show_differences(differences, math.inf)
-            return checked(None, max(worst.relative for worst in differences.values()))
+            require_possible(differences)
+            return checked(None, differences)
         is_near = all(worst.relative <= tolerance for worst in differences.values())
         rounding = {} if is_near else rounding_of_objects(own_rounding(self.module, self.images))
         passing = limits(differences, tolerance, rounding)
         show_differences(differences, tolerance, passing)
+        require_possible(differences)
         judge(differences, tolerance, passing)
-        return checked(tolerance, max(worst.relative for worst in differences.values()))
+        return checked(tolerance, differences)
 
 
 def _taking_pixels_last(run: Runner) -> Runner:

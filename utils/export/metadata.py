@@ -14,6 +14,7 @@ from models.heads.base import Head
 from utils.version import program_version
 
 if TYPE_CHECKING:
+    from utils.export.difference import Difference
     from utils.export.exported_graph import ExportedGraph
 
 INPUT_NAME = "images"
@@ -97,15 +98,22 @@ def describe_objects(module: ExportedGraph) -> dict[str, str]:
     return {} if rules is None else {"objects": json.dumps({name: rule.to_plain() for name, rule in rules.items()})}
 
 
-def checked(tolerance: float | None, largest: float) -> str:
-    """Return what a file says of its check.
+def checked(tolerance: float | None, differences: Mapping[str, Difference]) -> str:
+    """Return what a file says of its check, which it has passed.
 
     Args:
         tolerance: largest difference that passes, relative to an output's largest value; None where any does, because
             what the file is worth is measured instead.
-        largest: difference of any output.
+        differences: per output. Those above the tolerance are no more than the model's own rounding.
     """
-    return json.dumps({"tolerance": tolerance, "largest_difference": largest})
+    told: dict[str, Any] = {
+        "tolerance": tolerance,
+        "largest_difference": max(worst.relative for worst in differences.values()),
+    }
+    if tolerance is not None:
+        rounded = [name for name, worst in differences.items() if worst.relative > tolerance]
+        told |= {"explained_by_rounding": rounded} if rounded else {}
+    return json.dumps(told)
 
 
 def describe_input(graph: Graph, layout: str) -> dict[str, Any]:

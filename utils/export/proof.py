@@ -31,6 +31,7 @@ from utils.export.check_pictures import (
     generated_pictures,
     labelled_pictures,
 )
+from utils.export.chosen_pixels import ChosenPixels
 from utils.export.latency import Latency, by_turns
 from utils.export.quality import Measure, Measured, metric_of, require_worth, table_of
 from utils.validation import VALIDATION_OPTIONS
@@ -64,7 +65,8 @@ class Proof:
     ) -> None:
         self.shape, self.options, self.device = shape, options, device
         self.chosen = ChosenHeads({name: graph.heads[name] for name in heads}, graph.names)
-        self.model = Inference([fuse_graph(copy.deepcopy(graph).to(device))])
+        self._answering = ChosenPixels if options.nms else Inference
+        self.model = self._answering([fuse_graph(copy.deepcopy(graph).to(device))])
         self.sources: dict[str, TaskSource] = {}
         if options.data is not None:
             found = labelled_pictures(self.chosen, options, SPLIT)
@@ -85,7 +87,7 @@ class Proof:
         with _named(path, ending) as named:
             # Read without a word about a check that is still going on.
             files = [ExportedModel(named, self.device)] if is_exported(named) else None
-            file = Inference(files) if files else load_inference([named], self.device)
+            file = Inference(files) if files else self._answering(load_inference([named], self.device).graphs)
             found = {name: self._measured(file, name) for name in self.chosen.heads if self._is_measured(name)}
             latency = self._latency(file)
         for line in self._report(found, latency):

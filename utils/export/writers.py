@@ -114,8 +114,9 @@ def write_tensorrt(job: Job, path: Path) -> Path:
     with atomic_writer(path) as file:
         _put(file, build_engine(job.form, job.shape, model))
         tell(model, "checked", job.check(lambda: engine_runner(Path(file.name), job.device)))
-    told = {entry.key: entry.value for entry in model.metadata_props}
-    atomic_write(path.with_name(f"{path.name}.json"), json.dumps(told, indent=2).encode())
+        # Before the engine has its name, so that none ever lies there without them.
+        told = {entry.key: entry.value for entry in model.metadata_props}
+        atomic_write(path.with_name(f"{path.name}.json"), json.dumps(told, indent=2).encode())
     LOGGER.info("\nwrote %s (%.1f MB)", path, path.stat().st_size / 1e6)
     return path
 

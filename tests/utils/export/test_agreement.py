@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from utils.errors import ExportError
-from utils.export.agreement import difference, judge
+from utils.export.agreement import difference, failing_as, judge
 
 
 def test_a_difference_is_relative_to_the_largest_value_of_the_model() -> None:
@@ -46,3 +46,8 @@ def test_the_worst_output_is_named() -> None:
     with pytest.raises(ExportError, match=r"output 'b' .* by 0.5 of its largest value on noise, more than --tolerance"):
         judge({"a": small, "b": large}, 1e-4)
     judge({"a": small, "b": large}, 0.5)
+
+
+def test_too_little_memory_is_no_fault_of_a_file() -> None:
+    with pytest.raises(MemoryError), failing_as("ONNX Runtime"):
+        raise MemoryError

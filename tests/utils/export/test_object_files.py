@@ -189,7 +189,8 @@ def test_what_nobody_has_checked_says_so(
         raise AssertionError("it was run")
 
     monkeypatch.setattr("utils.export.writers.onnx_runner", no_run)
-    [path] = written(weights, "--skip-check", "--heads", "street").values()
+    size = ["--img-size", *map(str, SIZE)]
+    [path] = export(parse_options(["--weights", str(weights), *size, "--skip-check", "--heads", "street"]))
     told = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert told["checked"] == "false" and "measured" not in told
     assert "is not checked" in caplog.text

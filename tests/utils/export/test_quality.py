@@ -17,6 +17,7 @@ from export import main, parse_options
 from models.inference import Inference, load_inference
 from models.predictions import DetectionResult, MaskResult, PoseResult, PostprocessOptions
 from models.weights import load_model
+from tests.exported_files import module_of, write_torchscript
 from tests.labelled_squares import arguments, write_labelled_squares
 from tests.square_finder import NAMES, square_finder
 from tests.tiny_detector import write_weights
@@ -110,6 +111,18 @@ def test_the_own_answers_of_a_model_that_labels_pixels_are_masks(tmp_path: Path)
     assert measure.of(inference, "segment", answers, SEGMENT_NAMES[:2]) == 1
     other = Inference([load_model(write_weights(tmp_path / "other.safetensors", model, seed=4)).eval()])
     assert measure.of(other, "segment", answers, SEGMENT_NAMES[:2]) < 1
+
+
+def test_a_class_map_is_held_against_one_of_its_own_size(tmp_path: Path) -> None:
+    model = "nc: 1\nbackbone:\n  - [-1, 1, Conv, [8, 3, 4]]\nhead:\n  - [-1, 1, SegMaskBase, [2, 1, 8]]\n"
+    weights = write_weights(tmp_path / "areas.safetensors", model)
+    path = write_torchscript(tmp_path / "areas.torchscript", module_of(weights, PostprocessOptions()), (1, 64, 64))
+    options = parse_options(["--weights", "any", "--nms", "--img-size", "64", "--passes", "1", "--check-images", "2"])
+    told = Proof(load_model(weights), ["segment"], (1, 64, 64), options, torch.device("cpu")).hold(path, path.suffix)
+    found = json.loads(told)
+    assert found["pictures"] == "2 generated scenes"
+    # Scenes are larger than the input, where edges of logits would be others.
+    assert found["heads"]["segment"] == {"metric": "mIoU", "model": 1, "file": 1, "labelled": False}
 
 
 def test_results_become_labels() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from types import SimpleNamespace
 
@@ -53,7 +54,7 @@ def test_a_model_is_nearly_itself_in_float64_and_stays_in_float32(module: Export
     assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
 
 
-def job_of(module: ExportedGraph, tolerance: float) -> Job:
+def job_of(module: ExportedGraph, tolerance: float | None) -> Job:
     return Job(module, module, (1, 24, 32), NONE, NOISE, SimpleNamespace(tolerance=tolerance))
 
 
@@ -68,8 +69,19 @@ def test_a_file_is_judged_by_the_rounding_of_the_model(
     found = right | {"detect_boxes": boxes + times * rounding * np.abs(boxes).max()}
     caplog.set_level(logging.INFO, "yolograph")
     if passes:
-        job_of(module, rounding).judge(lambda _: found)
+        told = json.loads(job_of(module, rounding).judge(lambda _: found))
         assert "no more than rounding explains" in caplog.text
+        assert told["largest_difference"] > told["tolerance"] and told["explained_by_rounding"] == ["detect_boxes"]
     else:
         with pytest.raises(ExportError, match=r"'detect_boxes' .* and than rounding explains"):
             job_of(module, rounding).judge(lambda _: found)
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.02])
+def test_what_is_no_number_passes_no_check(module: ExportedGraph, tolerance: float | None) -> None:
+    with torch.inference_mode():
+        found = {name: tensor.numpy().copy() for name, tensor in module(torch.from_numpy(NOISE["noise"])).items()}
+    assert json.loads(job_of(module, tolerance).judge(lambda _: found))["tolerance"] == tolerance
+    found["detect_scores"][0, 0] = np.nan
+    with pytest.raises(ExportError, match=r"output 'detect_scores' .* is not finite"):
+        job_of(module, tolerance).judge(lambda _: found)
