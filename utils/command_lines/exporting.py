@@ -58,13 +58,14 @@ EPILOG = """the file:
 formats:
   onnx         NAME.onnx, for ONNX Runtime and whatever reads ONNX
   torchscript  NAME.torchscript, for programs with libtorch; the metadata are its extra file metadata.json
-  openvino     NAME_openvino/NAME.xml and .bin; the metadata are its rt_info 'yolograph'
+  openvino     NAME_openvino/NAME.xml and .bin; the metadata are its rt_info 'yolograph'; compile it with
+               INFERENCE_PRECISION_HINT f32, or processors with bfloat16 compute in that
   tensorrt     NAME.engine and NAME.engine.json with the metadata, built on an NVIDIA GPU (--device 0) for this GPU
   safetensors  NAME_deployed.safetensors, a checkpoint of the model in its form for running, norms folded and branches
                merged: every command that runs models takes it, none that trains
 
 float16: --half halves the files. ONNX, TorchScript and TensorRT files compute in float16 up to the heads, and decode in
-float32; OpenVINO computes in what its device is best at; a checkpoint is float32 again when it is loaded.
+float32; OpenVINO computes in what it is compiled for; a checkpoint is float32 again when it is loaded.
 
 models of tokens, such as YOLOS: the position tables are resized to the input when the file is written, so a file has
 one height and width (--img-size 512 672); --dynamic-batch leaves the number of images open. So it is for MS-DETR, where
