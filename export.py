@@ -165,13 +165,28 @@ PACKAGES = {
 }
 
 
+def require_device(name: str, options: argparse.Namespace) -> None:
+    """Make sure that files of a format can run where they shall be checked.
+
+    Raises:
+        UsageError: a TensorRT engine without a GPU, or an OpenVINO model on one.
+    """
+    device = select_device(options.device)
+    if name == "tensorrt":
+        require_gpu(device)
+    if name == "openvino" and device.type != "cpu" and not options.skip_check:
+        raise UsageError(
+            f"--include openvino: its models are checked on the CPU, not on --device {options.device}; export them by "
+            "a command of their own, with --device cpu"
+        )
+
+
 def export(options: argparse.Namespace) -> list[Path]:
     """Export, print how far every file is from the model, and return the files."""
     for name in options.include:
         require_for_export(PACKAGES[name], f"{TITLES[name]} export")
         require_for_export(INT8_PACKAGES[name] if options.int8 else (), f"{TITLES[name]} export with --int8")
-        if name == "tensorrt":
-            require_gpu(select_device(options.device))
+        require_device(name, options)
     graph = load_model(options.weights)
     job = plan_job(graph, check_picture(options.source), options)
     written = []

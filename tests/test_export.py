@@ -336,7 +336,7 @@ def test_a_missing_package_is_named_with_its_pip_line(
         export(parse_options(["--weights", str(weights)]))
 
 
-def test_a_missing_tensorrt_and_a_missing_gpu_are_told_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_format_needs_is_told_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--weights", "none.safetensors", "--include", "tensorrt"]
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(ExportError, match=r"TensorRT export needs the package tensorrt; run: pip install tensorrt$"):
@@ -344,6 +344,9 @@ def test_a_missing_tensorrt_and_a_missing_gpu_are_told_before_anything_is_read(m
     monkeypatch.setattr("export.require_for_export", lambda *_: None)
     with pytest.raises(UsageError, match="an engine is built on the NVIDIA GPU that it shall run on; give --device 0"):
         main(arguments)
+    monkeypatch.setattr("export.select_device", torch.device)
+    with pytest.raises(UsageError, match="models are checked on the CPU, not on --device cuda:0"):
+        main(["--weights", "best.safetensors", "--include", "onnx", "openvino", "--device", "cuda:0"])
 
 
 @pytest.mark.parametrize(

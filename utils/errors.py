@@ -94,7 +94,7 @@ def run_command(main: Callable[[], None]) -> None:
             raise
         where = f" at {error.filename}" if error.filename else ""
         print(
-            f"error: cannot write{where}: {error.strerror}; free some space or choose another --project",
+            f"error: cannot write{where}: {error.strerror}; free some space or choose another folder",
             file=sys.stderr,
         )
         sys.exit(RunError.exit_code)

@@ -26,7 +26,7 @@ def failing(error: BaseException) -> Callable[[], None]:
         (ModelError("d"), 4, "error: d"),
         (ExportError("e"), 5, "error: e"),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "free some space"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "free some space or choose another folder"),
         (PermissionError(errno.EACCES, "Permission denied", "/runs"), 1, "cannot write at /runs"),
         (MemoryError(), 1, "smaller --batch-size"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 1, "smaller --batch-size"),
