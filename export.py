@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -187,16 +188,29 @@ def export(options: argparse.Namespace) -> list[Path]:
         require_for_export(PACKAGES[name], f"{TITLES[name]} export")
         require_for_export(INT8_PACKAGES[name] if options.int8 else (), f"{TITLES[name]} export with --int8")
         require_device(name, options)
+    paths = {name: target(options, name) for name in options.include}
     graph = load_model(options.weights)
     job = plan_job(graph, check_picture(options.source), options)
     written = []
-    for name in options.include:
-        path = Path(options.output) if options.output else default_path(options, name)
-        if path.exists() and path.samefile(options.weights):
-            raise UsageError(f"--output {path}: those are the weights themselves; choose another name")
+    for name, path in paths.items():
         LOGGER.info("translating %s to %s with the heads %s", options.weights, TITLES[name], ", ".join(job.form.heads))
         written.append(WRITERS[name](job, path))
     return written
+
+
+def target(options: argparse.Namespace, name: str) -> Path:
+    """Return where a file of a format goes.
+
+    Raises:
+        UsageError: nothing can be written there, or it is where the weights are.
+    """
+    path, weights = Path(options.output) if options.output else default_path(options, name), Path(options.weights)
+    if path.exists() and weights.exists() and path.samefile(weights):
+        raise UsageError(f"--output {path}: those are the weights themselves; choose another name")
+    # A folder that is not there is that of weights that are not, which is told better.
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path}: nothing can be written to {path.parent}; name a file elsewhere with --output")
+    return path
 
 
 def default_path(options: argparse.Namespace, name: str) -> Path:

@@ -101,6 +101,17 @@ def test_the_weights_themselves_are_never_replaced(weights: Path) -> None:
     assert weights.read_bytes() == before
 
 
+def test_a_folder_that_nothing_can_be_written_to_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Those who run tests may write anywhere.
+    monkeypatch.setattr("export.os.access", lambda path, mode: False)
+    with pytest.raises(
+        UsageError, match=r"none\.onnx: nothing can be written to .*; name a file elsewhere"
+    ):
+        export(parse_options(["--weights", str(tmp_path / "none.safetensors")]))
+
+
 @pytest.mark.parametrize("flag", ["--nms", "--embed-input", "--dynamic", "--dynamic-batch", "--heads"])
 def test_what_a_checkpoint_cannot_hold_is_wrong_usage(flag: str) -> None:
     values = ["detect"] if flag == "--heads" else []
