@@ -14,6 +14,7 @@ from models.convert.hugging_face import CONFIG, weights_in_folder
 from models.convert.matching import shape_text
 from models.convert.official import read_official
 from models.convert.weight_file import is_safetensors
+from models.exported.paths import require_no_export
 from models.fusing import deploy_graph
 from models.graph import Graph, build_rows, with_classes, with_keypoints
 from models.layers.reparam import MERGED
@@ -27,7 +28,6 @@ STARTS = {
     "ResNet": ("ResNet", "no detection head", "ms-detr-r50-300"),
 }
 """What a start for training is called, what it lacks, and a model that it can begin, by how its family begins."""
-EXPORTS = (".onnx", ".torchscript", ".xml", ".engine", ".tflite", ".mlmodel", ".pb")
 
 
 def load_weights(path: str | Path, grid: Sequence[int] | None = None) -> Checkpoint:
@@ -58,6 +58,7 @@ def _read(path: Path, grid: tuple[int, int] | None) -> Checkpoint:
     if (path / CONFIG).is_file():
         path = weights_in_folder(path)
     if path.is_dir():
+        require_no_export(path)
         raise ModelError(f"{path}: is a folder; give the checkpoint in it, such as weights/best.safetensors")
     if not path.is_file():
         raise ModelError(f"{path}: there is no such checkpoint; train one first or give the path of one")
@@ -67,8 +68,7 @@ def _read(path: Path, grid: tuple[int, int] | None) -> Checkpoint:
         raise ModelError(f"{path}: is empty; download or copy it again")
     if start.startswith(b"version https://git-lfs"):
         raise ModelError(f"{path}: is a pointer of Git LFS, not the file itself; fetch it with git lfs pull")
-    if path.suffix.lower() in EXPORTS:
-        raise ModelError(f"{path}: is an exported file; give the checkpoint that it was made from")
+    require_no_export(path)
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise ModelError(f"{path}: is a web page, not a checkpoint; the download failed, get the file again")
     # First of all: the length that a safetensors file begins with can look like the first byte of a pickle.

@@ -6,13 +6,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.checkpoint import save_checkpoint
+from models.checkpoint import is_checkpoint, read_header, save_checkpoint
 from models.checkpoint_info import describe_checkpoint
-from models.convert.hugging_face import weights_in_folder
+from models.convert.hugging_face import CONFIG, weights_in_folder
 from models.convert.official import read_official
 from models.convert.to_hugging_face import write_hugging_face
-from models.weights import build_model, load_weights
-from utils.errors import UsageError, run_command
+from models.convert.weight_file import is_safetensors
+from models.exported.paths import require_no_export
+from models.weights import SNIFFED_BYTES, build_model, load_weights
+from utils.errors import ModelError, UsageError, run_command
 
 DESCRIPTION = """Turn an official checkpoint into a .safetensors file that says what it is and executes nothing.
 
@@ -64,6 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         convert_to_hugging_face(options)
 
 
+def official_file(source: Path) -> Path:
+    """Return the file itself: of a folder the weights in it.
+
+    Raises:
+        ModelError: it is an exported file or a checkpoint of ours, or a folder without weights.
+    """
+    if not (source / CONFIG).is_file():
+        require_no_export(source)
+    file = weights_in_folder(source) if source.is_dir() else source
+    with open(file, "rb") as opened:
+        start = opened.read(SNIFFED_BYTES)
+    if is_safetensors(start) and is_checkpoint(file):
+        read_header(file)
+        raise ModelError(f"{file}: is a checkpoint of this program, which every command takes as it is")
+    return file
+
+
 def convert_to_ours(options: argparse.Namespace) -> None:
     """Write a checkpoint of ours."""
     if options.img_size is not None:
@@ -72,8 +91,7 @@ def convert_to_ours(options: argparse.Namespace) -> None:
         raise UsageError(f"{options.target}: the name of the file to write must end in .safetensors")
     if not options.target.parent.is_dir():
         raise UsageError(f"{options.target}: there is no folder {options.target.parent}; make it first")
-    source = weights_in_folder(options.source) if options.source.is_dir() else options.source
-    checkpoint = read_official(source, options.cfg, options.raw)
+    checkpoint = read_official(official_file(options.source), options.cfg, options.raw)
     # Built once from what is about to be written, so that a file that appears can be used.
     build_model(checkpoint, options.source)
     save_checkpoint(options.target, checkpoint)
@@ -94,8 +112,7 @@ def convert_to_hugging_face(options: argparse.Namespace) -> None:
     if options.cfg is None:
         checkpoint = load_weights(options.source)
     else:
-        source = weights_in_folder(options.source) if options.source.is_dir() else options.source
-        checkpoint = read_official(source, options.cfg)
+        checkpoint = read_official(official_file(options.source), options.cfg)
     write_hugging_face(options.target, checkpoint, options.source, options.img_size)
     print(describe_checkpoint(checkpoint))
     print(f"wrote {options.target}")

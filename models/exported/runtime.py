@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,10 @@ import torch
 from torch import Tensor
 
 from utils.errors import ModelError, YolographError, is_out_of_memory
+
+PLACE = re.compile(r"(Exception from|Check '.*' failed at) \S+:\d+:$")
+"""A line by which OpenVINO says where in its own code it has failed; the reason comes behind it."""
+REASON_SHOWN = 300
 
 
 class Runtime(Protocol):
@@ -55,5 +60,7 @@ def failing_in(program: str, path: Path, action: str) -> Iterator[None]:
     except Exception as error:  # These packages raise errors of their own that share no base class.
         if is_out_of_memory(error):
             raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        telling = [line for line in lines if not PLACE.match(line)] or lines
+        reason = telling[0][:REASON_SHOWN] if telling else type(error).__name__
         raise ModelError(f"{path}: cannot be {action} by {program}: {reason}; export the model again") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.convert.__main__ import main as convert
 from models.exported.model import ExportedModel
 from models.exported.onnx_file import OnnxFile
 from models.exported.openvino_file import OpenVinoFile
@@ -67,7 +68,19 @@ def test_an_xml_that_is_no_model(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs pip install openvino")
     (tmp_path / "x.xml").write_text("<annotation></annotation>")
     (tmp_path / "x.bin").write_bytes(b"0")
-    assert "cannot be opened by OpenVINO" in sentence(tmp_path / "x.xml")
+    text = sentence(tmp_path / "x.xml")
+    assert "cannot be opened by OpenVINO" in text and "Exception from" not in text and ".cpp:" not in text
+
+
+def test_a_folder_of_openvino_that_is_not_whole(tmp_path: Path) -> None:
+    (tmp_path / "x.xml").write_text("<annotation></annotation>")
+    with pytest.raises(ModelError, match=r"is an exported file; give the checkpoint"):
+        load_weights(tmp_path)
+    (tmp_path / "y.xml").write_text("<annotation></annotation>")
+    assert "holds 2 models of OpenVINO; give the XML of one, such as " in sentence(tmp_path)
+    (tmp_path / "y.xml").unlink()
+    pytest.importorskip("openvino", reason="needs pip install openvino")
+    assert "the file x.bin is missing beside it" in sentence(tmp_path)
 
 
 def test_another_programs_onnx_is_not_guessed_at(shared: Path) -> None:
@@ -235,3 +248,13 @@ def test_where_weights_are_wanted_exported_files_are_named(name: str, tmp_path: 
     (tmp_path / name).write_bytes(b"<?xml version='1.0'?>")
     with pytest.raises(ModelError, match=f"{name}: is an exported file; give the checkpoint"):
         load_weights(tmp_path / name)
+    for to in ([], ["--to", "huggingface"]):
+        with pytest.raises(ModelError, match=f"{name}: is an exported file; give the checkpoint"):
+            convert([str(tmp_path / name), str(tmp_path / "x.safetensors"), *to])
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_checkpoint_of_ours_is_not_converted(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"tiny.safetensors: is a checkpoint of this program"):
+        convert([str(weights), str(tmp_path / "x.safetensors"), "--cfg", "yolov5n.yaml"])
+    assert not (tmp_path / "x.safetensors").exists()
