@@ -182,6 +182,7 @@ def load_inference(
     device: torch.device | None = None,
     passes: Sequence[Pass] = SINGLE,
     deploy: bool = False,
+    at_once: int = 1,
 ) -> Inference:
     """Load one or more trained models to answer together, their BatchNorms folded.
 
@@ -190,13 +191,14 @@ def load_inference(
         device: where to run, None for the CPU.
         passes: how each model looks at a picture.
         deploy: re-parameterise the models too, see ``models.fusing.deploy_graph``; the answers are the same.
+        at_once: threads that will ask exported files at the same time; graphs are copied for them.
 
     Raises:
         ModelError: a file is missing or damaged.
         UsageError: two models do not have the same heads, classes and letterbox, or one does not take three channels;
             an exported file cannot do what is asked for, or nothing installed can run it.
     """
-    graphs = [_load(path, device, deploy) for path in weights]
+    graphs = [_load(path, device, deploy, at_once) for path in weights]
     for path, graph in zip(weights, graphs, strict=True):
         if graph.spec.channels != RGB_CHANNELS:
             raise UsageError(f"{path}: takes {graph.spec.channels} channels, but pictures have {RGB_CHANNELS}")
@@ -212,13 +214,13 @@ def load_inference(
     return Inference(graphs, passes)
 
 
-def _load(path: str | Path, device: torch.device | None, deploy: bool) -> Graph | ExportedModel:
+def _load(path: str | Path, device: torch.device | None, deploy: bool, at_once: int) -> Graph | ExportedModel:
     """Return a graph ready to run, or an exported file in its place."""
     if not is_exported(path):
         return (deploy_graph if deploy else fuse_graph)(load_model(path, device))
     if deploy:
         raise UsageError(f"--deploy: {path} runs in the form in which it was written; leave the option out")
-    model = ExportedModel(path, device or torch.device("cpu"))
+    model = ExportedModel(path, device or torch.device("cpu"), at_once)
     if not model.description.checked:
         LOGGER.warning("%s was written without a check; nobody knows whether it computes what the model does", path)
     return model

@@ -13,6 +13,9 @@ import pytest
 import torch
 
 from models.api import load
+from models.exported.model import RUNTIMES
+from models.exported.paths import TORCHSCRIPT
+from models.exported.torchscript_file import TorchScriptFile
 from models.predictions import PostprocessOptions
 from tests.conftest import TINY_MODEL, write_tiny_set
 from tests.detect_runs import caller, files_below, read_labels
@@ -21,6 +24,7 @@ from tests.test_test import run_test
 from tests.tiny_detector import write_picture, write_weights
 from utils.benchmark import main as benchmark
 from utils.errors import UsageError
+from utils.export.torchscript_file import with_told
 
 NAMES = {"detect": ["red", "green", "blue"], "segment": ["ground", "red", "green", "blue"]}
 Measured = Callable[..., dict[str, Any]]
@@ -63,12 +67,35 @@ def test_run(folder: Path, tmp_path: Path) -> Measured:
     return measure
 
 
-def test_detecting_writes_the_same(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_detecting_writes_the_same(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = []
+
+    class Opened(TorchScriptFile):
+        """Takes note of how many threads it opens for."""
+
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            at_once.append(given[2])
+
+    monkeypatch.setitem(RUNTIMES, TORCHSCRIPT, Opened)
     pictures = tmp_path / "pictures"
     for seed in range(3):
         write_picture(pictures / f"{seed}.png", SHAPE[1:], seed)
     call = caller(tmp_path / "runs", folder / "tiny.safetensors", capsys)
-    options = ("--img-size", "96", "--save-txt", "--save-conf", "--save-mask", "--nosave", "--batch-size", "2")
+    options = (
+        "--img-size",
+        "96",
+        "--save-txt",
+        "--save-conf",
+        "--save-mask",
+        "--nosave",
+        "--batch-size",
+        "2",
+        "--workers",
+        "2",
+    )
     written = {}
     for name in ("tiny.safetensors", "tiny.torchscript"):
         code, _, err = call(pictures, *options, "--name", name, model=folder / name)
@@ -82,17 +109,22 @@ def test_detecting_writes_the_same(folder: Path, tmp_path: Path, capsys: pytest.
         np.testing.assert_allclose(read_labels(found / f"labels/{seed}.txt"), labels, atol=2e-3)
         masks = [(path / f"masks/{seed}.png").read_bytes() for path in (expected, found)]
         assert masks[0] == masks[1]
+    assert at_once == [2]
 
 
 def test_detecting_says_what_a_file_does_otherwise(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     picture = write_picture(tmp_path / "a.png", (50, 40))
-    call = caller(tmp_path / "runs", folder / "objects.torchscript", capsys)
+    file = tmp_path / "objects.torchscript"
+    file.write_bytes(with_told((folder / file.name).read_bytes(), "precision", '"float16"'))
+    call = caller(tmp_path / "runs", file, capsys)
     with caplog.at_level(logging.INFO, "yolograph"):
         code, _, err = call(picture, "--save-txt", "--conf-thres", "0.2")
     assert code == 0, err
     assert "takes inputs of 64 x 96 pixels, whatever --img-size says" in caplog.text
+    assert "takes 2 pictures at a time, full or not; --batch-size 1 leaves places empty" in caplog.text
+    assert "objects.torchscript on cpu in float16, heads" in caplog.text
     assert "has chosen the objects of 'detect' itself: confidence 0.4, overlap 0.45, at most 7 of a" in caplog.text
     for options, words in (
         (("--explain", "2"), "--explain looks at the rows of a model"),
@@ -178,6 +210,8 @@ def test_the_table_exports_what_it_is_asked_for(
         (["--weights", "a.onnx", "--formats", "onnx"], "--formats exports one checkpoint"),
         (["--weights", "a.pt", "a.pt"], "names a.pt twice"),
         (["--weights", "a.pt", "b.pt", "--fuse"], "--fuse: models of the table"),
+        (["--weights", "a.onnx", "b.xml", "--deploy"], "--deploy is for checkpoints, and a.onnx is in its last form"),
+        (["--weights", "a.onnx", "--dtype", "bfloat16"], "--dtype bfloat16 is for checkpoints"),
         (["--weights", "a.pt", "--segdata", "masks"], "--segdata stands in place of"),
         (["--weights", "a.pt", "--workers", "-1"], "--workers must be 0 or more"),
     ],

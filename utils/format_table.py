@@ -19,6 +19,7 @@ from models.exported.model import device_for
 from models.exported.paths import exported_file, is_exported
 from models.inference import RGB_CHANNELS, forward_format, load_inference
 from models.predictions import PostprocessOptions
+from utils.command_lines.exported_files import say_what_stays_empty
 from utils.command_lines.exporting import SUFFIXES
 from utils.command_lines.exporting import parse_options as parse_export_options
 from utils.errors import RunError, is_out_of_memory
@@ -93,6 +94,7 @@ class Candidate:
         self.weights, self.options, self.device = weights, options, device
         with _short_of_memory(weights, options):
             self.model = load_inference([weights], device, deploy=options.deploy and not is_exported(weights))
+        say_what_stays_empty(self.model, options.batch_size)
         self.dtype = forward_format(self.model, "float32" if self.model.files else options.dtype)
         asked = options.imgsz[0], options.imgsz[-1]
         height, width = (round_up_to_stride(side, self.model.stride) for side in asked)

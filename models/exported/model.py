@@ -35,6 +35,7 @@ class ExportedModel:
     Args:
         path: of the file, or of the folder of an OpenVINO model.
         device: where to run.
+        at_once: threads that will call it at the same time, among which the cores are shared out.
 
     Attributes:
         path: of the file.
@@ -49,9 +50,9 @@ class ExportedModel:
 
     takes_sizes = False
 
-    def __init__(self, path: str | Path, device: torch.device) -> None:
+    def __init__(self, path: str | Path, device: torch.device, at_once: int = 1) -> None:
         self.path, self.device = exported_file(path), device
-        self._run = RUNTIMES[self.path.suffix.lower()](self.path, device)
+        self._run = RUNTIMES[self.path.suffix.lower()](self.path, device, at_once)
         self.description = read_description(self._run.metadata, self.path)
         require_outputs(self.description)
 

@@ -24,17 +24,19 @@ class OnnxFile:
     Args:
         path: of the file.
         device: where to run: the CPU, or a GPU that the installed ONNX Runtime can use.
+        at_once: threads that will call it at the same time.
 
     Raises:
         ModelError: it is no ONNX file that can be run.
         UsageError: ONNX Runtime is not installed, or not for that device.
     """
 
-    def __init__(self, path: Path, device: torch.device) -> None:
+    def __init__(self, path: Path, device: torch.device, at_once: int = 1) -> None:
         runtime = import_optional("onnxruntime", f"{path}: an ONNX file")
         self.path, self.device = path, device
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        # Who calls computes too, beside threads of the session, which are one fewer than this number.
+        options.intra_op_num_threads = max(torch.get_num_threads() - (at_once - 1), 1)
         options.log_severity_level = _ERRORS_ALONE
         with failing_in(PROGRAM, path, "opened"):
             self._session = runtime.InferenceSession(str(path), options, providers=_providers(runtime, device, path))

@@ -23,13 +23,14 @@ class OpenVinoFile:
     Args:
         path: of the XML.
         device: where to run, the CPU.
+        at_once: threads that will call it at the same time.
 
     Raises:
         ModelError: it is no model that can be run.
         UsageError: OpenVINO is not installed, or another device is wanted.
     """
 
-    def __init__(self, path: Path, device: torch.device) -> None:
+    def __init__(self, path: Path, device: torch.device, at_once: int = 1) -> None:
         if device.type != "cpu":
             raise UsageError(f"--device {device}: models of OpenVINO run on the CPU; take --device cpu for {path}")
         openvino = import_optional("openvino", f"{path}: a model of OpenVINO")
@@ -37,7 +38,13 @@ class OpenVinoFile:
             raise ModelError(f"{path}: the file {path.stem}.bin is missing beside it; copy both of them")
         self.path, self.device = path, device
         # Other formats than float32 would be the machine's choice, and results another machine's.
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        threads = torch.get_num_threads()
+        # A stream is what computes for one caller; the threads are shared out among them.
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": min(at_once, threads),
+        }
         with failing_in(PROGRAM, path, "opened"):
             model = openvino.Core().read_model(path)
             told = model.get_rt_info([METADATA]).value if model.has_rt_info([METADATA]) else {}

@@ -33,12 +33,13 @@ class TorchScriptFile:
     Args:
         path: of the file.
         device: where to run.
+        at_once: threads that will call it at the same time; each has the threads of PyTorch that it has set for itself.
 
     Raises:
         ModelError: it is no TorchScript file, or holds more than a recorded model.
     """
 
-    def __init__(self, path: Path, device: torch.device) -> None:
+    def __init__(self, path: Path, device: torch.device, at_once: int = 1) -> None:
         self.path, self.device = path, device
         self.metadata = look_through(path)
         with warnings.catch_warnings(), failing_in(PROGRAM, path, "opened"):

@@ -79,6 +79,10 @@ def _check_comparison(options: argparse.Namespace) -> None:
         raise UsageError("--cfg has random weights, which are neither exported nor measured; give --weights")
     if options.compares and options.fuse:
         raise UsageError("--fuse: models of the table of formats have their BatchNorms folded anyway; leave it out")
+    if exported and len(exported) == len(weights):
+        for option, given in (("--deploy", options.deploy), (f"--dtype {options.dtype}", options.dtype != "float32")):
+            if given:
+                raise UsageError(f"{option} is for checkpoints, and {exported[0]} is in its last form; leave it out")
     if options.formats and len(weights) != 1 + len(exported):
         raise UsageError("--formats exports one checkpoint; give one, beside any number of exported files")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 
+import torch
+
 from models.inference import Inference
 from utils.errors import UsageError
 
@@ -47,3 +49,32 @@ def say_what_is_chosen(model: Inference) -> None:
                 "can only be stricter",
                 *(file.path, name, rule.confidence, overlap, rule.most),
             )
+
+
+def say_what_stays_empty(model: Inference, batch_size: int) -> None:
+    """Say where batches leave places of a file empty, which takes the file as long as if they were filled.
+
+    Args:
+        model: what answers.
+        batch_size: most pictures per pass.
+    """
+    for file in model.files:
+        places = file.description.batch_size or 1
+        if batch_size % places:
+            LOGGER.warning(
+                "%s takes %d pictures at a time, full or not; --batch-size %d leaves places empty: take a multiple "
+                "of %d, or export the model with --dynamic-batch",
+                *(file.path, places, batch_size, places),
+            )
+
+
+def number_formats(model: Inference, dtype: torch.dtype | None) -> str:
+    """Return the formats in which models compute or, for an exported file, hold their weights, each once.
+
+    Args:
+        model: what answers.
+        dtype: reduced format of passes, None for float32 and for the formats of exported files.
+    """
+    passes = str(dtype or torch.float32).removeprefix("torch.")
+    formats = [graph.description.precision if graph in model.files else passes for graph in model.graphs]
+    return " and ".join(dict.fromkeys(formats))

@@ -16,7 +16,12 @@ from models.predictions import PostprocessOptions
 from models.predictor import STAGES, Predictor
 from models.tiled_predictor import TiledPredictor
 from utils.annotate import Style
-from utils.command_lines.exported_files import say_what_is_chosen, take_fixed_input
+from utils.command_lines.exported_files import (
+    number_formats,
+    say_what_is_chosen,
+    say_what_stays_empty,
+    take_fixed_input,
+)
 from utils.command_lines.tracking import tracking_method
 from utils.core_share import CoreShare
 from utils.detecting.choices import choose_heads, choose_thresholds, refuse_idle_options
@@ -50,9 +55,11 @@ def prepare(options: argparse.Namespace, sources: Sources) -> Run:
     """
     tracking = tracking_method(options, sources)
     device = device_for(options.weights, options.device)
-    model = load_inference(options.weights, device, options.passes, deploy=options.deploy)
+    share = CoreShare.of(device, options.workers, passes_of(sources, options.batch_size))
+    model = load_inference(options.weights, device, options.passes, options.deploy, share.passes)
     dtype = forward_format(model, options.dtype)
     take_fixed_input(options, model)
+    say_what_stays_empty(model, options.batch_size)
     say_what_is_chosen(model)
     heads = choose_heads(model, options)
     base_size = options.base_size or options.img_size
@@ -77,7 +84,7 @@ def prepare(options: argparse.Namespace, sources: Sources) -> Run:
         "%s on %s in %s, heads %s",
         " + ".join(options.weights),
         device,
-        str(dtype or torch.float32).removeprefix("torch."),
+        number_formats(model, dtype),
         ", ".join(heads),
     )
     return Run(
@@ -88,7 +95,7 @@ def prepare(options: argparse.Namespace, sources: Sources) -> Run:
         inputs=len(sources),
         batch_size=options.batch_size,
         clock=clock,
-        share=CoreShare.of(device, options.workers, passes_of(sources, options.batch_size)),
+        share=share,
         box_masks=box_masks,
         tracking=tracking,
         stride=options.vid_stride,

@@ -15,7 +15,7 @@ from data.samples import Batch
 from models.exported.model import device_for
 from models.inference import Inference, forward_format, load_inference
 from models.predictions import PostprocessOptions
-from utils.command_lines.exported_files import say_what_is_chosen, take_fixed_input
+from utils.command_lines.exported_files import say_what_is_chosen, say_what_stays_empty, take_fixed_input
 from utils.errors import RunError, UsageError, is_out_of_memory
 from utils.files import increment_run_folder
 from utils.metrics import Evaluator, MaskEvaluator, build_evaluator
@@ -54,6 +54,7 @@ class Session:
         self.model = load_inference(self.weights, self.device, options.passes, deploy=options.deploy)
         self.dtype = forward_format(self.model, options.dtype)
         take_fixed_input(options, self.model)
+        say_what_stays_empty(self.model, options.batch_size)
         say_what_is_chosen(self.model)
         self.datasets = open_test_data(self.model, options)
         _require_objects_to_write(options, self.model, self.datasets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -156,6 +157,22 @@ def test_threads_share_a_file(open_files: tuple[Path, Path | None]) -> None:
                 threads.map(lambda i, pool=pool: pool([PICTURES[i % 3]]), range(12)), expected * 4, strict=True
             ):
                 assert_equal_results(found, wanted)
+
+
+def test_callers_at_the_same_time_share_the_cores(
+    open_files: tuple[Path, Path | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx, openvino = open_files
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    for at_once, threads in ((1, 4), (3, 2), (9, 1)):
+        # What ONNX Runtime counts includes one caller; the others come on top.
+        [file] = load_inference([onnx], at_once=at_once).graphs
+        assert file._run._session.get_session_options().intra_op_num_threads == threads
+    if openvino is not None:
+        # It takes no more than the machine has cores.
+        for at_once, streams in ((1, 1), (9, min(4, os.cpu_count()))):
+            [file] = load_inference([openvino], at_once=at_once).graphs
+            assert file._run._compiled.get_property("NUM_STREAMS") == streams
 
 
 def test_files_and_checkpoints_answer_together(weights: Path, open_files: tuple[Path, Path | None]) -> None:
