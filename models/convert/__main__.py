@@ -79,7 +79,7 @@ def official_file(source: Path) -> Path:
         start = opened.read(SNIFFED_BYTES)
     if is_safetensors(start) and is_checkpoint(file):
         read_header(file)
-        raise ModelError(f"{file}: is a checkpoint of this program, which every command takes as it is")
+        raise ModelError(f"{file}: is a checkpoint of this program already; there is nothing to convert")
     return file
 
 

@@ -255,6 +255,6 @@ def test_where_weights_are_wanted_exported_files_are_named(name: str, tmp_path: 
 
 
 def test_a_checkpoint_of_ours_is_not_converted(weights: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"tiny.safetensors: is a checkpoint of this program"):
+    with pytest.raises(ModelError, match=r"tiny.safetensors: is a checkpoint of this program already"):
         convert([str(weights), str(tmp_path / "x.safetensors"), "--cfg", "yolov5n.yaml"])
     assert not (tmp_path / "x.safetensors").exists()
