@@ -30,7 +30,7 @@ def quantised_onnx(
     ``left_in_float`` names stays as it is, and so do products of two maps.
 
     Args:
-        model: in float32.
+        model: in float32; ONNX Runtime moves its tables out, so it is of no use afterwards.
         pictures: inputs that tell the ranges, (B, 3, H, W) uint8 in the shape that the model takes.
         noisy: layers that stay in float32 too, see ``noisy_layers``.
 

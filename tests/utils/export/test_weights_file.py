@@ -106,9 +106,7 @@ def test_a_folder_that_nothing_can_be_written_to_is_told_before_anything_is_read
 ) -> None:
     # Those who run tests may write anywhere.
     monkeypatch.setattr("export.os.access", lambda path, mode: False)
-    with pytest.raises(
-        UsageError, match=r"none\.onnx: nothing can be written to .*; name a file elsewhere"
-    ):
+    with pytest.raises(UsageError, match=r"none\.onnx: nothing can be written to .*; name a file elsewhere"):
         export(parse_options(["--weights", str(tmp_path / "none.safetensors")]))
 
 
