@@ -14,8 +14,9 @@ from utils.image_size import require_possible_sizes
 
 EPILOG = """the table of formats, in place of one model's protocol, comes with several --weights, with an exported file,
 with --formats or with --data. All models then see inputs of the same height and width, that of --imgsz; a file of one
-size has its own, which the table tells. Checkpoints have their BatchNorms folded. AP and mIoU are those of test.py at
-that input; ms are the medians of whole passes for one image: with decoding, suppression and native pixels.
+size has its own, which the table tells. Checkpoints have their BatchNorms folded; --dtype and --deploy are for them
+alone. AP and mIoU are those of test.py at that input; ms are the medians of whole passes for one image: with decoding,
+suppression and native pixels.
 
 examples:
   python -m utils.benchmark --cfg yoloms_xs.yaml --imgsz 640 --device cpu
