@@ -110,7 +110,11 @@ class ExportedModel:
         if self.description.layout == "NHWC":
             images = images.permute(0, 2, 3, 1)
         passes = [self._run(_filled(part, most).contiguous()) for part in images.split(most)]
-        outputs = {name: full_precision(torch.cat([found[name] for found in passes])[:count]) for name in passes[0]}
+        # Joining copies, also a single one: of logits that takes as long as a part of the network.
+        whole = (
+            passes[0] if len(passes) == 1 else {name: torch.cat([each[name] for each in passes]) for name in passes[0]}
+        )
+        outputs = {name: full_precision(values[:count]) for name, values in whole.items()}
         return {name: predictions_of(outputs, name, self.description) for name in heads}
 
 

@@ -48,5 +48,6 @@ def exported_file(path: str | Path) -> Path:
 
 
 def _models_in_folder(path: Path) -> list[Path]:
-    """Return the XML files in a folder, by name; no folder has none."""
-    return sorted(path.glob(f"*{OPENVINO}")) if path.is_dir() else []
+    """Return the XML files in a folder by name; where some have a BIN beside them, only those."""
+    found = sorted(path.glob(f"*{OPENVINO}")) if path.is_dir() else []
+    return [file for file in found if file.with_suffix(".bin").is_file()] or found

@@ -187,9 +187,11 @@ def test_a_file_with_an_open_batch_runs_once(weights: Path, tmp_path: Path, monk
     (tmp_path / "b.torchscript").write_bytes(build_torchscript(module, (1, *SHAPE[1:]), BATCH))
     model, seen = ExportedModel(tmp_path / "b.torchscript", CPU), []
     run = model._run
-    monkeypatch.setattr(model, "_run", lambda images: seen.append(len(images)) or run(images))
-    assert model.predict(torch.zeros(5, 3, *SHAPE[1:], dtype=torch.uint8), ["detect"])["detect"].boxes.shape[0] == 5
-    assert seen == [5]
+    monkeypatch.setattr(model, "_run", lambda images: seen.append(run(images)) or seen[-1])
+    boxes = model.predict(torch.zeros(5, 3, *SHAPE[1:], dtype=torch.uint8), ["detect"])["detect"].boxes
+    assert len(boxes) == 5
+    [given] = seen
+    assert given["detect_boxes"].data_ptr() == boxes.data_ptr(), "it was copied"
 
 
 def test_no_device_named_is_one_that_can_run_the_file(

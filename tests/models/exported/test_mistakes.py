@@ -14,6 +14,7 @@ from models.convert.__main__ import main as convert
 from models.exported.model import ExportedModel
 from models.exported.onnx_file import OnnxFile
 from models.exported.openvino_file import OpenVinoFile
+from models.exported.paths import exported_file
 from models.inference import Inference, forward_format, load_inference
 from models.predictions import PostprocessOptions
 from models.views import AUGMENTED, SIX_VIEWS
@@ -78,6 +79,9 @@ def test_a_folder_of_openvino_that_is_not_whole(tmp_path: Path) -> None:
         load_weights(tmp_path)
     (tmp_path / "y.xml").write_text("<annotation></annotation>")
     assert "holds 2 models of OpenVINO; give the XML of one, such as " in sentence(tmp_path)
+    (tmp_path / "y.bin").write_bytes(b"0")
+    assert exported_file(tmp_path) == tmp_path / "y.xml"
+    (tmp_path / "y.bin").unlink()
     (tmp_path / "y.xml").unlink()
     pytest.importorskip("openvino", reason="needs pip install openvino")
     assert "the file x.bin is missing beside it" in sentence(tmp_path)
