@@ -16,9 +16,9 @@ from utils.errors import ModelError
 
 PROGRAM = "PyTorch"
 METADATA = "extra/metadata.json"
-PROGRAM_TEXT = re.compile(r"/code/.*\.py$")
+PROGRAM_TEXT = re.compile(r"(^|/)code/.*\.py$", re.IGNORECASE)
 NUMBERS = re.compile(r"/(data|constants)/\d+$")
-"""Which entries of the archive are program text, and which are tensors."""
+"""Which entries of the archive are program text, and which are tensors. Letters' case makes no difference to PyTorch."""
 MOST_BYTES = 100_000_000
 """Bytes of program text and of metadata that are looked through; recorded models have less than a hundredth of it."""
 REACHING_OUT = re.compile(rb"\b(from_file|load_tensor|save|__setstate__|__getstate__)\b")
@@ -67,6 +67,11 @@ def look_through(path: Path) -> dict[str, str]:
                     _require_computing(archive.read(entry), path)
             told = [entry for entry in archive.namelist() if entry.partition("/")[2] == METADATA]
             metadata = json.loads(archive.read(told[0])) if told else {}
+        # What PyTorch will read counts: an archive can be made of which two readers see different entries.
+        reader = torch._C.PyTorchFileReader(str(path))
+        for name in reader.get_all_records():
+            if PROGRAM_TEXT.search(name):
+                _require_computing(reader.get_record(name), path)
     except (zipfile.BadZipFile, OSError, ValueError, RecursionError, RuntimeError, NotImplementedError) as error:
         reason = str(error)[:200] or type(error).__name__
         raise ModelError(

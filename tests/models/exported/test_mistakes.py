@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -24,6 +25,8 @@ from utils.errors import ModelError, UsageError
 from utils.export.torchscript_file import with_told
 
 CPU = torch.device("cpu")
+SAVING = b"\ndef save(x):\n  return x\n"
+"""A function that a recorded model never has."""
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +173,20 @@ def test_operators_of_others_are_refused(file: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("tiny/code/__torch__/more.py", "def more(self):\n  return ops . somebody.read(self)\n")
     assert "its program has 'somebody'" in sentence(path)
+
+
+@pytest.mark.parametrize("hidden", ["CODE/{}.py", "code/{}.PY"])
+def test_program_text_is_found_in_any_case_of_letters(hidden: str, file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.torchscript"
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(path, "w") as other:
+        for entry in archive.infolist():
+            root, _, name = entry.filename.partition("/")
+            told = re.fullmatch(r"code/(.*)\.py", name)
+            text = archive.read(entry)
+            other.writestr(f"{root}/{hidden.format(told[1])}" if told else entry, text + SAVING if told else text)
+    # PyTorch finds the text under such names, and would run it.
+    torch.jit.load(str(path))
+    assert "its program has 'save'" in sentence(path)
 
 
 def test_a_swollen_archive_is_not_read(file: Path, tmp_path: Path) -> None:
