@@ -18,7 +18,7 @@ PROGRAM = "PyTorch"
 METADATA = "extra/metadata.json"
 PROGRAM_TEXT = re.compile(r"(^|/)code/.*\.py$", re.IGNORECASE)
 NUMBERS = re.compile(r"/(data|constants)/\d+$")
-"""Which entries of the archive are program text, in any case of letters as PyTorch finds them, and which are tensors."""
+"""Which entries of the archive are program text, in any case of letters as PyTorch finds them; which are tensors."""
 MOST_BYTES = 100_000_000
 """Bytes of program text and of metadata that are looked through; recorded models have less than a hundredth of it."""
 REACHING_OUT = re.compile(rb"\b(from_file|load_tensor|save|__setstate__|__getstate__)\b")
