@@ -21,6 +21,7 @@ class Objects:
         crowd: (n,) bool, regions with many objects that are not told apart.
         difficult: (n,) bool, objects that their annotator found hard to recognise.
         areas: (n,) float64, square pixels, NaN where the labels have none.
+        left_out: what the labels say of the picture beyond that, such as ``{"circles": 2}``: plural nouns and how many.
     """
 
     names: list[str]
@@ -30,6 +31,7 @@ class Objects:
     crowd: np.ndarray
     difficult: np.ndarray
     areas: np.ndarray
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -76,6 +78,7 @@ def make_objects(
     crowd: np.ndarray | None = None,
     difficult: np.ndarray | None = None,
     areas: np.ndarray | None = None,
+    left_out: dict[str, int] | None = None,
 ) -> Objects:
     """Return objects with what a format does not know left empty; arguments as in ``Objects``."""
     n = len(names)
@@ -87,4 +90,5 @@ def make_objects(
         crowd=np.zeros(n, bool) if crowd is None else np.asarray(crowd, bool),
         difficult=np.zeros(n, bool) if difficult is None else np.asarray(difficult, bool),
         areas=np.full(n, np.nan) if areas is None else np.asarray(areas, np.float64),
+        left_out=left_out or {},
     )
