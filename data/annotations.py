@@ -70,6 +70,21 @@ class ClassList:
     skeleton: tuple[tuple[int, int], ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class MaskClasses:
+    """What the values and colours of a set's masks stand for.
+
+    Attributes:
+        names: classes in the order of their indices.
+        colours: red, green, blue of each class, 0..255, for formats whose pixels are colours; empty without.
+        ignore: the files' own values of pixels that do not count.
+    """
+
+    names: list[str]
+    colours: tuple[tuple[int, int, int], ...] = ()
+    ignore: tuple[int, ...] = (255,)
+
+
 def make_objects(
     names: list[str],
     boxes: np.ndarray,

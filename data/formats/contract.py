@@ -1,6 +1,7 @@
-"""What a format of object labels offers; ``data.formats.registry`` lists the formats by name.
+"""What a format of labels offers; ``data.formats.registry`` lists the formats by name.
 
-A ``PictureFormat`` has one label file per picture, a ``SplitFormat`` one file for all pictures of a split.
+Of objects, a ``PictureFormat`` has one label file per picture, a ``SplitFormat`` one file for all pictures of a split. A
+``MaskFormat`` has one mask per picture.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from data.annotations import AnnotatedPicture, ClassList, Objects
+import numpy as np
+
+from data.annotations import AnnotatedPicture, ClassList, MaskClasses, Objects
 
 
 class PictureFormat(Protocol):
@@ -63,4 +66,37 @@ class SplitFormat(Protocol):
 
     def write(self, path: Path, pictures: Sequence[AnnotatedPicture], classes: ClassList) -> None:
         """Write the file of a split."""
+        ...
+
+
+class MaskFormat(Protocol):
+    """One mask per picture.
+
+    Attributes:
+        name: what a data YAML and the command line call the format.
+        names: classes that the format brings along, by index; empty where the set has its own.
+    """
+
+    name: str
+    names: tuple[str, ...]
+
+    def mask_files(self, image: Path, images: Path, masks: Path) -> list[Path]:
+        """Return where the mask of ``image``, a file below ``images``, may lie below ``masks``, best first."""
+        ...
+
+    def read(self, path: Path, classes: MaskClasses) -> np.ndarray:
+        """Return (H, W) uint8 class indices, 255 where no class counts.
+
+        Raises:
+            DataError: the file cannot be read, or a pixel is neither a class nor ignored; the message names the file,
+                the value or colour and the mend.
+        """
+        ...
+
+    def write(self, path: Path, mask: np.ndarray, classes: MaskClasses) -> None:
+        """Write one mask that ``read`` gives back; its folder must exist.
+
+        Raises:
+            DataError: a class cannot be said in this format.
+        """
         ...

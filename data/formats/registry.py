@@ -1,0 +1,14 @@
+"""All formats of labels by the names that data YAMLs (``format: voc``) and the command line (``--from voc``) use."""
+
+from __future__ import annotations
+
+from data.formats.contract import MaskFormat, PictureFormat, SplitFormat
+
+PICTURE_FORMATS: dict[str, PictureFormat] = {entry.name: entry for entry in ()}
+"""Objects, one label file per picture."""
+
+SPLIT_FORMATS: dict[str, SplitFormat] = {entry.name: entry for entry in ()}
+"""Objects, one label file for all pictures of a split."""
+
+MASK_FORMATS: dict[str, MaskFormat] = {entry.name: entry for entry in ()}
+"""Masks, one per picture."""
