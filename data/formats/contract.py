@@ -1,7 +1,7 @@
 """What a format of labels offers; ``data.formats.registry`` lists the formats by name.
 
-Of objects, a ``PictureFormat`` has one label file per picture, a ``SplitFormat`` one file for all pictures of a split. A
-``MaskFormat`` has one mask per picture.
+Of objects, a ``PictureFormat`` has one label file per picture, a ``SplitFormat`` one file for all pictures of a split.
+A ``MaskFormat`` has one mask per picture.
 """
 
 from __future__ import annotations
