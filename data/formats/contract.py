@@ -21,10 +21,13 @@ class PictureFormat(Protocol):
     Attributes:
         name: what a data YAML and the command line call the format.
         names_inside: whether the files hold class names; otherwise they hold indices into the set's list of names.
+        keeps: which of the fields ``outlines``, ``keypoints``, ``crowd``, ``difficult`` and ``areas`` of ``Objects``
+            its files can say; the others are lost when objects are written.
     """
 
     name: str
     names_inside: bool
+    keeps: frozenset[str]
 
     def label_file(self, image: Path, images: Path, labels: Path) -> Path:
         """Return where the labels of ``image`` lie, a file below ``images``, with labels below ``labels``."""
@@ -52,9 +55,11 @@ class SplitFormat(Protocol):
 
     Attributes:
         name: what a data YAML and the command line call the format.
+        keeps: as of a ``PictureFormat``.
     """
 
     name: str
+    keeps: frozenset[str]
 
     def read(self, path: Path, images: Sequence[Path]) -> tuple[ClassList, list[AnnotatedPicture]]:
         """Read the file of a split whose pictures lie below one of the folders ``images``.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from data.formats.contract import MaskFormat, PictureFormat, SplitFormat
+from data.formats.voc_objects import VocObjects
+from data.formats.yolo_objects import YoloObjects
 
-PICTURE_FORMATS: dict[str, PictureFormat] = {entry.name: entry for entry in ()}
+PICTURE_FORMATS: dict[str, PictureFormat] = {entry.name: entry for entry in (YoloObjects(), VocObjects())}
 """Objects, one label file per picture."""
 
 SPLIT_FORMATS: dict[str, SplitFormat] = {entry.name: entry for entry in ()}

@@ -38,6 +38,27 @@ class Labels:
         return len(self.classes)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Every row of a label file, in its order.
+
+    Attributes:
+        classes: (n,) int64.
+        boxes: (n, 4) float64, x1 y1 x2 y2 as shares of the image, which they may reach over by half their size.
+        keypoints: (n, K, 3) float64, x y in 0..1 and visibility 0, 1 or 2.
+        lines: (n,) int64, the line of each row, counted from 1.
+        points: (p, 2) float64, x y in 0..1: the polygons of all rows, one after the other.
+        counts: (n,) int64, how many of these points each row has; 0 where it has a box.
+    """
+
+    classes: np.ndarray
+    boxes: np.ndarray
+    keypoints: np.ndarray
+    lines: np.ndarray
+    points: np.ndarray
+    counts: np.ndarray
+
+
 def label_path(image: str | Path, folder: str = "labels") -> Path:
     """Return where the labels of an image lie: the last folder ``images`` becomes ``folder``, the suffix ``.txt``.
 
@@ -91,20 +112,35 @@ def read_labels(path: str | Path, num_classes: int, num_keypoints: int = 0) -> L
     Raises:
         DataError: the file cannot be read, is no text, or a row is malformed; the message names file and line.
     """
+    return parse_labels(read_text(path), num_classes, num_keypoints, str(path))
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of a label file.
+
+    Raises:
+        DataError: the file cannot be read or is no text.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file; write one row `class x y w h` per object") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk") from None
-    return parse_labels(text, num_classes, num_keypoints, str(path))
 
 
 def parse_labels(text: str, num_classes: int, num_keypoints: int = 0, where: str = "labels") -> Labels:
     """Check and convert the text of a label file; ``where`` names it in errors. See ``read_labels``."""
+    rows = parse_rows(text, num_classes, num_keypoints, where)
+    return _select(rows.classes, rows.boxes, rows.keypoints)
+
+
+def parse_rows(text: str, num_classes: int, num_keypoints: int = 0, where: str = "labels") -> Rows:
+    """Check the text of a label file and return all of its rows; the rest is as in ``read_labels``."""
     rows = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not rows:
-        return _select(np.zeros((0,), np.int64), np.zeros((0, 4)), np.zeros((0, num_keypoints, 3)))
+        none = np.zeros((0,), np.int64)
+        return Rows(none, np.zeros((0, 4)), np.zeros((0, num_keypoints, 3)), none, np.zeros((0, 2)), none)
     lines = np.array([number for number, _ in rows])
     widths = np.array([len(tokens) for _, tokens in rows])
     _check_widths(lines, widths, num_keypoints, where)
@@ -112,19 +148,22 @@ def parse_labels(text: str, num_classes: int, num_keypoints: int = 0, where: str
     starts = np.concatenate([[0], np.cumsum(widths)[:-1]])
     classes = values[starts]
     coordinates = np.delete(values, starts)
-    coordinate_lines = np.repeat(lines, widths - 1)
     _check_classes(classes, lines, num_classes, where)
-    keypoints = np.zeros((len(rows), num_keypoints, 3))
     if num_keypoints:
         table = coordinates.reshape(len(rows), -1)
         keypoints = table[:, 4:].reshape(len(rows), num_keypoints, 3)
         _check_visibility(keypoints[..., 2], lines, where)
         keypoints[..., :2] = _checked_fractions(keypoints[..., :2], np.repeat(lines, 2 * num_keypoints), where)
         boxes = _centre_to_corners(_checked_fractions(table[:, :4], np.repeat(lines, 4), where))
+        counts, points = np.zeros(len(rows), np.int64), np.zeros((0, 2))
     else:
-        coordinates = _checked_fractions(coordinates, coordinate_lines, where)
-        boxes = _extents(coordinates, starts - np.arange(len(rows)), widths == 5)
-    return _select(classes.astype(np.int64), boxes, keypoints)
+        keypoints = np.zeros((len(rows), 0, 3))
+        coordinates = _checked_fractions(coordinates, np.repeat(lines, widths - 1), where)
+        is_box = widths == 5
+        boxes = _extents(coordinates, starts - np.arange(len(rows)), is_box)
+        counts = np.where(is_box, 0, (widths - 1) // 2)
+        points = coordinates[np.repeat(~is_box, widths - 1)].reshape(-1, 2)
+    return Rows(classes.astype(np.int64), boxes, keypoints, lines, points, counts)
 
 
 def write_labels(path: str | Path, classes: np.ndarray, boxes: np.ndarray) -> None:
