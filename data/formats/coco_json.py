@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from data.formats.inner_names import leads_outside, may_be_a_path
 from utils.errors import DataError
 
 _NO_IMAGE = -1
@@ -69,9 +70,22 @@ def read_coco(path: str | Path) -> CocoFile:
             file and the id of the annotation.
     """
     path = Path(path)
+    return parse_coco(read_json(path, _without_outline), path)
+
+
+def read_json(path: Path, on_object: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Return what a JSON file holds.
+
+    Args:
+        path: of the file.
+        on_object: is given every object as soon as it is read, innermost first, and says what takes its place.
+
+    Raises:
+        DataError: the file cannot be read or is no JSON.
+    """
     try:
         with path.open("rb") as file:
-            root = json.loads(file.read(), object_hook=_without_outline)
+            return json.loads(file.read(), object_hook=on_object)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a COCO annotation file (JSON)") from None
     except UnicodeDecodeError:
@@ -82,7 +96,6 @@ def read_coco(path: str | Path) -> CocoFile:
         ) from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error}); write or copy it again") from None
-    return parse_coco(root, path)
 
 
 def parse_coco(root: Any, path: str | Path = "annotations") -> CocoFile:
@@ -172,9 +185,15 @@ class _Parser:
             repeated = next(entry["id"] for i, entry in enumerate(images) if position[_key(entry["id"])] != i)
             raise self._fault(f"has two images with the id {repeated!r}; give each its own")
         files = [entry["file_name"] for entry in images]
-        if not _may_be_a_path("".join(files)):
-            odd = next(name for name in files if not _may_be_a_path(name))
+        odd = next((name for name in files if not may_be_a_path(name)), None)
+        if odd is not None:
             raise self._fault(f"has an image with the file_name {_shortened(odd)}, which no file can have; mend it")
+        outside = next((name for name in files if leads_outside(name)), None)
+        if outside is not None:
+            raise self._fault(
+                f"has an image with the file_name {_shortened(outside)}, which leads out of the folder of images; give "
+                "names relative to that folder, without '..'"
+            )
         if len(set(files)) < len(files):
             places = {name: i for i, name in enumerate(files)}
             repeated = next(name for i, name in enumerate(files) if places[name] != i)
@@ -258,15 +277,6 @@ def _floats(values: Iterable[Any], count: int = -1) -> np.ndarray | None:
 
 def _are_pixels(values: np.ndarray | None) -> bool:
     return values is not None and bool((np.abs(values) < _MOST_PIXELS).all())
-
-
-def _may_be_a_path(name: str) -> bool:
-    """Tell whether the system can be asked for a file of this name."""
-    try:
-        name.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in name
 
 
 def _key(identity: Any) -> Any:

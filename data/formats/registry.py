@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data.formats.coco_objects import CocoObjects
 from data.formats.contract import MaskFormat, PictureFormat, SplitFormat
 from data.formats.voc_objects import VocObjects
 from data.formats.yolo_objects import YoloObjects
@@ -9,7 +10,7 @@ from data.formats.yolo_objects import YoloObjects
 PICTURE_FORMATS: dict[str, PictureFormat] = {entry.name: entry for entry in (YoloObjects(), VocObjects())}
 """Objects, one label file per picture."""
 
-SPLIT_FORMATS: dict[str, SplitFormat] = {entry.name: entry for entry in ()}
+SPLIT_FORMATS: dict[str, SplitFormat] = {entry.name: entry for entry in (CocoObjects(),)}
 """Objects, one label file for all pictures of a split."""
 
 MASK_FORMATS: dict[str, MaskFormat] = {entry.name: entry for entry in ()}
