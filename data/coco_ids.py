@@ -20,17 +20,21 @@ def category_ids(data: TaskData, split: str) -> list[int | str] | None:
         split: train, val or test.
 
     Returns:
-        One id per class name; None where there is no annotation file, or where its categories were made one class.
+        One id per class name; None where there is no annotation file, or where several of its categories are one class.
 
     Raises:
         DataError: the annotation file can no longer be read.
     """
-    names = data.options.get("categories", data.names)
-    if data.format != "coco_json" or data.merged_classes or len(names) != len(data.names):
+    if data.format != "coco_json":
         return None
     # Of two categories of one name the first is taken: they are one class here.
     ids = {entry["name"]: entry["id"] for entry in reversed(_entries(data.annotations[split], "categories"))}
-    return [ids[name] for name in names]
+    categories = list(ids)
+    targets = data.label_map.of_names(categories).tolist()
+    of_class = [
+        [ids[name] for name, to in zip(categories, targets, strict=True) if to == k] for k in range(len(data.names))
+    ]
+    return [found[0] for found in of_class] if all(len(found) == 1 for found in of_class) else None
 
 
 def image_ids(data: TaskData, split: str) -> dict[str, int | str] | None:

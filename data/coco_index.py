@@ -88,7 +88,7 @@ def coco_index(data: TaskData, name: str, coco: CocoFile, images: Sequence[str])
         kept=kept.astype(np.int64),
         sizes=sizes[kept],
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        classes=np.zeros(len(rows), np.int64) if data.merged_classes else classes[rows],
+        classes=classes[rows],
         boxes=(boxes / np.tile(width_height, 2)).astype(np.float32),
         keypoints=keypoints.astype(np.float32),
         report=report,
@@ -99,15 +99,13 @@ def coco_index(data: TaskData, name: str, coco: CocoFile, images: Sequence[str])
 
 def _class_of_category(data: TaskData, coco: CocoFile) -> np.ndarray:
     """Return (categories,) int64: the class of each category of the file, -1 where the data YAML does not name it."""
-    names = data.options.get("categories", data.names)
-    for name in names:
+    for name in data.label_map.names:
         if name not in coco.categories:
             raise DataError(
                 f"{data.source}: `{data.key}.names` has '{name}', which is no category of {coco.path}; give the names "
                 f"of its categories.{did_you_mean(name, coco.categories)}"
             )
-    place = {name: index for index, name in enumerate(names)}
-    return np.array([place.get(name, -1) for name in coco.categories], np.int64)
+    return data.label_map.of_names(coco.categories)
 
 
 def _keypoints(count: int, coco: CocoFile, rows: np.ndarray) -> np.ndarray:

@@ -10,15 +10,13 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from data.decoded_images import DecodedImages, DecodedSize, make_recent
-from data.formats.cityscapes import holds_label_ids, label_ids_to_train_ids
-from data.formats.mask_png import ignore_values, read_mask
 from data.image_cache import StoreName, files_key, open_store
 from data.label_cache import set_name
+from data.mask_reading import MaskReader
 from data.packed_texts import PackedTexts
 from data.picture_store import PictureStore
 from data.report import DataReport
 from data.samples import Sample
-from data.scan import ignored_values
 from data.split_index import open_split
 from data.task_data import TaskData
 from data.training_part import NOTHING_LEFT_OUT, LeftOut, training_part
@@ -88,8 +86,10 @@ class TaskDataset(Dataset):
         self.areas, self.crowd = index.areas, index.crowd
         self._masks = PackedTexts(opened.labels[i] for i in kept) if self.task == "segment" else PackedTexts()
         self._picture_key = files_key(opened.image_stamp, index.kept)
-        self._mask_key = files_key(opened.label_stamp, index.kept, f"{data.format} {ignored_values(data)}")
-        self._ignored = ignored_values(data)
+        self._readers = [MaskReader(source) for source in data.sources.get(split, [data])] if self._masks else []
+        self._reader_of = np.repeat(np.arange(len(opened.counts)), opened.counts)[index.kept] if opened.counts else None
+        meaning = " | ".join(reader.meaning for reader in self._readers)
+        self._mask_key = files_key(opened.label_stamp, index.kept, meaning)
         self._cache_images = cache_images
         self._set_name = set_name(data, split)
         self._images = DecodedImages(self.ids, self.sizes)
@@ -155,6 +155,14 @@ class TaskDataset(Dataset):
             images.recent = make_recent(shapes)
         self._images = images
 
+    def load_mask(self, index: int) -> np.ndarray:
+        """Return the mask of image ``index`` at its native size, (H, W) uint8, 255 where pixels do not count.
+
+        Raises:
+            DataError: the mask can no longer be read.
+        """
+        return self._read_mask(index)
+
     def _mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
         mask = self._mask_store.get(index) if self._mask_store is not None else None
         if mask is None:
@@ -167,8 +175,5 @@ class TaskDataset(Dataset):
 
     def _read_mask(self, index: int) -> np.ndarray:
         """Return a mask at its native size, (H, W) uint8, with 255 for every pixel that does not count."""
-        path = self._masks[index]
-        mask = read_mask(path)
-        if self.data.format == "cityscapes" and holds_label_ids(Path(path)):
-            return label_ids_to_train_ids(mask)
-        return ignore_values(mask, self._ignored)
+        reader = self._readers[0 if self._reader_of is None else self._reader_of[index]]
+        return reader.read(self._masks[index])

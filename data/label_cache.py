@@ -18,7 +18,7 @@ from data.report import DataReport
 from data.scan import LabelIndex
 from data.task_data import TaskData
 
-VERSION = 2
+VERSION = 3
 CACHE_FOLDER = ".yolograph"
 
 _ARRAYS = ("kept", "sizes", "offsets", "classes", "boxes", "keypoints")
@@ -55,7 +55,9 @@ def content_key(data: TaskData, images: str, labels: str) -> str:
         images: what ``stamp_of_files`` gives for the images.
         labels: likewise for the labels.
     """
-    classes = [len(data.names), data.merged_classes]
+    # Files that hold indices are read alike whatever their classes are called.
+    names = len(data.names) if data.format in ("yolo_txt", "mask_png") else data.names
+    classes = [names, data.class_map and asdict(data.class_map), data.colours]
     facts = [VERSION, data.task, data.format, classes, data.keypoints, data.options, images, labels]
     return digest(json.dumps(facts, default=str))
 

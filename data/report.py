@@ -26,9 +26,12 @@ class DataReport:
         corrupt: images left out because they cannot be read.
         reasons: why, one per entry of ``corrupt``.
         missing_masks: images left out because they have no mask.
+        missing_labels: images left out because they have no label file, where every image should have one.
         missing_images: images left out because an annotation file lists them and they are not there.
         other_sizes: images of another size than their annotation file says.
         other_classes: annotations left out because the data YAML does not name their category.
+        left_out: what else the labels hold that is no object, such as ``{"circles": 2}``.
+        warnings: whatever is likely a mistake, a sentence each.
         unlisted: annotations left out because their file does not list their image.
         untrained_objects: objects without a labelled keypoint that training leaves out.
         untrained_crowds: crowds that training leaves out.
@@ -49,9 +52,12 @@ class DataReport:
     corrupt: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     missing_masks: list[str] = field(default_factory=list)
+    missing_labels: list[str] = field(default_factory=list)
     missing_images: list[str] = field(default_factory=list)
     other_sizes: list[str] = field(default_factory=list)
     other_classes: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     unlisted: int = 0
     untrained_objects: int = 0
     untrained_crowds: int = 0
@@ -78,12 +84,14 @@ class DataReport:
             text += f", {len(self.corrupt)} unreadable images left out ({_first(self.reasons)})"
         if self.missing_masks:
             text += f", {len(self.missing_masks)} images without mask left out ({_first(self.missing_masks)})"
+        if self.missing_labels:
+            text += f", {len(self.missing_labels)} images without label file left out ({_first(self.missing_labels)})"
         untrained = [text for count, text in self._untrained() if count]
         if untrained:
             text += f"; not trained on: {', '.join(untrained)}"
         if self.found == 0:
             text += f"; WARNING: 0 of {self.listed} images have labels; looked for {self.searched}"
-        return text
+        return text + "".join(f"; WARNING: {warning}" for warning in self.warnings)
 
     def _kinds(self) -> str:
         kinds = [] if self.with_keypoints is None else [f"{self.with_keypoints} with labelled keypoints"]
@@ -96,6 +104,7 @@ class DataReport:
             (self.degenerate, "rows without area"),
             (self.other_classes, "annotations of other categories"),
             (self.unlisted, "annotations of images that are not listed"),
+            *((count, what) for what, count in sorted(self.left_out.items())),
         ]
 
     def _untrained(self) -> list[tuple[int, str]]:
@@ -117,6 +126,11 @@ class DataReport:
                 f"{self.name}: none of the {self.listed} images has a mask (looked for {self.searched}); put the masks "
                 "there or mend the key `masks` of the data YAML"
             )
+        if self.missing_labels and not self.corrupt:
+            raise DataError(
+                f"{self.name}: none of the {self.listed} images has a label file (looked for {self.searched}); put "
+                "the files there or mend the key `labels` of the data YAML"
+            )
         if self.untrained_images:
             raise DataError(
                 f"{self.name}: none of the {self.listed} images has an object to train on (looked for {self.searched})"
@@ -132,7 +146,7 @@ class DataReport:
                 f"{self.name}: none of the {self.listed} images is there (looked for {self.missing_images[0]}); mend "
                 "the folder of the images in the data YAML"
             )
-        fault = self.reasons[0] if self.reasons else self.missing_masks[0]
+        fault = [*self.reasons, *self.missing_masks, *self.missing_labels][0]
         raise DataError(f"{self.name}: none of the {self.listed} images can be used; the first: {fault}")
 
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from data.formats.cityscapes import holds_label_ids
-from data.formats.mask_png import check_mask, read_mask
-from data.formats.yolo_txt import Labels, parse_labels, read_labels
+from data.annotations import AnnotatedPicture, ClassList
+from data.formats.registry import PICTURE_FORMATS
+from data.formats.voc_objects import VocObjects
+from data.formats.yolo_txt import Labels, parse_rows, read_text
 from data.images import image_size
+from data.mask_reading import MaskReader
+from data.object_labels import ObjectLabels, labels_of_objects, labels_of_rows
 from data.report import DataReport
 from data.task_data import TaskData
-from utils.errors import DataError
+from utils.errors import DataError, did_you_mean
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -55,10 +59,18 @@ class LabelIndex:
 
 @dataclass(frozen=True)
 class _Scanned:
+    """What was found of one image: its labels, or why it is left out."""
+
     size: tuple[int, int] = (0, 0)
-    labels: Labels | None = None
+    labels: ObjectLabels | None = None
     has_mask: bool = True
+    has_labels: bool = True
+    is_there: bool = True
     fault: str = ""
+
+    @property
+    def kept(self) -> bool:
+        return self.is_there and self.has_mask and self.has_labels and not self.fault
 
 
 def scan_split(data: TaskData, name: str, images: Sequence[Path], labels: Sequence[Path | None]) -> LabelIndex:
@@ -68,14 +80,39 @@ def scan_split(data: TaskData, name: str, images: Sequence[Path], labels: Sequen
         data: the task.
         name: of the split, for the report.
         images: image files.
-        labels: the label file or mask of each; None where a mask was not found. Label files need not exist.
+        labels: the label file or mask of each; None where a mask was not found. Label files need not exist: of
+            ``yolo_txt`` an image without one has no object, of other formats it is left out.
 
     Raises:
-        DataError: a label row is malformed or a mask does not fit; the first in the order of the images.
+        DataError: a label row is malformed or a mask does not fit, the first in the order of the images; or no object
+            has a class that the data YAML names.
     """
-    scan_one = _scan_mask if data.task == "segment" else _scan_labels
+    scan_one = _mask_scan(data) if data.task == "segment" else _label_scan(data)
     pairs = zip(images, labels, strict=True)
-    return _pack(data, name, images, in_threads(lambda pair: scan_one(data, *pair), pairs, f"scanning {name}"))
+    return _pack(data, name, images, in_threads(lambda pair: scan_one(*pair), pairs, f"scanning {name}"))
+
+
+def scan_pictures(data: TaskData, name: str, pictures: Sequence[AnnotatedPicture], marked: bool) -> LabelIndex:
+    """Read the header of every picture that a file of a whole split lists, and pack their labels.
+
+    Args:
+        data: the task.
+        name: of the split, for the report.
+        pictures: with their objects.
+        marked: keep areas and crowd marks.
+
+    Raises:
+        DataError: as ``scan_split``.
+    """
+
+    def scan_one(picture: AnnotatedPicture) -> _Scanned:
+        if not picture.image.is_file():
+            return _Scanned(is_there=False)
+        size, fault = _size_or_fault(picture.image)
+        return _Scanned(size, labels_of_objects(picture.objects, size, data.label_map, marked), fault=fault)
+
+    images = [picture.image for picture in pictures]
+    return _pack(data, name, images, in_threads(scan_one, pictures, f"scanning {name}"))
 
 
 def in_threads(call: Callable[[Item], Result], items: Iterable[Item], what: str) -> list[Result]:
@@ -95,49 +132,83 @@ def in_threads(call: Callable[[Item], Result], items: Iterable[Item], what: str)
             raise
 
 
-def _scan_labels(data: TaskData, image: Path, label: Path) -> _Scanned:
+def _size_or_fault(image: Path) -> tuple[tuple[int, int], str]:
+    """Return height and width of an image and an empty text, or 1 x 1 and why it cannot be read."""
     try:
-        size = image_size(image)
+        return image_size(image), ""
     except DataError as error:
-        return _Scanned(fault=str(error))
-    if not label.is_file():
-        return _Scanned(size, parse_labels("", data.label_classes, data.keypoints))
-    labels = read_labels(label, data.label_classes, data.keypoints)
-    if data.merged_classes:
-        labels = replace(labels, classes=np.zeros_like(labels.classes))
-    return _Scanned(size, labels)
+        return (1, 1), str(error)
 
 
-def _scan_mask(data: TaskData, image: Path, mask_path: Path | None) -> _Scanned:
-    try:
-        size = image_size(image)
-    except DataError as error:
-        return _Scanned(fault=str(error))
-    if mask_path is None:
-        return _Scanned(size, has_mask=False)
-    mask = read_mask(mask_path)
-    if mask.shape != size:
-        raise DataError(
-            f"{mask_path}: the mask is {mask.shape[1]}x{mask.shape[0]}, but its image {image} is {size[1]}x{size[0]} "
-            "(width x height); save both in one size"
-        )
-    # Every label id means something: those without a training class are ignored.
-    if not (data.format == "cityscapes" and holds_label_ids(mask_path)):
-        check_mask(mask, len(data.names), ignored_values(data), mask_path)
-    return _Scanned(size)
+def _label_scan(data: TaskData) -> Callable[[Path, Path], _Scanned]:
+    """Return the function that scans an image and its label file."""
+    read = _yolo_reader(data) if data.format == "yolo_txt" else _object_reader(data)
+
+    def scan_one(image: Path, label: Path) -> _Scanned:
+        size, fault = _size_or_fault(image)
+        if fault:
+            return _Scanned(fault=fault)
+        labels = read(label, size)
+        return _Scanned(size, labels, has_labels=labels is not None)
+
+    return scan_one
 
 
-def ignored_values(data: TaskData) -> list[int]:
-    """Return the values that a task's mask files use for pixels that do not count."""
-    return list(data.options.get("ignore", [data.ignore_index]))
+def _yolo_reader(data: TaskData) -> Callable[[Path, tuple[int, int]], ObjectLabels]:
+    classes, keypoints = data.label_map, data.keypoints
+
+    def read(label: Path, size: tuple[int, int]) -> ObjectLabels:
+        text = read_text(label) if label.is_file() else ""
+        return labels_of_rows(parse_rows(text, len(classes.names), keypoints, str(label)), classes)
+
+    return read
+
+
+def _object_reader(data: TaskData) -> Callable[[Path, tuple[int, int]], ObjectLabels | None]:
+    """Return the function that reads a label file of a format with one per picture; None where there is no file."""
+    form = PICTURE_FORMATS[data.format]
+    if data.format == VocObjects.name and data.options.get("one_based"):
+        form = VocObjects(one_based=True)
+    spec = data.keypoint_spec
+    listed = ClassList(list(data.label_map.names), spec.names if spec else (), spec.skeleton if spec else ())
+    marked = not form.keeps.isdisjoint({"areas", "crowd"})
+
+    def read(label: Path, size: tuple[int, int]) -> ObjectLabels | None:
+        if not label.is_file():
+            return None
+        return labels_of_objects(form.read(label, size, listed), size, data.label_map, marked)
+
+    return read
+
+
+def _mask_scan(data: TaskData) -> Callable[[Path, Path | None], _Scanned]:
+    """Return the function that scans an image and its mask."""
+    reader = MaskReader(data)
+
+    def scan_one(image: Path, mask: Path | None) -> _Scanned:
+        size, fault = _size_or_fault(image)
+        if fault or mask is None:
+            return _Scanned(size, has_mask=bool(fault), fault=fault)
+        reader.check(mask, image, size)
+        return _Scanned(size)
+
+    return scan_one
 
 
 def _pack(data: TaskData, name: str, images: Sequence[Path], records: Sequence[_Scanned]) -> LabelIndex:
-    kept = [i for i, record in enumerate(records) if not record.fault and record.has_mask]
-    labels = [records[i].labels for i in kept if records[i].labels is not None]
-    counts = [len(entry) for entry in labels] or [0] * len(kept)
+    kept = [i for i, record in enumerate(records) if record.kept]
+    labels = [record.labels for i in kept if (record := records[i]).labels is not None]
+    rows = [entry.rows for entry in labels]
+    counts = [len(entry) for entry in rows] or [0] * len(kept)
     with_objects = sum(count > 0 for count in counts)
-    with_keypoints = [int((entry.keypoints[..., 2] > 0).any(1).sum()) for entry in labels] if data.keypoints else None
+    with_keypoints = [int((entry.keypoints[..., 2] > 0).any(1).sum()) for entry in rows] if data.keypoints else None
+    others = sum((entry.others for entry in labels), Counter())
+    marked = bool(labels) and labels[0].crowd is not None
+    crowd = np.concatenate([entry.crowd for entry in labels]) if marked else None
+
+    def named(chosen: Callable[[_Scanned], bool]) -> list[str]:
+        return [str(image) for image, record in zip(images, records, strict=True) if chosen(record)]
+
     report = DataReport(
         name=name,
         listed=len(images),
@@ -145,22 +216,52 @@ def _pack(data: TaskData, name: str, images: Sequence[Path], records: Sequence[_
         background=len(labels) - with_objects,
         objects=sum(counts),
         with_keypoints=None if with_keypoints is None else sum(with_keypoints),
-        duplicates=sum(entry.duplicates for entry in labels),
-        degenerate=sum(entry.degenerate for entry in labels),
-        corrupt=[str(image) for image, record in zip(images, records, strict=True) if record.fault],
+        crowds=int(crowd.sum()) if marked else 0,
+        duplicates=sum(entry.duplicates for entry in rows),
+        degenerate=sum(entry.degenerate for entry in rows),
+        corrupt=named(lambda record: bool(record.fault)),
         reasons=[record.fault for record in records if record.fault],
-        missing_masks=[str(image) for image, record in zip(images, records, strict=True) if not record.has_mask],
+        missing_masks=named(lambda record: not record.has_mask),
+        missing_labels=named(lambda record: not record.has_labels),
+        missing_images=named(lambda record: not record.is_there),
+        other_classes=others.total(),
+        left_out=dict(sum((Counter(entry.left_out) for entry in labels), Counter())),
     )
+    classes = _joined(rows, lambda entry: entry.classes, np.zeros((0,), np.int64))
+    _require_named(data, name, classes, others)
+    report.warnings += _misspelt(data, classes, others)
     return LabelIndex(
         kept=np.array(kept, np.int64),
         sizes=np.array([records[i].size for i in kept], np.int32).reshape(-1, 2),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        classes=_joined(labels, lambda entry: entry.classes, np.zeros((0,), np.int64)),
-        boxes=_joined(labels, lambda entry: entry.boxes, np.zeros((0, 4), np.float32)),
-        keypoints=_joined(labels, lambda entry: entry.keypoints, np.zeros((0, 0, 3), np.float32)),
+        classes=classes,
+        boxes=_joined(rows, lambda entry: entry.boxes, np.zeros((0, 4), np.float32)),
+        keypoints=_joined(rows, lambda entry: entry.keypoints, np.zeros((0, 0, 3), np.float32)),
         report=report,
+        areas=np.concatenate([entry.areas for entry in labels]) if marked else None,
+        crowd=crowd,
     )
 
 
 def _joined(labels: Sequence[Labels], part: Callable[[Labels], np.ndarray], empty: np.ndarray) -> np.ndarray:
     return np.concatenate([part(entry) for entry in labels]) if labels else empty
+
+
+def _require_named(data: TaskData, name: str, classes: np.ndarray, others: Counter[str]) -> None:
+    """Refuse names of which none occurs in the labels: with other names everything would be background."""
+    if len(classes) or not others:
+        return
+    commonest = [other for other, _ in others.most_common(5)]
+    hint = next(filter(None, (did_you_mean(wanted, others) for wanted in data.label_map.names)), "")
+    raise DataError(
+        f"{data.source}: `{data.key}.names` has no class of the {others.total()} objects of {name}, which are called "
+        f"{', '.join(repr(other) for other in commonest)}; mend the names.{hint}"
+    )
+
+
+def _misspelt(data: TaskData, classes: np.ndarray, others: Counter[str]) -> list[str]:
+    """Return a sentence for every class without an object whose name is nearly that of objects that were left out."""
+    seen, names = set(classes.tolist()), data.label_map
+    unmet = [name for name, k in zip(names.names, names.targets, strict=True) if k >= 0 and k not in seen]
+    near = {name: did_you_mean(name, others) for name in unmet}
+    return [f"no object is called '{name}'.{hint}" for name, hint in near.items() if hint]

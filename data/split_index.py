@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.coco_cache import open_coco
 from data.coco_index import coco_images, coco_index
 from data.formats.cityscapes import CityscapesMaskFinder
 from data.formats.mask_png import MaskFinder
+from data.formats.registry import MASK_FORMATS, PICTURE_FORMATS, SPLIT_FORMATS
+from data.formats.voc_lists import listed_pictures
 from data.formats.yolo_txt import label_files
 from data.image_list import list_image_files
-from data.label_cache import cache_file, cache_folder, content_key, load_index, save_index, stamp_of_files
+from data.label_cache import cache_file, cache_folder, content_key, digest, load_index, save_index, stamp_of_files
+from data.label_places import FormatMaskFinder, label_places
+from data.mixed_index import joined_index
 from data.permissions import permissions_named
-from data.scan import LabelIndex, scan_split
+from data.scan import LabelIndex, scan_pictures, scan_split
 from data.task_data import TaskData
+from utils.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,14 @@ class SplitIndex:
 
     Attributes:
         images: files that are listed; ``index.kept`` says which of them are usable.
-        labels: the label file or mask of each, None where a mask was not found; of a COCO set its one annotation file.
+        labels: the label file or mask of each, None where a mask was not found; of a COCO set its one annotation file,
+            of a mixed one those of every source, one after the other.
         image_stamp: changes with any of the images, see ``stamp_of_files``.
         label_stamp: changes with any of the labels.
         searched: where the first label file or mask was looked for.
         folder: for caches, beside the labels.
         index: all labels.
+        counts: of a mixed split, how many of the images each source has.
     """
 
     images: list[str]
@@ -39,6 +46,7 @@ class SplitIndex:
     searched: Path
     folder: Path
     index: LabelIndex
+    counts: list[int] = field(default_factory=list)
 
 
 def open_split(data: TaskData, split: str) -> SplitIndex:
@@ -52,9 +60,13 @@ def open_split(data: TaskData, split: str) -> SplitIndex:
 
 
 def _open(data: TaskData, split: str) -> SplitIndex:
+    if data.format == "mixed":
+        return _open_mixed(data, split)
     if data.format == "coco_json":
         return _open_coco_split(data, split)
-    images = list_image_files(data.splits[split], data.root)
+    if split in data.annotations:
+        return _open_listed(data, split)
+    images = list_images_of(data, split)
     labels, searched = _find_labels(data, split, images)
 
     def scan() -> LabelIndex:
@@ -62,6 +74,17 @@ def _open(data: TaskData, split: str) -> SplitIndex:
         return scan_split(data, f"{data.key} {split}", [Path(image) for image in images], paths)
 
     return _load_or_scan(data, split, images, labels, searched, scan)
+
+
+def list_images_of(data: TaskData, split: str) -> list[str]:
+    """Return the images of a split whose entries list them, that is, of any format without ``annotations``.
+
+    Raises:
+        DataError: see ``list_image_files``.
+    """
+    if data.format == "voc":
+        return listed_pictures(data.splits[split], data.root)
+    return list_image_files(data.splits[split], data.root)
 
 
 def _open_coco_split(data: TaskData, split: str) -> SplitIndex:
@@ -73,6 +96,47 @@ def _open_coco_split(data: TaskData, split: str) -> SplitIndex:
         return coco_index(data, f"{data.key} {split}", coco, images)
 
     return _load_or_scan(data, split, images, [str(annotations)], annotations, scan)
+
+
+def _open_listed(data: TaskData, split: str) -> SplitIndex:
+    """Open a split whose images and labels one file lists, of another format than COCO's."""
+    annotations, form = data.annotations[split], SPLIT_FORMATS[data.format]
+    _, pictures = form.read(annotations, data.splits[split])
+    images = [str(picture.image) for picture in pictures]
+    marked = not form.keeps.isdisjoint({"areas", "crowd"})
+
+    def scan() -> LabelIndex:
+        return scan_pictures(data, f"{data.key} {split}", pictures, marked)
+
+    return _load_or_scan(data, split, images, [str(annotations)], annotations, scan)
+
+
+def _open_mixed(data: TaskData, split: str) -> SplitIndex:
+    """Open every source of a split, and put one after the other."""
+    opened = [_open(source, split) for source in data.sources[split]]
+    first: dict[str, int] = {}
+    for number, source in enumerate(opened):
+        repeated = next((image for image in source.images if first.setdefault(image, number) != number), None)
+        if repeated is not None:
+            raise DataError(
+                f"{data.source}: {repeated} is in source {first[repeated] + 1} and in source {number + 1} of "
+                f"`{data.key}.{split}`; list every picture in one of them"
+            )
+    return SplitIndex(
+        images=[image for source in opened for image in source.images],
+        labels=[label for source in opened for label in source.labels],
+        image_stamp=digest(" ".join(source.image_stamp for source in opened)),
+        label_stamp=digest(" ".join(source.label_stamp for source in opened)),
+        searched=opened[0].searched,
+        folder=opened[0].folder,
+        index=joined_index(
+            f"{data.key} {split}",
+            [source.index for source in opened],
+            [len(source.images) for source in opened],
+            [str(source.searched) for source in opened],
+        ),
+        counts=[len(source.images) for source in opened],
+    )
 
 
 def _load_or_scan(
@@ -96,12 +160,20 @@ def _load_or_scan(
 def _find_labels(data: TaskData, split: str, images: list[str]) -> tuple[list[str | None], Path]:
     """Return the label file or mask of each image, and where the first one was looked for."""
     if data.task != "segment":
-        labels: list[str | None] = [*label_files(images, data.options.get("labels", "labels"))]
+        labels: list[str | None] = [*_label_files(data, split, images)]
         return labels, Path(labels[0])
     masks = data.masks.get(split)
-    if data.format == "cityscapes":
+    if data.format == "mask_png":
+        finder = MaskFinder(split, data.splits[split], masks)
+    elif data.format == "cityscapes":
         finder = CityscapesMaskFinder(data.splits[split][0], masks)
     else:
-        finder = MaskFinder(split, data.splits[split], masks)
+        finder = FormatMaskFinder(MASK_FORMATS[data.format], data.splits[split], masks)
     found = [finder.find(Path(image)) for image in images]
     return [None if mask is None else str(mask) for mask in found], finder.candidates(Path(images[0]))[0]
+
+
+def _label_files(data: TaskData, split: str, images: list[str]) -> list[str]:
+    if data.format == "yolo_txt":
+        return label_files(images, data.options.get("labels", "labels"))
+    return label_places(PICTURE_FORMATS[data.format], images, data.splits[split], data.labels.get(split))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from data.class_map import ClassMap
 from data.keypoints import KeypointSpec, default_keypoints
 from utils.errors import DataError
 
@@ -27,19 +28,22 @@ class TaskData:
     Attributes:
         task: detect, segment or pose.
         key: the YAML's key, a task or the name of a head.
-        format: ``yolo_txt``, ``coco_json``, ``mask_png`` or ``cityscapes``.
+        format: ``yolo_txt``, ``coco_json``, ``mask_png``, ``mixed``, or a name of ``data.formats.registry``.
         names: class names, by index.
-        splits: train, val, test -> folders, list files or image files; folders alone for ``coco_json``.
+        splits: train, val, test -> folders, list files or image files; folders alone where ``annotations`` has files.
         masks: split -> folder of masks, or None where ``images`` is replaced by ``masks``.
-        annotations: split -> COCO annotation file, for ``coco_json``.
+        labels: split -> folder of label files, or None for the format's own place; not for ``yolo_txt``.
+        annotations: split -> file with the labels of all its images, for ``coco_json`` and ``bdd100k``.
+        sources: split -> the data of each of its sources, for ``mixed``; all of them have the names of the set.
         ignore_index: what ignored pixels are in every loaded mask.
         keypoints: number of keypoints per object, 0 without.
         keypoint_spec: what they are, None without; where only their number is given, 17 are COCO's of a person.
         background: whether images without any annotated object are trained on; in a pose set they are not unless the
             YAML says so.
-        options: ``ignore``: the file's own values that are ignored; ``labels``: name of the folder of labels;
-            ``categories``: names of a COCO file's categories by class index; and what the YAML gives under ``options``.
-        merged_classes: number of classes in the label files where all of them are read as one; else 0.
+        options: ``ignore``: the file's own values that are ignored; ``labels``: name of the folder of labels; and what
+            the YAML gives under ``options``.
+        colours: red, green, blue of each class of the masks, where their pixels are colours.
+        class_map: from the classes of the label files or masks to those of the set; None where they are the same.
         root: where relative lines of list files may start as well.
         source: the YAML, for messages.
 
@@ -53,13 +57,16 @@ class TaskData:
     names: list[str]
     splits: dict[str, list[Path]]
     masks: dict[str, Path | None] = field(default_factory=dict)
+    labels: dict[str, Path | None] = field(default_factory=dict)
     annotations: dict[str, Path] = field(default_factory=dict)
+    sources: dict[str, list[TaskData]] = field(default_factory=dict)
     ignore_index: int = 255
     keypoints: int = 0
     keypoint_spec: KeypointSpec | None = None
     background: bool = True
     options: dict[str, Any] = field(default_factory=dict)
-    merged_classes: int = 0
+    colours: tuple[tuple[int, int, int], ...] = ()
+    class_map: ClassMap | None = None
     root: Path = Path()
     source: str = "data YAML"
 
@@ -72,15 +79,19 @@ class TaskData:
             raise ValueError(f"{self.keypoints} keypoints, but {len(self.keypoint_spec)} are described")
 
     @property
-    def label_classes(self) -> int:
-        """The number of classes that label files may name."""
-        return self.merged_classes or len(self.names)
+    def label_map(self) -> ClassMap:
+        """The map from the classes of the label files to those of the set."""
+        return self.class_map or ClassMap.same(self.names)
 
     def single_class(self) -> TaskData:
         """Return the task with all its classes of objects made one, named ``item``; a single class keeps its name."""
         if self.task == "segment" or len(self.names) == 1:
             return self
-        return replace(self, names=[SINGLE_CLASS], merged_classes=len(self.names))
+        return self._as_single_class()
+
+    def _as_single_class(self) -> TaskData:
+        sources = {split: [source._as_single_class() for source in entries] for split, entries in self.sources.items()}
+        return replace(self, names=[SINGLE_CLASS], class_map=self.label_map.merged(), sources=sources)
 
 
 @dataclass(frozen=True)

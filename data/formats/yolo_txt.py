@@ -132,7 +132,7 @@ def read_text(path: str | Path) -> str:
 def parse_labels(text: str, num_classes: int, num_keypoints: int = 0, where: str = "labels") -> Labels:
     """Check and convert the text of a label file; ``where`` names it in errors. See ``read_labels``."""
     rows = parse_rows(text, num_classes, num_keypoints, where)
-    return _select(rows.classes, rows.boxes, rows.keypoints)
+    return usable_rows(rows.classes, rows.boxes, rows.keypoints)[0]
 
 
 def parse_rows(text: str, num_classes: int, num_keypoints: int = 0, where: str = "labels") -> Rows:
@@ -265,18 +265,28 @@ def _extents(coordinates: np.ndarray, starts: np.ndarray, is_box: np.ndarray) ->
     return boxes
 
 
-def _select(classes: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray) -> Labels:
-    """Clip the boxes to the image, leave out what has no area and what repeats, and count both."""
+def usable_rows(classes: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray) -> tuple[Labels, np.ndarray]:
+    """Clip boxes to the image, leave out what has no area and what repeats, and count both.
+
+    Args:
+        classes: (n,) int64.
+        boxes: (n, 4) float64, x1 y1 x2 y2 as shares of the image.
+        keypoints: (n, K, 3) float64, x y in 0..1 and visibility.
+
+    Returns:
+        The labels, and (m,) int64, the rows that they are from.
+    """
     boxes = np.clip(boxes, 0.0, 1.0)
     has_area = (boxes[:, 2] - boxes[:, 0] > 0) & (boxes[:, 3] - boxes[:, 1] > 0)
-    degenerate = int(len(boxes) - has_area.sum())
-    classes, boxes, keypoints = classes[has_area], boxes[has_area], keypoints[has_area]
-    table = np.hstack([classes[:, None], boxes, keypoints.reshape(len(boxes), keypoints.shape[1] * 3)])
+    chosen = np.flatnonzero(has_area)
+    table = np.hstack([classes[:, None], boxes, keypoints.reshape(len(boxes), keypoints.shape[1] * 3)])[chosen]
     keep = np.sort(np.unique(table, axis=0, return_index=True)[1]) if len(table) > 1 else np.arange(len(table))
-    return Labels(
-        classes=classes[keep],
-        boxes=boxes[keep].astype(np.float32),
-        keypoints=keypoints[keep].astype(np.float32),
-        duplicates=len(table) - len(keep),
-        degenerate=degenerate,
+    rows = chosen[keep]
+    labels = Labels(
+        classes=classes[rows],
+        boxes=boxes[rows].astype(np.float32),
+        keypoints=keypoints[rows].astype(np.float32),
+        duplicates=len(chosen) - len(rows),
+        degenerate=len(boxes) - len(chosen),
     )
+    return labels, rows

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images import IMAGE_SUFFIXES
+from data.formats.voc_lists import read_names
 from data.prepare.summary import first_of
 from utils.errors import DataError, UsageError
 
@@ -74,28 +74,11 @@ def find_splits(source: Path, pictures: Mapping[str, Path], val_share: float | N
 
 def _read_list(file: Path, pictures: Mapping[str, Path], notes: list[str]) -> list[str]:
     """Return the pictures that a list names; a name that is not there is noted and never looked for on the disk."""
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise DataError(f"{file}: not a text file; write one name of a picture per line") from None
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); mend its permissions or its disk") from None
-    names = dict.fromkeys(_listed_name(line, pictures) for line in lines if line)
+    names = read_names(file, pictures)
     absent = [name for name in names if name not in pictures]
     if absent:
         notes.append(f"{len(absent)} pictures of {file.name} are not in JPEGImages: {first_of(absent)}")
     return [name for name in names if name in pictures]
-
-
-def _listed_name(line: str, pictures: Mapping[str, Path]) -> str:
-    if line in pictures:
-        return line
-    # The lists of single classes have a second column, -1, 0 or 1.
-    name, _, flag = line.rpartition(" ")
-    if name and flag in ("-1", "0", "1"):
-        line = name.strip()
-    stem, dot, suffix = line.rpartition(".")
-    return stem if f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else line
 
 
 def _without(names: list[str], others: list[str]) -> list[str]:

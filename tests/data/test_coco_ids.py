@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from data.class_map import ClassMap
 from data.coco_ids import category_ids, image_ids
 from data.task_data import TaskData
 from utils.errors import DataError
@@ -28,12 +29,12 @@ def file(tmp_path: Path) -> Path:
 
 def test_ids_follow_the_names_of_the_classes(file: Path) -> None:
     assert category_ids(task(file, ["person", "dog"]), "val") == [1, 18]
-    renamed = task(file, ["hound"], options={"categories": ["dog"]})
+    renamed = task(file, ["hound"], class_map=ClassMap.same(["dog"]))
     assert category_ids(renamed, "val") == [18]
 
 
 def test_sets_without_an_annotation_file_or_with_one_class_for_all_have_none(file: Path) -> None:
-    assert category_ids(task(file, ["item"], merged_classes=2), "val") is None
+    assert category_ids(task(file, ["item"], class_map=ClassMap.same(["person", "dog"]).merged()), "val") is None
     assert category_ids(TaskData("detect", "detect", "yolo_txt", ["a"], {"val": [file.parent]}), "val") is None
 
 

@@ -51,9 +51,9 @@ def test_our_form(folder: Path) -> None:
 
 def test_single_class_merges_the_classes_of_objects_alone(folder: Path) -> None:
     tasks = load_data_config(write(folder, OURS)).single_class().tasks
-    assert tasks["detect"].names == ["item"] and tasks["detect"].label_classes == 2
+    assert tasks["detect"].names == ["item"] and tasks["detect"].label_map.targets == (0, 0)
     assert tasks["segment"].names == ["x", "7"]
-    assert tasks["pose"].names == ["person"] and tasks["pose"].label_classes == 1
+    assert tasks["pose"].names == ["person"] and tasks["pose"].label_map.targets == (0,)
 
 
 def test_masks_may_be_named_per_split_or_left_out(folder: Path) -> None:

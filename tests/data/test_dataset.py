@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-import data.dataset as dataset_module
 import data.decoded_images as decoded_images
 import data.image_cache as image_cache
+import data.mask_reading as mask_reading
 import data.split_index as split_index
 from data.config import TaskData
 from data.dataset import TaskDataset
@@ -279,7 +279,7 @@ def test_what_is_kept_is_not_decoded_again(
     expected = dataset.load(0, 40)
     monkeypatch.setattr(decoded_images, "read_image", lambda *_: pytest.fail("decoded twice"))
     if cache is not None:
-        monkeypatch.setattr(dataset_module, "read_mask", lambda *_: pytest.fail("mask decoded twice"))
+        monkeypatch.setattr(mask_reading, "read_mask", lambda *_: pytest.fail("mask decoded twice"))
     found = dataset.load(0, 40)
     assert np.array_equal(found.image, expected.image)
     assert found.mask is None or np.array_equal(found.mask, expected.mask)
