@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data.formats.labelme_json import POINT, POLYGON, RECTANGLE, shape, write_shapes
 from models.predictions import DetectionResult, PoseResult
-from utils.files import atomic_write
 from utils.plots.drawing import label_texts
 from utils.plots.object_masks import outlines
 from utils.plots.skeletons import LEAST_SCORE
-
-VERSION = "5.1.1"
-"""Of the format; later labelme reads it too."""
 
 _DIGITS = 4
 """Behind the point of a coordinate in pixels."""
@@ -52,19 +47,9 @@ def write_labelme(
     # Groups of objects that are not followed begin where the numbers of the others end.
     first = max(tracks, default=-1) + 1
     for number, (shapes, track) in enumerate(zip(objects, tracks, strict=True), first):
-        for shape in shapes:
-            shape["group_id"] = track if track > 0 else number if len(shapes) > 1 else None
-    document = {
-        "version": VERSION,
-        "flags": {},
-        "shapes": [shape for shapes in objects for shape in shapes],
-        "imagePath": _relative(picture, path.parent),
-        "imageData": None,
-        "imageHeight": size[0],
-        "imageWidth": size[1],
-    }
-    # Linux allows names of files that are no Unicode; JSON has an escape for what is wrong with them.
-    atomic_write(path, json.dumps(document, indent=2, ensure_ascii=False).encode(errors="backslashreplace"))
+        for entry in shapes:
+            entry["group_id"] = track if track > 0 else number if len(shapes) > 1 else None
+    write_shapes(path, picture, size, [entry for shapes in objects for entry in shapes])
 
 
 def _objects(
@@ -77,13 +62,13 @@ def _objects(
     objects = []
     for label, box, mask in zip(labels, boxes, masks, strict=True):
         parts = [] if mask is None else outlines(mask)
-        shapes = [_shape(label, part, "polygon") for part in parts]
-        objects.append(shapes or [_shape(label, box, "rectangle")])
+        shapes = [_shape(label, part, POLYGON) for part in parts]
+        objects.append(shapes or [_shape(label, box, RECTANGLE)])
     if isinstance(result, PoseResult):
         for shapes, keypoints in zip(objects, result.keypoints.double().numpy(), strict=True):
             found = (keypoints[:, 2] >= least_score) & _inside(keypoints[:, :2], size)
             shapes += [
-                _shape(name, point[None, :2], "point")
+                _shape(name, point[None, :2], POINT)
                 for name, point, is_found in zip(result.spec.names, keypoints, found.tolist(), strict=True)
                 if is_found
             ]
@@ -100,21 +85,4 @@ def _inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _shape(label: str, points: np.ndarray, kind: str) -> dict[str, Any]:
-    """Return one shape of (n, 2) points x y in pixels."""
-    return {
-        "label": label,
-        "points": points.astype(np.float64).round(_DIGITS).tolist(),
-        "group_id": None,
-        "shape_type": kind,
-        "flags": {},
-    }
-
-
-def _relative(picture: Path, folder: Path) -> str:
-    """Return the way from a folder to a picture, with slashes; on another drive than the folder's its whole path."""
-    # Only folders are resolved: a picture that is a link keeps its own name.
-    place = picture.parent.resolve() / picture.name
-    try:
-        return Path(os.path.relpath(place, folder.resolve())).as_posix()
-    except ValueError:
-        return place.as_posix()
+    return shape(label, points.astype(np.float64).round(_DIGITS), kind)

@@ -21,12 +21,14 @@ class PictureFormat(Protocol):
     Attributes:
         name: what a data YAML and the command line call the format.
         names_inside: whether the files hold class names; otherwise they hold indices into the set's list of names.
+        names: classes that the format brings along, by index; empty where the set has its own.
         keeps: which of the fields ``outlines``, ``keypoints``, ``crowd``, ``difficult`` and ``areas`` of ``Objects``
             its files can say; the others are lost when objects are written.
     """
 
     name: str
     names_inside: bool
+    names: tuple[str, ...]
     keeps: frozenset[str]
 
     def label_file(self, image: Path, images: Path, labels: Path) -> Path:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from data.formats.coco_objects import CocoObjects
 from data.formats.contract import MaskFormat, PictureFormat, SplitFormat
+from data.formats.labelme_json import LabelmeObjects
 from data.formats.voc_objects import VocObjects
 from data.formats.yolo_objects import YoloObjects
 
-PICTURE_FORMATS: dict[str, PictureFormat] = {entry.name: entry for entry in (YoloObjects(), VocObjects())}
+PICTURE_FORMATS: dict[str, PictureFormat] = {
+    entry.name: entry for entry in (YoloObjects(), VocObjects(), LabelmeObjects())
+}
 """Objects, one label file per picture."""
 
 SPLIT_FORMATS: dict[str, SplitFormat] = {entry.name: entry for entry in (CocoObjects(),)}

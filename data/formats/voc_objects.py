@@ -20,6 +20,7 @@ class VocObjects:
 
     name = "voc"
     names_inside = True
+    names = ()
     keeps = frozenset({"difficult"})
 
     def __init__(self, one_based: bool = False):

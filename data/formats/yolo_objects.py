@@ -21,6 +21,7 @@ class YoloObjects:
 
     name = "yolo"
     names_inside = False
+    names = ()
     keeps = frozenset({"outlines", "keypoints"})
 
     def label_file(self, image: Path, images: Path, labels: Path) -> Path:
