@@ -67,7 +67,7 @@ def _open(data: TaskData, split: str) -> SplitIndex:
     if split in data.annotations:
         return _open_listed(data, split)
     images = list_images_of(data, split)
-    labels, searched = _find_labels(data, split, images)
+    labels, searched = find_labels(data, split, images)
 
     def scan() -> LabelIndex:
         paths = [None if label is None else Path(label) for label in labels]
@@ -157,7 +157,7 @@ def _load_or_scan(
     return SplitIndex(images, labels, image_stamp, label_stamp, searched, folder, index)
 
 
-def _find_labels(data: TaskData, split: str, images: list[str]) -> tuple[list[str | None], Path]:
+def find_labels(data: TaskData, split: str, images: list[str]) -> tuple[list[str | None], Path]:
     """Return the label file or mask of each image, and where the first one was looked for."""
     if data.task != "segment":
         labels: list[str | None] = [*_label_files(data, split, images)]
