@@ -13,7 +13,7 @@ import numpy as np
 from data.formats.mask_png import IGNORE, png_files
 
 IMAGE_FOLDER, MASK_FOLDER = "leftImg8bit", "gtFine"
-_IMAGE_END, _LABEL_IDS_END, _TRAIN_IDS_END = "_leftImg8bit", "_gtFine_labelIds", "_gtFine_labelTrainIds"
+IMAGE_END, _LABEL_IDS_END, _TRAIN_IDS_END = "_leftImg8bit", "_gtFine_labelIds", "_gtFine_labelTrainIds"
 
 _CLASSES = (
     (7, "road", (128, 64, 128)),
@@ -73,8 +73,8 @@ def mask_candidates(image: Path, images: Path, masks: Path) -> list[Path]:
         masks: ``gtFine/SPLIT``.
     """
     folder = masks / image.relative_to(images).parent
-    if image.stem.endswith(_IMAGE_END):
-        stem = image.stem.removesuffix(_IMAGE_END)
+    if image.stem.endswith(IMAGE_END):
+        stem = image.stem.removesuffix(IMAGE_END)
         return [folder / f"{stem}{_LABEL_IDS_END}.png", folder / f"{stem}{_TRAIN_IDS_END}.png"]
     return [folder / f"{image.stem}.png"]
 

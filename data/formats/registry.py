@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data.formats.cityscapes_objects import CityscapesObjects
 from data.formats.coco_objects import CocoObjects
 from data.formats.contract import MaskFormat, PictureFormat, SplitFormat
 from data.formats.labelme_json import LabelmeObjects
@@ -9,7 +10,7 @@ from data.formats.voc_objects import VocObjects
 from data.formats.yolo_objects import YoloObjects
 
 PICTURE_FORMATS: dict[str, PictureFormat] = {
-    entry.name: entry for entry in (YoloObjects(), VocObjects(), LabelmeObjects())
+    entry.name: entry for entry in (YoloObjects(), VocObjects(), LabelmeObjects(), CityscapesObjects())
 }
 """Objects, one label file per picture."""
 
