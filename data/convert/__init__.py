@@ -1,0 +1,1 @@
+"""``python -m data.convert``: labels and masks from any format into any other, with a data YAML beside them."""

@@ -1,0 +1,144 @@
+"""``python -m data.convert --from F --to G --images DIR --labels DIR|FILE --out DIR``: see ``data.convert``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.convert.format_names import find_format, format_names
+from data.convert.from_folders import source_of_folders
+from data.convert.from_yaml import source_of_yaml
+from data.convert.options import DROPPABLE, RESTS, Options
+from data.convert.sources import SourceSet
+from data.convert.to_masks import convert_to_masks
+from data.convert.to_objects import convert_to_objects
+from data.prepare.summary import Prepared
+from utils.errors import UsageError, run_command
+
+_EPILOG = """\
+objects:  {objects}
+masks:    {masks}
+
+Objects with outlines become masks, and every connected area of a mask becomes an object with its outline.
+What the new format cannot say is left out and counted.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the arguments, convert, and say what was written and what was left out."""
+    given = _parser().parse_args(arguments)
+    print(_convert(given))
+
+
+def _parser() -> argparse.ArgumentParser:
+    objects, masks = format_names()
+    parser = argparse.ArgumentParser(
+        prog="python -m data.convert",
+        description="Convert labels and masks from any format into any other, with a data YAML beside them.",
+        epilog=_EPILOG.format(objects=" ".join(objects), masks=" ".join(masks)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = [*objects, *masks]
+    source = parser.add_argument_group("source: a folder of pictures with its labels, or a data YAML")
+    source.add_argument("--from", dest="source", choices=names, metavar="FORMAT", help="format of the labels")
+    source.add_argument("--images", type=Path, help="folder of the pictures")
+    source.add_argument("--labels", type=Path, help="folder of the label files or masks, or the one label file")
+    source.add_argument("--data", type=Path, help="data YAML, which knows formats, folders and classes")
+    source.add_argument("--task", help="which block of the data YAML (the only one)")
+    source.add_argument("--split", nargs="+", help="splits of the data YAML (all); name of the folder's split (train)")
+    source.add_argument("--keypoints", type=int, default=0, help="keypoints per object in YOLO label files (none)")
+    source.add_argument("--ignore", type=int, nargs="+", default=[255], help="mask values that do not count (255)")
+    result = parser.add_argument_group("result")
+    result.add_argument("--to", dest="target", choices=names, metavar="FORMAT", required=True, help="format to write")
+    result.add_argument("--out", type=Path, required=True, help="new folder for the result")
+    result.add_argument(
+        "--names",
+        nargs="+",
+        help="classes in the order of their indices, or a .txt file with one per line; where labels hold names, "
+        "objects of other classes are left out (all)",
+    )
+    result.add_argument(
+        "--classes", nargs="+", metavar="NEW=OLD,OLD", help="join, rename and choose classes, such as car=car,truck"
+    )
+    result.add_argument("--drop", nargs="+", choices=DROPPABLE, default=[], help="leave these out")
+    pictures = result.add_mutually_exclusive_group()
+    pictures.add_argument("--copy", action="store_true", help="copy the pictures")
+    pictures.add_argument(
+        "--link", dest="copy", action="store_false", help="link the pictures where possible (default)"
+    )
+    result.add_argument(
+        "--rest", choices=RESTS, default=RESTS[0], help="pixels without an object: a class background, or ignored"
+    )
+    result.add_argument("--least-area", type=int, default=1, help="pixels; smaller areas of masks become no object (1)")
+    return parser
+
+
+def _convert(given: argparse.Namespace) -> Prepared:
+    names = None if given.names is None else _listed_names(given.names)
+    source, by_index = _source(given, names)
+    options = Options(
+        names=None if by_index else names,
+        classes=None if given.classes is None else parse_classes(given.classes),
+        drop=given.drop,
+        copy=given.copy,
+        rest=given.rest,
+        least_area=given.least_area,
+    )
+    target = find_format(given.target)
+    made_by = shlex.join(["python", "-m", "data.convert", "--to", given.target])
+    write = convert_to_masks if hasattr(target, "mask_files") else convert_to_objects
+    return write(source, target, given.out, options, made_by)
+
+
+def _source(given: argparse.Namespace, names: Sequence[str] | None) -> tuple[SourceSet, bool]:
+    """Return what is read, and whether ``--names`` says what the indices of its labels stand for."""
+    if given.data is not None:
+        for option in ("images", "labels"):
+            if getattr(given, option) is not None:
+                raise UsageError(f"--data knows the pictures and their labels; leave --{option} out")
+        if given.source is not None:
+            raise UsageError("--data knows the format of its labels; leave --from out")
+        return source_of_yaml(given.data, given.task, given.split), False
+    for option, name in (("source", "from"), ("images", "images"), ("labels", "labels")):
+        if getattr(given, option) is None:
+            raise UsageError(f"--{name} is missing; give --from, --images and --labels, or --data with a data YAML")
+    if given.split is not None and len(given.split) > 1:
+        raise UsageError("--images is one split; give --split one name, or --data with a data YAML of all splits")
+    split = given.split[0] if given.split else "train"
+    format = find_format(given.source)
+    return source_of_folders(format, given.images, given.labels, split, names, given.keypoints, given.ignore)
+
+
+def _listed_names(given: Sequence[str]) -> list[str]:
+    """Return the names, from a file where its name is given."""
+    if len(given) > 1 or not given[0].endswith(".txt"):
+        return list(given)
+    try:
+        lines = Path(given[0]).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"--names {given[0]} cannot be read; give a text file with one class per line") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def parse_classes(entries: Sequence[str]) -> dict[str, list[str] | str]:
+    """Return what ``NEW=OLD,OLD`` entries say, as the key ``classes`` of a data YAML has it; ``NAME`` keeps a class.
+
+    Raises:
+        UsageError: an entry has no name or no class, or a name comes twice.
+    """
+    classes: dict[str, list[str] | str] = {}
+    for entry in entries:
+        name, sign, listed = (part.strip() for part in entry.partition("="))
+        parts = [part.strip() for part in listed.split(",")] if sign else [name]
+        if not name or not all(parts):
+            raise UsageError(f"--classes has '{entry}'; write the new class, = and the old ones, such as car=car,truck")
+        if name in classes:
+            raise UsageError(f"--classes has '{name}' twice; join its classes, such as {name}=car,truck")
+        classes[name] = "rest" if parts == ["rest"] else parts
+    return classes
+
+
+if __name__ == "__main__":
+    run_command(main)
