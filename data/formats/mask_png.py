@@ -10,15 +10,20 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from data.label_bytes import open_regular
 from utils.errors import DataError
 from utils.files import atomic_write
+from utils.opencv_messages import quiet_opencv
 
 IGNORE = 255
 """The index that every loaded mask has where no class counts."""
 
+MOST_PIXELS = 1 << 30
+"""As of images; see ``data.images``."""
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_DEPTH_AT, _COLOUR_TYPE_AT = 24, 25
-_GREY, _PALETTE = 0, 3
+_WIDTH_AT, _DEPTH_AT, _COLOUR_TYPE_AT, _HEAD = 16, 24, 25, 26
+_GREY, _PALETTE, _BYTE = 0, 3, 8
 
 
 def read_mask(path: str | Path) -> np.ndarray:
@@ -28,36 +33,45 @@ def read_mask(path: str | Path) -> np.ndarray:
         (H, W) uint8, or uint16 for a 16-bit file.
 
     Raises:
-        DataError: the file is missing, empty, damaged, no PNG, or has colour or alpha channels.
+        DataError: the file is missing, empty, damaged, no PNG, claims more than 2^30 pixels, or has colour or alpha
+            channels.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: the mask cannot be read ({error.strerror}); restore the file") from None
-    if len(data) <= _COLOUR_TYPE_AT or data[:8] != _SIGNATURE:
-        fault = "has zero bytes" if not data else "is not a PNG"
-        raise DataError(f"{path}: the mask {fault}; save class indices as a PNG of one channel")
+    data = _png_bytes(Path(path))
     depth, colour_type = data[_DEPTH_AT], data[_COLOUR_TYPE_AT]
     if colour_type == _PALETTE:
         return _read_palette(path)
     if colour_type != _GREY:
         raise DataError(f"{path}: the mask has colour or alpha channels; save class indices as a PNG of one channel")
-    try:
-        mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        mask = None
-    if mask is None or mask.ndim != 2:
-        raise DataError(f"{path}: the mask is corrupt or cut off; restore the file")
+    mask = _decode(data, path, cv2.IMREAD_UNCHANGED)
+    if mask.ndim != 2:
+        raise _damaged(path)
     # Decoders stretch 1, 2 and 4 bits to 0..255; the indices are wanted.
     return mask // (255 // (2**depth - 1)) if depth < 8 else mask
 
 
+def read_colour_png(path: str | Path) -> np.ndarray:
+    """Read the colours of a mask; of a palette picture they are those of its palette, an alpha channel is dropped.
+
+    Returns:
+        (H, W, 3) uint8, red green blue.
+
+    Raises:
+        DataError: the file is missing, empty, damaged, no PNG, or has 16 bits per channel.
+    """
+    data = _png_bytes(Path(path))
+    if data[_DEPTH_AT] > _BYTE:
+        raise DataError(f"{path}: the mask has 16 bits per channel; save its colours with 8 bits")
+    return _decode(data, path, cv2.IMREAD_COLOR_RGB)
+
+
 def write_mask(path: str | Path, mask: np.ndarray) -> None:
     """Write an (H, W) uint8 array of class indices as a PNG of one channel; the folder must exist."""
-    done, data = cv2.imencode(".png", np.ascontiguousarray(mask, np.uint8))
-    if not done:
-        raise DataError(f"{path}: a mask of shape {mask.shape} cannot be written as PNG; give it height and width")
-    atomic_write(Path(path), data.tobytes())
+    _write(path, np.ascontiguousarray(mask, np.uint8))
+
+
+def write_colour_png(path: str | Path, pixels: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 array of red green blue; the folder must exist."""
+    _write(path, np.ascontiguousarray(pixels[..., ::-1], np.uint8))
 
 
 def check_mask(mask: np.ndarray, num_classes: int, ignore: Iterable[int], where: str | Path) -> None:
@@ -143,9 +157,50 @@ class MaskFinder:
         return None
 
 
+def _png_bytes(path: Path) -> bytes:
+    """Return the bytes of a PNG whose head says that it can be decoded."""
+    with open_regular(path) as file:
+        head = file.read(_HEAD)
+        if len(head) < _HEAD or head[:8] != _SIGNATURE:
+            fault = "is not a PNG" if head else "has zero bytes"
+            raise DataError(f"{path}: the mask {fault}; save class indices as a PNG of one channel")
+        width, height = int.from_bytes(head[_WIDTH_AT : _WIDTH_AT + 4]), int.from_bytes(head[_WIDTH_AT + 4 : _DEPTH_AT])
+        if width * height > MOST_PIXELS:
+            raise DataError(
+                f"{path}: the mask claims {width}x{height} pixels (width x height), of which at most "
+                f"{MOST_PIXELS // 10**6} million are read; cut or scale it down"
+            )
+        try:
+            return head + file.read()
+        except OSError as error:
+            raise DataError(f"{path}: the mask cannot be read ({error.strerror}); restore the file") from None
+
+
+def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
+    try:
+        with quiet_opencv():
+            mask = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        mask = None
+    if mask is None:
+        raise _damaged(path)
+    return mask
+
+
 def _read_palette(path: str | Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return np.array(image)
-    except (OSError, SyntaxError, ValueError):
-        raise DataError(f"{path}: the mask is corrupt or cut off; restore the file") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise _damaged(path) from None
+
+
+def _damaged(path: str | Path) -> DataError:
+    return DataError(f"{path}: the mask is corrupt or cut off; restore the file")
+
+
+def _write(path: str | Path, pixels: np.ndarray) -> None:
+    done, data = cv2.imencode(".png", pixels)
+    if not done:
+        raise DataError(f"{path}: a mask of shape {pixels.shape} cannot be written as PNG; give it height and width")
+    atomic_write(Path(path), data.tobytes())

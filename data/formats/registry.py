@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from data.formats.bdd100k_masks import Bdd100kMasks, DrivableMasks
+from data.formats.camvid_masks import CamvidMasks
+from data.formats.cityscapes_masks import CityscapesMasks
 from data.formats.cityscapes_objects import CityscapesObjects
 from data.formats.coco_objects import CocoObjects
+from data.formats.colour_masks import ColourMasks
 from data.formats.contract import MaskFormat, PictureFormat, SplitFormat
+from data.formats.index_masks import GreyMasks, PaletteMasks
 from data.formats.labelme_json import LabelmeObjects
 from data.formats.voc_objects import VocObjects
 from data.formats.yolo_objects import YoloObjects
@@ -17,5 +22,11 @@ PICTURE_FORMATS: dict[str, PictureFormat] = {
 SPLIT_FORMATS: dict[str, SplitFormat] = {entry.name: entry for entry in (CocoObjects(),)}
 """Objects, one label file for all pictures of a split."""
 
-MASK_FORMATS: dict[str, MaskFormat] = {entry.name: entry for entry in ()}
+MASK_FORMATS: dict[str, MaskFormat] = {
+    entry.name: entry
+    for entry in (
+        *(GreyMasks(), PaletteMasks(), ColourMasks()),
+        *(CityscapesMasks(), Bdd100kMasks(), DrivableMasks(), CamvidMasks()),
+    )
+}
 """Masks, one per picture."""
