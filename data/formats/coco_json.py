@@ -73,12 +73,13 @@ def read_coco(path: str | Path) -> CocoFile:
     return parse_coco(read_json(path, _without_outline), path)
 
 
-def read_json(path: Path, on_object: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+def read_json(path: Path, on_object: Callable[[dict[str, Any]], Any], what: str = "a COCO annotation file") -> Any:
     """Return what a JSON file holds.
 
     Args:
         path: of the file.
         on_object: is given every object as soon as it is read, innermost first, and says what takes its place.
+        what: the file should be, for the error.
 
     Raises:
         DataError: the file cannot be read or is no JSON.
@@ -87,9 +88,9 @@ def read_json(path: Path, on_object: Callable[[dict[str, Any]], dict[str, Any]])
         with path.open("rb") as file:
             return json.loads(file.read(), object_hook=on_object)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give a COCO annotation file (JSON)") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give {what} (JSON)") from None
     except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file; give a COCO annotation file (JSON)") from None
+        raise DataError(f"{path}: not a text file; give {what} (JSON)") from None
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}: broken JSON at line {error.lineno}, column {error.colno} ({error.msg}); write or copy it again"

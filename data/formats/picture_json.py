@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,15 @@ TOO_FEW_POINTS = "outlines with fewer than three points"
 LEAST_CORNERS = 3
 
 
-def read_picture_json(path: Path, what: str) -> dict[str, Any]:
+def read_picture_json(
+    path: Path, what: str, on_object: Callable[[dict[str, Any]], Any] | None = None
+) -> dict[str, Any]:
     """Return the outermost object of a JSON file.
 
     Args:
         path: of the file.
         what: it should be, for the error, such as ``a labelme file``.
+        on_object: is given every object as soon as it is read, innermost first, and says what takes its place.
 
     Raises:
         DataError: the file cannot be read, is larger than 64 MB, or holds no JSON object.
@@ -43,7 +47,7 @@ def read_picture_json(path: Path, what: str) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk") from None
     try:
-        root = json.loads(data)
+        root = json.loads(data, object_hook=on_object)
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file; give {what}") from None
     except json.JSONDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data.formats.bdd100k import Bdd100kObjects
 from data.formats.bdd100k_masks import Bdd100kMasks, DrivableMasks
 from data.formats.camvid_masks import CamvidMasks
 from data.formats.cityscapes_masks import CityscapesMasks
@@ -19,7 +20,7 @@ PICTURE_FORMATS: dict[str, PictureFormat] = {
 }
 """Objects, one label file per picture."""
 
-SPLIT_FORMATS: dict[str, SplitFormat] = {entry.name: entry for entry in (CocoObjects(),)}
+SPLIT_FORMATS: dict[str, SplitFormat] = {entry.name: entry for entry in (CocoObjects(), Bdd100kObjects())}
 """Objects, one label file for all pictures of a split."""
 
 MASK_FORMATS: dict[str, MaskFormat] = {
