@@ -115,9 +115,8 @@ def read_class_map(
             continue
         for source in _sources(path, place, given, vocabulary):
             if source in target_of:
-                raise DataError(
-                    f"{path}: `{key}` gives '{source}' to '{known[target_of[source]]}' and to '{name}'; keep one of them"
-                )
+                first = known[target_of[source]]
+                raise DataError(f"{path}: `{key}` gives '{source}' to '{first}' and to '{name}'; keep one of them")
             target_of[source] = target
     names = [*vocabulary.names, *(name for name in target_of if name not in vocabulary.names)]
     return known, ClassMap(tuple(names), tuple(target_of.get(name, rest) for name in names), rest)

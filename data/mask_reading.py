@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from data.annotations import MaskClasses
-from data.formats.cityscapes import holds_label_ids, label_ids_to_train_ids
 from data.formats.mask_png import IGNORE, check_mask, ignore_values, read_mask
 from data.formats.registry import MASK_FORMATS
 from data.task_data import TaskData
@@ -61,12 +60,10 @@ class MaskReader:
 
     def _indices(self, path: Path, checked: bool) -> np.ndarray:
         """Return the indices of the file's classes, with 255 for pixels that do not count."""
-        if self.data.format not in ("mask_png", "cityscapes"):
+        if self.data.format != "mask_png":
             return MASK_FORMATS[self.data.format].read(path, self._classes)
+        # Class indices as they are need no second look at every pixel.
         mask = read_mask(path)
-        # Every label id means something: those without a training class are ignored.
-        if self.data.format == "cityscapes" and holds_label_ids(path):
-            return label_ids_to_train_ids(mask)
         if checked:
             check_mask(mask, len(self._classes.names), self.ignored, path)
         return ignore_values(mask, self.ignored)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data.array_cache import load_arrays, save_arrays
 from data.coco_cache import open_coco
 from data.coco_index import coco_images, coco_index
-from data.formats.cityscapes import CityscapesMaskFinder
 from data.formats.mask_png import MaskFinder
 from data.formats.registry import MASK_FORMATS, PICTURE_FORMATS, SPLIT_FORMATS
 from data.formats.voc_lists import listed_pictures
 from data.formats.yolo_txt import label_files
 from data.image_list import list_image_files
-from data.label_cache import cache_file, cache_folder, content_key, digest, load_index, save_index, stamp_of_files
+from data.label_cache import (
+    CACHE_FOLDER,
+    cache_file,
+    cache_folder,
+    content_key,
+    digest,
+    load_index,
+    save_index,
+    set_name,
+    stamp_of_files,
+)
 from data.label_places import FormatMaskFinder, label_places
 from data.mixed_index import joined_index
 from data.permissions import permissions_named
@@ -99,16 +110,36 @@ def _open_coco_split(data: TaskData, split: str) -> SplitIndex:
 
 
 def _open_listed(data: TaskData, split: str) -> SplitIndex:
-    """Open a split whose images and labels one file lists, of another format than COCO's."""
+    """Open a split whose images and labels one file lists, or a folder of such files, of another format than COCO's."""
     annotations, form = data.annotations[split], SPLIT_FORMATS[data.format]
-    _, pictures = form.read(annotations, data.splits[split])
-    images = [str(picture.image) for picture in pictures]
-    marked = not form.keeps.isdisjoint({"areas", "crowd"})
+    labels = _files_of(annotations)
+    read = functools.cache(lambda: form.read(annotations, data.splits[split])[1])
+    images = _listed_images(data, split, stamp_of_files(labels), lambda: [str(picture.image) for picture in read()])
 
     def scan() -> LabelIndex:
-        return scan_pictures(data, f"{data.key} {split}", pictures, marked)
+        return scan_pictures(data, f"{data.key} {split}", read(), marked=not form.keeps.isdisjoint({"areas", "crowd"}))
 
-    return _load_or_scan(data, split, images, [str(annotations)], annotations, scan)
+    return _load_or_scan(data, split, images, labels, annotations, scan)
+
+
+def _files_of(annotations: Path) -> list[str]:
+    """Return a file of labels, or all files of a folder of them."""
+    if not annotations.is_dir():
+        return [str(annotations)]
+    return sorted(str(file) for file in annotations.rglob("*") if CACHE_FOLDER not in file.parts and file.is_file())
+
+
+def _listed_images(data: TaskData, split: str, stamp: str, read: Callable[[], list[str]]) -> list[str]:
+    """Return the images that annotation files list, without reading hundreds of megabytes again for their names."""
+    file = cache_folder(data.annotations[split]) / f"{set_name(data, split)}.images.npz"
+    folders = [str(folder.absolute()) for folder in data.splits[split]]
+    key = digest(f"{data.format} {folders} {stamp}")
+    found = load_arrays(file, key)
+    if found is not None and isinstance(found[0].get("images"), list):
+        return found[0]["images"]
+    images = read()
+    save_arrays(file, {"key": key, "images": images}, {})
+    return images
 
 
 def _open_mixed(data: TaskData, split: str) -> SplitIndex:
@@ -165,8 +196,6 @@ def find_labels(data: TaskData, split: str, images: list[str]) -> tuple[list[str
     masks = data.masks.get(split)
     if data.format == "mask_png":
         finder = MaskFinder(split, data.splits[split], masks)
-    elif data.format == "cityscapes":
-        finder = CityscapesMaskFinder(data.splits[split][0], masks)
     else:
         finder = FormatMaskFinder(MASK_FORMATS[data.format], data.splits[split], masks)
     found = [finder.find(Path(image)) for image in images]

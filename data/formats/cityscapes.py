@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.formats.mask_png import IGNORE, png_files
+from data.formats.mask_png import IGNORE
 
 IMAGE_FOLDER, MASK_FOLDER = "leftImg8bit", "gtFine"
 IMAGE_END, _LABEL_IDS_END, _TRAIN_IDS_END = "_leftImg8bit", "_gtFine_labelIds", "_gtFine_labelTrainIds"
@@ -77,24 +77,3 @@ def mask_candidates(image: Path, images: Path, masks: Path) -> list[Path]:
         stem = image.stem.removesuffix(IMAGE_END)
         return [folder / f"{stem}{_LABEL_IDS_END}.png", folder / f"{stem}{_TRAIN_IDS_END}.png"]
     return [folder / f"{image.stem}.png"]
-
-
-class CityscapesMaskFinder:
-    """Finds the mask of an image of one Cityscapes split; the counterpart of ``MaskFinder``.
-
-    Args:
-        images: ``leftImg8bit/SPLIT``.
-        masks: ``gtFine/SPLIT``.
-    """
-
-    def __init__(self, images: Path, masks: Path):
-        self.images, self.masks = images, masks
-        self.existing = png_files(masks)
-
-    def candidates(self, image: Path) -> list[Path]:
-        """Return where the mask of ``image`` may lie, best first."""
-        return mask_candidates(image, self.images, self.masks)
-
-    def find(self, image: Path) -> Path | None:
-        """Return the mask of ``image``, or None when there is none."""
-        return next((path for path in self.candidates(image) if path in self.existing), None)

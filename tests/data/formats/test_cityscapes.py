@@ -9,10 +9,11 @@ import numpy as np
 from data.formats.cityscapes import (
     COLOURS,
     NAMES,
-    CityscapesMaskFinder,
     holds_label_ids,
     label_ids_to_train_ids,
 )
+from data.formats.cityscapes_masks import CityscapesMasks
+from data.label_places import FormatMaskFinder
 
 
 def test_the_table() -> None:
@@ -28,7 +29,8 @@ def test_masks_are_found_by_city_and_name(tmp_path: Path) -> None:
     for name in ("ulm/ulm_0_gtFine_labelIds.png", "ulm/ulm_0_gtFine_color.png", "bdd/b1.png"):
         (masks / name).parent.mkdir(parents=True, exist_ok=True)
         (masks / name).write_bytes(b"")
-    finder = CityscapesMaskFinder(images, masks)
+    images.mkdir(parents=True)
+    finder = FormatMaskFinder(CityscapesMasks(), [images], masks)
     fine = finder.find(images / "ulm/ulm_0_leftImg8bit.png")
     mixed_in = finder.find(images / "bdd/b1.jpg")
     assert fine == masks / "ulm/ulm_0_gtFine_labelIds.png" and holds_label_ids(fine)
