@@ -13,6 +13,7 @@ from data.formats.coco_json import CocoFile, read_coco
 from data.label_cache import cache_folder, digest, file_stamp
 
 VERSION = 1
+SUFFIX = ".coco.npz"
 
 _TEXTS = ("files", "categories", "keypoint_names")
 _ARRAYS = ("sizes", "images", "classes", "boxes", "areas", "crowd", "keypoints", "offsets", "ids")
@@ -33,7 +34,7 @@ def open_coco(path: str | Path) -> CocoFile:
 @functools.lru_cache(maxsize=1)
 def _open(path: Path, stamp: str) -> CocoFile:
     # A data YAML may take its names from the file just before the file's labels are asked for.
-    file = cache_folder(path) / f"{path.stem}-{digest(str(path.absolute()))[:12]}.coco.npz"
+    file = cache_folder(path) / f"{path.stem}-{digest(str(path.absolute()))[:12]}{SUFFIX}"
     key = digest(f"{VERSION} {stamp}")
     coco = _load(path, file, key)
     if coco is None:

@@ -142,7 +142,7 @@ def _size_or_fault(image: Path) -> tuple[tuple[int, int], str]:
 
 def _label_scan(data: TaskData) -> Callable[[Path, Path], _Scanned]:
     """Return the function that scans an image and its label file."""
-    read = _yolo_reader(data) if data.format == "yolo_txt" else _object_reader(data)
+    read = _yolo_reader(data) if data.format == "yolo_txt" else object_reader(data)
 
     def scan_one(image: Path, label: Path) -> _Scanned:
         size, fault = _size_or_fault(image)
@@ -164,7 +164,7 @@ def _yolo_reader(data: TaskData) -> Callable[[Path, tuple[int, int]], ObjectLabe
     return read
 
 
-def _object_reader(data: TaskData) -> Callable[[Path, tuple[int, int]], ObjectLabels | None]:
+def object_reader(data: TaskData) -> Callable[[Path, tuple[int, int]], ObjectLabels | None]:
     """Return the function that reads a label file of a format with one per picture; None where there is no file."""
     form = PICTURE_FORMATS[data.format]
     if data.format == VocObjects.name and data.options.get("one_based"):
