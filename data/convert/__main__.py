@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.convert.class_option import parse_classes
 from data.convert.format_names import find_format, format_names
 from data.convert.from_folders import source_of_folders
 from data.convert.from_yaml import source_of_yaml
@@ -14,6 +15,7 @@ from data.convert.options import DROPPABLE, RESTS, Options
 from data.convert.sources import SourceSet
 from data.convert.to_masks import convert_to_masks
 from data.convert.to_objects import convert_to_objects
+from data.formats.colour_table import Colour, read_colour_table
 from data.prepare.summary import Prepared
 from utils.errors import UsageError, run_command
 
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--split", nargs="+", help="splits of the data YAML (all); name of the folder's split (train)")
     source.add_argument("--keypoints", type=int, default=0, help="keypoints per object in YOLO label files (none)")
     source.add_argument("--ignore", type=int, nargs="+", default=[255], help="mask values that do not count (255)")
+    source.add_argument("--colours", type=Path, help="table of classes and colours, for masks that are colours")
     result = parser.add_argument_group("result")
     result.add_argument("--to", dest="target", choices=names, metavar="FORMAT", required=True, help="format to write")
     result.add_argument("--out", type=Path, required=True, help="new folder for the result")
@@ -85,6 +88,7 @@ def _convert(given: argparse.Namespace) -> Prepared:
         copy=given.copy,
         rest=given.rest,
         least_area=given.least_area,
+        colours=_colours(given),
     )
     target = find_format(given.target)
     made_by = shlex.join(["python", "-m", "data.convert", "--to", given.target])
@@ -108,7 +112,16 @@ def _source(given: argparse.Namespace, names: Sequence[str] | None) -> tuple[Sou
         raise UsageError("--images is one split; give --split one name, or --data with a data YAML of all splits")
     split = given.split[0] if given.split else "train"
     format = find_format(given.source)
-    return source_of_folders(format, given.images, given.labels, split, names, given.keypoints, given.ignore)
+    return source_of_folders(
+        format, given.images, given.labels, split, names, given.keypoints, given.ignore, _colours(given)
+    )
+
+
+def _colours(given: argparse.Namespace) -> dict[str, Colour]:
+    if given.colours is None:
+        return {}
+    table = read_colour_table(given.colours)
+    return dict(zip(table.names, table.colours, strict=True))
 
 
 def _listed_names(given: Sequence[str]) -> list[str]:
@@ -120,24 +133,6 @@ def _listed_names(given: Sequence[str]) -> list[str]:
     except (OSError, UnicodeDecodeError):
         raise UsageError(f"--names {given[0]} cannot be read; give a text file with one class per line") from None
     return [line.strip() for line in lines if line.strip()]
-
-
-def parse_classes(entries: Sequence[str]) -> dict[str, list[str] | str]:
-    """Return what ``NEW=OLD,OLD`` entries say, as the key ``classes`` of a data YAML has it; ``NAME`` keeps a class.
-
-    Raises:
-        UsageError: an entry has no name or no class, or a name comes twice.
-    """
-    classes: dict[str, list[str] | str] = {}
-    for entry in entries:
-        name, sign, listed = (part.strip() for part in entry.partition("="))
-        parts = [part.strip() for part in listed.split(",")] if sign else [name]
-        if not name or not all(parts):
-            raise UsageError(f"--classes has '{entry}'; write the new class, = and the old ones, such as car=car,truck")
-        if name in classes:
-            raise UsageError(f"--classes has '{name}' twice; join its classes, such as {name}=car,truck")
-        classes[name] = "rest" if parts == ["rest"] else parts
-    return classes
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.class_map import ClassMap, Vocabulary, read_class_map
+from data.convert.areas import IGNORED
 from data.convert.options import Options
 from utils.errors import UsageError, did_you_mean
 
@@ -54,6 +55,12 @@ def choose_classes(known: Sequence[str], met: Collection[str], options: Options,
         raise UsageError(f"--names has '{unknown}', which is no class of the source.{did_you_mean(unknown, known)}")
     names = list(fixed or wanted)
     return Choice(names, ClassMap.by_name(wanted, names), [] if known else _unmet(wanted, met))
+
+
+def with_ignored(choice: Choice) -> ClassMap:
+    """Return the map with the label of areas that do not count as one more class behind the others."""
+    known = choice.class_map
+    return replace(known, names=(*known.names, IGNORED), targets=(*known.targets, len(choice.names)))
 
 
 def _unmet(names: Sequence[str], met: Collection[str]) -> list[str]:

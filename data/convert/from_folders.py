@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from data.convert.sources import (
     SplitLabels,
     list_pictures,
 )
+from data.formats.colour_table import Colour
 from data.formats.contract import MaskFormat, PictureFormat, SplitFormat
 from data.keypoints import KeypointSpec, default_keypoints
 from utils.errors import DataError, UsageError
@@ -31,6 +32,7 @@ def source_of_folders(
     names: Sequence[str] | None,
     keypoints: int = 0,
     ignore: Sequence[int] = (255,),
+    colours: Mapping[str, Colour] | None = None,
 ) -> tuple[SourceSet, bool]:
     """Return the source, and whether ``names`` says what its indices stand for; otherwise it chooses classes by name.
 
@@ -42,6 +44,7 @@ def source_of_folders(
         names: of the classes.
         keypoints: per object, in label files that do not name them.
         ignore: values of masks that do not count.
+        colours: red, green, blue by class, for masks that are colours.
 
     Raises:
         DataError: a folder is missing, or there is no picture.
@@ -53,22 +56,27 @@ def source_of_folders(
         raise DataError(f"{labels}: does not exist; give --labels the folder of the labels, or the one label file")
     if keypoints < 0:
         raise UsageError(f"--keypoints {keypoints} is no number of keypoints; give 0 or more")
-    by_index = (hasattr(format, "mask_files") and not format.names) or not getattr(format, "names_inside", True)
+    colours = colours or {}
+    if format.name == "mask_colour" and not colours:
+        raise UsageError("mask_colour needs the colours of the classes; give --colours a table of them")
+    own = list(colours) if format.name == "mask_colour" else list(getattr(format, "names", ()))
+    by_index = (hasattr(format, "mask_files") and not own) or not getattr(format, "names_inside", True)
     if by_index and not names:
         raise UsageError(f"{format.name} labels hold numbers; say with --names what the classes are called, in order")
-    known = list(names or ()) if by_index else list(getattr(format, "names", ()))
+    known = list(names or ()) if by_index else own
     spec: KeypointSpec | None = None
     found: Labels
     if hasattr(format, "mask_files"):
         pictures = list_pictures(images, lambda image: format.mask_files(image, images, labels))
-        found = PictureMasks(format.name, pictures, _mask_reader(format, MaskClasses(known, ignore=tuple(ignore))))
+        classes = MaskClasses(known, tuple(colours.values()), tuple(ignore))
+        found = PictureMasks(format.name, pictures, _mask_reader(format, classes))
     elif hasattr(format, "label_file") and labels.is_dir():
         pictures = list_pictures(images, lambda image: [format.label_file(image, images, labels)])
         spec = default_keypoints(keypoints) if keypoints and by_index else None
         found = PictureLabels(format, pictures, _class_list(known, spec))
     else:
         found = SplitLabels(format, labels, [images])
-    return SourceSet({split: [Part(found)]}, known, spec), by_index
+    return SourceSet({split: [Part(found)]}, known, spec, colours), by_index
 
 
 def _mask_reader(format: MaskFormat, classes: MaskClasses) -> Callable[[Listed, tuple[int, int]], np.ndarray]:

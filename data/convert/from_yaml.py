@@ -15,7 +15,7 @@ from data.label_places import ImageFolders
 from data.mask_reading import MaskReader
 from data.permissions import permissions_named
 from data.split_index import find_labels, list_images_of
-from data.task_data import SPLITS, DataConfig, TaskData
+from data.task_data import DataConfig, TaskData
 from utils.errors import UsageError, did_you_mean
 
 _REGISTERED = {"yolo_txt": "yolo", "coco_json": "coco"}
@@ -34,14 +34,16 @@ def source_of_yaml(path: Path, task: str | None, splits: Sequence[str] | None) -
         DataError: the YAML or what it names is missing or wrong.
         UsageError: the block or a split is not there, or there are several blocks and none is chosen.
     """
-    config = load_data_config(path, splits or SPLITS)
+    config = load_data_config(path, splits or ())
     data = _block(config, task)
     unknown = next((split for split in splits or () if split not in data.splits), None)
     if unknown is not None:
         raise UsageError(f"--split {unknown}: `{data.key}` of {path} has {', '.join(data.splits)}; give one of these")
     with permissions_named(path):
         parts = {split: _parts(data, split) for split in splits or data.splits}
-    return SourceSet(parts, data.names, data.keypoint_spec)
+    names = data.label_map.names
+    colours = dict(zip(names, data.colours, strict=True)) if len(data.colours) == len(names) else {}
+    return SourceSet(parts, data.names, data.keypoint_spec, colours)
 
 
 def _block(config: DataConfig, task: str | None) -> TaskData:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from data.formats.colour_table import Colour
 from utils.errors import UsageError
 
 DROPPABLE = ("outlines", "keypoints", "crowd", "difficult")
@@ -27,7 +28,7 @@ class Options:
         copy: copy the pictures; otherwise they are further names of the same files where the system can do that.
         rest: what pixels become that no object covers: a class ``background``, or ``ignore``.
         least_area: areas of a mask with fewer pixels become no object.
-        colours: red, green, blue of the classes, for formats whose masks are colours; empty to choose them.
+        colours: red, green, blue by class, for masks that are seen in colours; other classes get one that is free.
     """
 
     names: Sequence[str] | None = None
@@ -36,7 +37,7 @@ class Options:
     copy: bool = False
     rest: str = "background"
     least_area: int = 1
-    colours: tuple[tuple[int, int, int], ...] = ()
+    colours: Mapping[str, Colour] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         repeated = [name for name, count in Counter(self.names or []).items() if count > 1]

@@ -53,8 +53,8 @@ def mask_block(
     block: dict[str, Any] = {} if format == "mask_png" else {"format": format}
     block |= {split: layout.images for split, layout in layouts.items()}
     block |= {"masks": {split: layout.labels for split, layout in layouts.items()}, "names": list(names)}
-    if colours:
-        block["colours"] = [list(colour) for colour in colours]
+    if format == "mask_colour":
+        block["colours"] = {name: list(colour) for name, colour in zip(names, colours, strict=True)}
     return {"segment": block}
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from data.annotations import ClassList
 from data.class_map import ClassMap
+from data.formats.colour_table import Colour
 from data.formats.contract import PictureFormat, SplitFormat
 from data.image_list import list_images
 from data.keypoints import KeypointSpec
@@ -88,11 +89,13 @@ class SourceSet:
         splits: parts of each split.
         names: classes of the set by index; empty where they show only in the labels.
         keypoints: what the keypoints are, None where that is not known or there are none.
+        colours: red, green, blue of the classes of masks that are colours, by name.
     """
 
     splits: dict[str, list[Part]]
     names: Sequence[str] = ()
     keypoints: KeypointSpec | None = None
+    colours: Mapping[str, Colour] = field(default_factory=dict)
 
     @property
     def formats(self) -> set[str]:

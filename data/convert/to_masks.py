@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from data.annotations import AnnotatedPicture, MaskClasses
-from data.class_map import ClassMap
 from data.convert.areas import BACKGROUND, IGNORED, LAYERED, Painter
-from data.convert.choosing import Choice, choose_classes
+from data.convert.choosing import Choice, choose_classes, with_ignored
+from data.convert.colours import WITH_COLOURS, class_colours
 from data.convert.fitting import Fit
 from data.convert.layout import Layout
 from data.convert.loading import load_masks, load_objects, value_table
@@ -22,6 +22,7 @@ from data.convert.set_yaml import mask_block, set_yaml
 from data.convert.sources import SourceSet
 from data.convert.summary import converted
 from data.convert.writing import write_masks
+from data.formats.colour_table import Colour
 from data.formats.contract import MaskFormat
 from data.formats.mask_png import IGNORE
 from data.prepare.folder import whole_folder
@@ -41,6 +42,11 @@ class _Result:
     target: MaskFormat
     options: Options
     losses: Losses
+    known_colours: Mapping[str, Colour]
+
+    def colours(self, choice: Choice) -> tuple[Colour, ...]:
+        """Return the colours of the classes for a format that has them."""
+        return class_colours(choice.names, self.known_colours) if self.target.name in WITH_COLOURS else ()
 
 
 def convert_to_masks(source: SourceSet, target: MaskFormat, out: Path, options: Options, made_by: str) -> Prepared:
@@ -53,14 +59,14 @@ def convert_to_masks(source: SourceSet, target: MaskFormat, out: Path, options: 
         UsageError: ``out`` holds files already, or an option does not fit.
     """
     with whole_folder(out) as folder:
-        result = _Result(folder, target, options, Losses())
+        result = _Result(folder, target, options, Losses(), {**source.colours, **options.colours})
         write = _write_mapped if source.of_masks else _write_painted
         choice, written = write(source, result)
         images = {split: count for split, (_, count, _) in written.items()}
         pixels = {split: counts[: len(choice.names)] for split, (_, _, counts) in written.items()}
         done = converted(out, choice, images, pixels, result.losses)
         layouts = {split: layout for split, (layout, _, _) in written.items()}
-        block = mask_block(target.name, layouts, choice.names, options.colours)
+        block = mask_block(target.name, layouts, choice.names, result.colours(choice))
         (folder / done.yaml.name).write_text(set_yaml(block, made_by), encoding="utf-8")
     return done
 
@@ -106,7 +112,7 @@ def _write_painted(source: SourceSet, result: _Result) -> tuple[Choice, _Written
     if options.rest == BACKGROUND and not result.target.names and BACKGROUND not in names:
         names = [BACKGROUND, *names]
     rest = names.index(BACKGROUND) if options.rest == BACKGROUND and BACKGROUND in names else IGNORE
-    fit = Fit(result.target.name, _KEEPS, [*choice.names, IGNORED], _with_ignored(choice), options.drop)
+    fit = Fit(result.target.name, _KEEPS, [*choice.names, IGNORED], with_ignored(choice), options.drop)
     painter = Painter(names, rest, bool(source.formats & set(LAYERED)))
     choice, written = replace(choice, names=names), {}
     for split, listed in pictures.items():
@@ -129,12 +135,6 @@ class _Painted:
         return self.painter(picture.objects, picture.size)
 
 
-def _with_ignored(choice: Choice) -> ClassMap:
-    """Return the map with areas that do not count as a class behind the others."""
-    known = choice.class_map
-    return replace(known, names=(*known.names, IGNORED), targets=(*known.targets, len(choice.names)))
-
-
 def _write(
     result: _Result,
     split: str,
@@ -142,7 +142,7 @@ def _write(
     choice: Choice,
     mask_of: Callable[[int], np.ndarray],
 ) -> tuple[Layout, np.ndarray]:
-    classes = MaskClasses(choice.names, result.options.colours)
+    classes = MaskClasses(choice.names, result.colours(choice))
     return write_masks(
         result.folder, split, pictures, result.target, classes, mask_of, result.options.copy, result.losses
     )

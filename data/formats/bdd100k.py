@@ -74,6 +74,7 @@ class Bdd100kObjects:
     """One JSON for a split, or a folder with one per picture."""
 
     name = "bdd100k"
+    names = CLASSES
     keeps = frozenset({"crowd"})
 
     def read(self, path: Path, images: Sequence[Path]) -> tuple[ClassList, list[AnnotatedPicture]]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from data.convert.class_option import parse_classes
 from data.prepare.camvid import prepare_camvid
 from data.prepare.coco128 import prepare_coco128
+from data.prepare.labelme import ALL, LabelmeOptions, prepare_labelme
 from data.prepare.summary import Prepared
 from data.prepare.voc import VocOptions, prepare_voc
 from utils.errors import run_command
 
 FOLDER = Path("datasets")
-PREPARERS = {"camvid": prepare_camvid, "coco128": prepare_coco128, "voc": prepare_voc}
+PREPARERS = {"camvid": prepare_camvid, "coco128": prepare_coco128, "labelme": prepare_labelme, "voc": prepare_voc}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Read the arguments and prepare one set."""
     parser = argparse.ArgumentParser(prog="python -m data.prepare", description=__doc__)
     sets = parser.add_subparsers(dest="set", required=True, metavar="SET")
@@ -25,7 +28,9 @@ def main() -> None:
         command.add_argument("--out", type=Path, help="new folder for the result (below datasets, by the set's name)")
         if name == "voc":
             _add_voc_options(command)
-    print(_prepare(parser.parse_args()))
+        if name == "labelme":
+            _add_labelme_options(command)
+    print(_prepare(parser.parse_args(arguments)))
 
 
 def _add_voc_options(command: argparse.ArgumentParser) -> None:
@@ -36,7 +41,26 @@ def _add_voc_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="of that draw (0)")
 
 
+def _add_labelme_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--val-share", type=float, default=0.2, help="share of the pictures for validation (0.2)")
+    command.add_argument("--seed", type=int, default=0, help="of the draw of those (0)")
+    command.add_argument(
+        "--classes", nargs="+", metavar="NEW=OLD,OLD", help="join, rename and choose classes, such as car=car,truck"
+    )
+    command.add_argument(
+        "--polygon-boxes",
+        nargs="*",
+        metavar="CLASS",
+        help="polygons give boxes too: those of these classes, or all without a name",
+    )
+
+
 def _prepare(given: argparse.Namespace) -> Prepared:
+    if given.set == "labelme":
+        classes = None if given.classes is None else parse_classes(given.classes)
+        polygon_boxes = () if given.polygon_boxes is None else given.polygon_boxes or (ALL,)
+        chosen = LabelmeOptions(given.val_share, given.seed, classes, polygon_boxes)
+        return prepare_labelme(given.source, given.out or FOLDER / given.source.resolve().name, chosen)
     if given.set != "voc":
         return PREPARERS[given.set](given.source, given.out or FOLDER / given.set)
     options = VocOptions(given.names, given.drop_difficult, given.one_based, given.val_share, given.seed)

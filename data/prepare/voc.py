@@ -18,6 +18,7 @@ from data.formats.voc_xml import Annotation, fit_boxes, read_annotation
 from data.formats.yolo_txt import write_labels
 from data.image_list import list_images
 from data.images import image_size
+from data.prepare.draw import check_draw
 from data.prepare.folder import link_or_copy, whole_folder
 from data.prepare.summary import Prepared, first_of
 from data.prepare.voc_splits import find_splits
@@ -48,10 +49,7 @@ class VocOptions:
         repeated = [name for name, count in Counter(self.names or []).items() if count > 1]
         if repeated:
             raise UsageError(f"--names holds '{repeated[0]}' twice; give every class once")
-        if self.val_share is not None and not 0 < self.val_share < 1:
-            raise UsageError(f"--val-share {self.val_share} is no share; give a number between 0 and 1, such as 0.2")
-        if self.seed < 0:
-            raise UsageError(f"--seed {self.seed} is below 0; give 0 or more")
+        check_draw(self.val_share, self.seed)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from data.formats.voc_lists import read_names
+from data.prepare.draw import draw_for_val
 from data.prepare.summary import first_of
 from utils.errors import DataError, UsageError
 
@@ -63,7 +62,7 @@ def find_splits(source: Path, pictures: Mapping[str, Path], val_share: float | N
             "there are none at all, give --val-share 0.2 to draw a fifth of the pictures for validation"
         )
     if val_share is not None:
-        lists["train"], lists["val"] = _draw(lists["train"], val_share, seed)
+        lists["train"], lists["val"] = draw_for_val(lists["train"], val_share, seed)
         found.notes.append(f"drew {len(lists['val'])} of the training pictures for val (seed {seed})")
     elif "val" not in lists:
         found.notes.append(f"no list for val; --val-share 0.2 draws one, which training needs ({source / LISTS})")
@@ -84,19 +83,6 @@ def _read_list(file: Path, pictures: Mapping[str, Path], notes: list[str]) -> li
 def _without(names: list[str], others: list[str]) -> list[str]:
     left_out = set(others)
     return [name for name in names if name not in left_out]
-
-
-def _draw(names: list[str], share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Return the names that stay and those drawn, at least one of each."""
-    if len(names) < 2:
-        raise DataError(f"{names[0]}: the only picture; --val-share needs two or more")
-    count = min(max(round(share * len(names)), 1), len(names) - 1)
-    drawn = set(np.random.default_rng(seed).choice(len(names), count, replace=False).tolist())
-    ordered = sorted(names)
-    return (
-        [name for i, name in enumerate(ordered) if i not in drawn],
-        [name for i, name in enumerate(ordered) if i in drawn],
-    )
 
 
 def _note_overlaps(found: Splits) -> None:
