@@ -175,10 +175,7 @@ def build_tasks(
         if on_device:
             loader = build_device_loader(dataset, transform, options.batch_size, options.seed, world.device, **placed)
         else:
-            if hasattr(transform, "largest_side"):
-                dataset.reserve_memory(None, largest=transform.largest_side)
-            else:
-                dataset.reserve_memory(size)
+            reserve_memory(dataset, transform, size)
             placed["rect"] = (size, graph.stride) if options.rect and finds_objects else None
             loader = build_train_loader(dataset, transform, options.batch_size, options.workers, options.seed, **placed)
         if options.precise_bn and on_device:
@@ -190,6 +187,20 @@ def build_tasks(
         criterion = head.criterion(hyp, size).to(world.device)
         tasks.append(TrainTask(name, head, dataset, loader, criterion, gains[name], images_of_mean, plain))
     return tasks
+
+
+def reserve_memory(dataset: TaskDataset, transform: TrainTransform, size: int) -> None:
+    """Tell a data set which sizes of pictures its transform will ask for, see ``TaskDataset.reserve_memory``.
+
+    Args:
+        dataset: of the head.
+        transform: of the head.
+        size: side of the network's input, pixels.
+    """
+    if hasattr(transform, "largest_side"):
+        dataset.reserve_memory(None, largest=transform.largest_side)
+    else:
+        dataset.reserve_memory(size)
 
 
 def train_transform(
