@@ -67,16 +67,31 @@ class Vocabulary:
         what: they are, for messages: ``class of `detect.names```.
         open: the files may have others, whose names show only when they are read.
         indexed: the files hold indices, so that a class may be given by its number.
+        partial: the map is that of several sources, and names that these files lack are passed over.
     """
 
     names: Sequence[str]
     what: str
     open: bool = False
     indexed: bool = False
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class SharedClasses:
+    """The classes of a set with several sources.
+
+    Attributes:
+        names: of the set, by index.
+        mapped: the set has one map for all of its sources, each of which need not have all classes that it names.
+    """
+
+    names: list[str]
+    mapped: bool = False
 
 
 def read_class_map(
-    path: Path, key: str, value: Any, vocabulary: Vocabulary, classes: Sequence[str] | None = None
+    path: Path, key: str, value: Any, vocabulary: Vocabulary, shared: SharedClasses | None = None
 ) -> tuple[list[str], ClassMap]:
     """Read ``classes``: per class of the set one class, or a list of classes, of the label files.
 
@@ -86,7 +101,7 @@ def read_class_map(
         value: what the YAML holds there. The bare word ``rest`` in place of a list stands for all classes that no list
             has; without it they are left out.
         vocabulary: what the files may have.
-        classes: those of the set where they are known already; None to take the keys.
+        shared: the classes of the set where these are the labels of one of its sources; None to take the keys.
 
     Returns:
         The names of the set's classes, and the map to them.
@@ -100,7 +115,7 @@ def read_class_map(
     repeated = next((name for i, name in enumerate(keys) if name in keys[:i]), None)
     if repeated is not None:
         raise DataError(f"{path}: `{key}` has the class '{repeated}' twice; join their lists")
-    known = list(keys if classes is None else classes)
+    known = list(keys if shared is None else shared.names)
     unknown = next((name for name in keys if name not in known), None)
     if unknown is not None:
         raise DataError(f"{path}: `{key}` has '{unknown}', which is no class of the set.{did_you_mean(unknown, known)}")
@@ -118,8 +133,33 @@ def read_class_map(
                 first = known[target_of[source]]
                 raise DataError(f"{path}: `{key}` gives '{source}' to '{first}' and to '{name}'; keep one of them")
             target_of[source] = target
-    names = [*vocabulary.names, *(name for name in target_of if name not in vocabulary.names)]
+    # Of open files only what is written here is known; to others no name can be added.
+    names = [*vocabulary.names, *(name for name in target_of if vocabulary.open and name not in vocabulary.names)]
     return known, ClassMap(tuple(names), tuple(target_of.get(name, rest) for name in names), rest)
+
+
+def shared_map(
+    path: Path, prefix: str, names: Sequence[str] | None, shared: SharedClasses
+) -> tuple[list[str], ClassMap | None]:
+    """Return the classes of a set, and the map to them from one of its sources that has no ``classes``.
+
+    Args:
+        path: of the YAML, for messages.
+        prefix: of the source's keys, such as ``detect.train[0].``.
+        names: of the source's classes; None where only reading shows them, and they are called as in the set.
+        shared: the classes of the set.
+
+    Raises:
+        DataError: no class of the source is called as one of the set.
+    """
+    if names is None or list(names) == shared.names:
+        return shared.names, None
+    if not set(names) & set(shared.names):
+        raise DataError(
+            f"{path}: `{prefix}names`: none of {', '.join(names)} is a class of the set, which has "
+            f"{', '.join(shared.names)}; name them alike or map them by `{prefix}classes`"
+        )
+    return shared.names, ClassMap.by_name(names, shared.names)
 
 
 def _sources(path: Path, place: str, given: Any, vocabulary: Vocabulary) -> list[str]:
@@ -138,7 +178,7 @@ def _source(path: Path, place: str, entry: Any, vocabulary: Vocabulary) -> str:
             )
         return vocabulary.names[entry]
     name = _checked_name(path, place, entry)
-    if not vocabulary.open and name not in vocabulary.names:
+    if not vocabulary.open and not vocabulary.partial and name not in vocabulary.names:
         hint = did_you_mean(name, vocabulary.names)
         raise DataError(f"{path}: `{place}` has '{name}', which is no {vocabulary.what}; name one.{hint}")
     return name

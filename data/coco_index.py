@@ -99,8 +99,8 @@ def coco_index(data: TaskData, name: str, coco: CocoFile, images: Sequence[str])
 
 def _class_of_category(data: TaskData, coco: CocoFile) -> np.ndarray:
     """Return (categories,) int64: the class of each category of the file, -1 where the data YAML does not name it."""
-    for name in data.label_map.names:
-        if name not in coco.categories:
+    for name, target in zip(data.label_map.names, data.label_map.targets, strict=True):
+        if target >= 0 and name not in coco.categories:
             raise DataError(
                 f"{data.source}: `{data.key}.names` has '{name}', which is no category of {coco.path}; give the names "
                 f"of its categories.{did_you_mean(name, coco.categories)}"

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.class_map import SharedClasses
 from data.class_names import checked_names
 from data.config_masks import find_layout, flat_masks, mask_block
 from data.config_mixed import has_sources, mixed_block
-from data.config_objects import object_block
+from data.config_objects import OBJECT_FORMATS, object_block
 from data.config_places import Places
-from data.formats.registry import MASK_FORMATS, PICTURE_FORMATS
+from data.formats.registry import MASK_FORMATS
 from data.task_data import EXAMPLES, SPLITS, TASKS, TaskData
 from utils.errors import DataError, did_you_mean
 
@@ -62,9 +63,9 @@ class BlockReader:
             return self._single(task, key, block, f"{key}.", None)
         self.places.require_splits(block, f"{key}.")
 
-        def read(source: Mapping[str, Any], prefix: str, classes: Sequence[str]) -> TaskData:
+        def read(source: Mapping[str, Any], prefix: str, shared: SharedClasses) -> TaskData:
             self._check_owners(task, prefix.rstrip("."), source)
-            return self._single(task, key, source, prefix, classes)
+            return self._single(task, key, source, prefix, shared)
 
         return mixed_block(self.path, task, key, block, _own_names(task, block), read)
 
@@ -90,12 +91,12 @@ class BlockReader:
         return find_layout(self.places, value, split)
 
     def _single(
-        self, task: str, key: str, block: Mapping[str, Any], prefix: str, classes: Sequence[str] | None
+        self, task: str, key: str, block: Mapping[str, Any], prefix: str, shared: SharedClasses | None
     ) -> TaskData:
         """Read a block of one format."""
         if task == "segment":
-            return mask_block(self.places, key, block, prefix, classes)
-        return object_block(self.places, task, key, block, prefix, classes)
+            return mask_block(self.places, key, block, prefix, shared)
+        return object_block(self.places, task, key, block, prefix, shared)
 
     def _check_owners(self, task: str, where: str, block: Mapping[str, Any]) -> None:
         for name in block:
@@ -109,5 +110,5 @@ def _own_names(task: str, block: Mapping[str, Any]) -> Sequence[str]:
     value = next(block[split] for split in SPLITS if block.get(split) is not None)
     first = value[0] if isinstance(value, list) and value else value
     form = (first.get("format") if isinstance(first, Mapping) else None) or block.get("format")
-    formats = MASK_FORMATS if task == "segment" else PICTURE_FORMATS
+    formats = MASK_FORMATS if task == "segment" else OBJECT_FORMATS
     return formats[form].names if isinstance(form, str) and form in formats else ()

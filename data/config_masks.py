@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from data.annotations import MaskClasses
-from data.class_map import ClassMap, Vocabulary, read_class_map
+from data.class_map import ClassMap, SharedClasses, Vocabulary, read_class_map, shared_map
 from data.class_names import MOST_MASK_CLASSES, checked_mask_names
 from data.config_objects import read_options
 from data.config_places import Places
@@ -26,7 +26,7 @@ _LAYOUTS = (
 
 
 def mask_block(
-    places: Places, key: str, block: Mapping[str, Any], prefix: str, classes: Sequence[str] | None = None
+    places: Places, key: str, block: Mapping[str, Any], prefix: str, shared: SharedClasses | None = None
 ) -> TaskData:
     """Read a block of masks.
 
@@ -35,7 +35,7 @@ def mask_block(
         key: of the block.
         block: keys and values.
         prefix: of its keys in messages, such as ``segment.``.
-        classes: those of the set where the block is one of its sources.
+        shared: the classes of the set where the block is one of its sources.
 
     Raises:
         DataError: a key is missing or wrong, or keys do not go together.
@@ -47,7 +47,7 @@ def mask_block(
             f"{did_you_mean(form, MASK_FORMATS)}"
         )
     given, colours = _names_and_colours(places, form, block, prefix)
-    names, class_map = _classes(places, form, block, prefix, given, classes)
+    names, class_map = _classes(places, form, block, prefix, given, shared)
     splits = places.splits(block, prefix)
     return TaskData(
         task="segment",
@@ -109,7 +109,7 @@ def _classes(
     block: Mapping[str, Any],
     prefix: str,
     given: list[str] | None,
-    classes: Sequence[str] | None,
+    shared: SharedClasses | None,
 ) -> tuple[list[str], ClassMap | None]:
     """Return the classes of the set, and the map from those of the masks, None where they are the same.
 
@@ -119,36 +119,31 @@ def _classes(
         block: keys and values.
         prefix: of its keys.
         given: classes of the masks by index, None where the YAML does not say.
-        classes: those of the set where they are known already.
+        shared: the classes of the set where these are the masks of one of its sources.
     """
     if "classes" in block:
         # Without names every value of a mask may be mapped by its number; 255 is no class.
         known = [str(value) for value in range(MOST_MASK_CLASSES)] if given is None else given
         what = "value of a mask" if given is None else f"class of {form}"
-        names, class_map = read_class_map(
-            places.path, f"{prefix}classes", block["classes"], Vocabulary(known, what, indexed=True), classes
-        )
+        partial = shared is not None and shared.mapped
+        vocabulary = Vocabulary(known, what, indexed=True, partial=partial)
+        names, class_map = read_class_map(places.path, f"{prefix}classes", block["classes"], vocabulary, shared)
         return checked_mask_names(places.path, names, None, f"{prefix}classes", ""), class_map
     if given is None:
         given = _checked(places, block, prefix)
-    chosen = classes
-    if chosen is None and block.get("names") is not None:
-        # The names of a format that brings its own, or of a table of colours, choose among them.
-        chosen = _checked(places, block, prefix)
-        unknown = next((name for name in chosen if name not in given), None)
-        if unknown is not None:
-            raise DataError(
-                f"{places.path}: `{prefix}names` has '{unknown}', which is no class of {form}; it has "
-                f"{', '.join(given)}.{did_you_mean(unknown, given)}"
-            )
-    if chosen is None or list(chosen) == given:
+    if shared is not None:
+        return shared_map(places.path, prefix, given, shared)
+    if block.get("names") is None:
         return given, None
-    if not set(chosen) & set(given):
+    # The names of a format that brings its own, or of a table of colours, choose among them.
+    chosen = _checked(places, block, prefix)
+    unknown = next((name for name in chosen if name not in given), None)
+    if unknown is not None:
         raise DataError(
-            f"{places.path}: `{prefix}names` shares no class with the set, which has {', '.join(chosen)}; name them "
-            f"alike or map them by `{prefix}classes`"
+            f"{places.path}: `{prefix}names` has '{unknown}', which is no class of {form}; it has "
+            f"{', '.join(given)}.{did_you_mean(unknown, given)}"
         )
-    return list(chosen), ClassMap.by_name(given, chosen)
+    return chosen, None if chosen == given else ClassMap.by_name(given, chosen)
 
 
 def _checked(places: Places, block: Mapping[str, Any], prefix: str) -> list[str]:

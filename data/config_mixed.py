@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.class_map import SharedClasses
 from data.class_names import checked_names
 from data.task_data import SPLITS, TaskData
 from utils.errors import DataError, did_you_mean
@@ -14,7 +15,7 @@ _SHARED = ("task", "names", "nc", "classes", "kpt", "keypoints", "background", "
 _OF_FORMAT = ("format", "labels", "annotations", "masks", "ignore", "colours")
 SOURCE_KEYS = ("images", "names", "nc", "classes", "options", *_OF_FORMAT)
 
-ReadSource = Callable[[Mapping[str, Any], str, Sequence[str]], TaskData]
+ReadSource = Callable[[Mapping[str, Any], str, SharedClasses], TaskData]
 """Reads a block of one format, with the prefix of its keys in messages, for a set with these classes."""
 
 
@@ -47,7 +48,11 @@ def mixed_block(
     classes = _classes(path, key, block, own)
     sources = {
         split: [
-            read(_source(path, key, block, split, number, entry), f"{key}.{split}[{number}].", classes)
+            read(
+                _source(path, key, block, split, number, entry),
+                f"{key}.{split}[{number}].",
+                SharedClasses(classes, "classes" in block and "classes" not in entry),
+            )
             for number, entry in enumerate(_entries(path, key, block[split], split))
         ]
         for split in SPLITS

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data.class_map import ClassMap, Vocabulary, read_class_map
+from data.class_map import ClassMap, SharedClasses, Vocabulary, read_class_map, shared_map
 from data.class_names import checked_names
 from data.coco_cache import open_coco
 from data.config_places import Places
 from data.formats.coco_json import CocoFile
+from data.formats.contract import PictureFormat, SplitFormat
 from data.formats.registry import PICTURE_FORMATS, SPLIT_FORMATS
 from data.keypoint_block import read_keypoints
 from data.keypoints import COCO_PERSON, KeypointSpec
 from data.task_data import TaskData
 from utils.errors import DataError, did_you_mean
 
-OBJECT_FORMATS = tuple(dict.fromkeys([*PICTURE_FORMATS, *SPLIT_FORMATS]))
+OBJECT_FORMATS: dict[str, PictureFormat | SplitFormat] = {**PICTURE_FORMATS, **SPLIT_FORMATS}
 
 
 def object_block(
-    places: Places, task: str, key: str, block: Mapping[str, Any], prefix: str, classes: Sequence[str] | None = None
+    places: Places, task: str, key: str, block: Mapping[str, Any], prefix: str, shared: SharedClasses | None = None
 ) -> TaskData:
     """Read a block of boxes or keypoints.
 
@@ -31,20 +32,20 @@ def object_block(
         key: of the block.
         block: keys and values.
         prefix: of its keys in messages, such as ``detect.``.
-        classes: those of the set where the block is one of its sources.
+        shared: the classes of the set where the block is one of its sources.
 
     Raises:
         DataError: a key is missing or wrong, or keys do not go together.
     """
-    return _ObjectBlock(places, task, key, block, prefix, classes).read()
+    return _ObjectBlock(places, task, key, block, prefix, shared).read()
 
 
 class _ObjectBlock:
     def __init__(
-        self, places: Places, task: str, key: str, block: Mapping[str, Any], prefix: str, classes: Sequence[str] | None
+        self, places: Places, task: str, key: str, block: Mapping[str, Any], prefix: str, shared: SharedClasses | None
     ):
         self.places, self.task, self.key, self.block, self.prefix = places, task, key, block, prefix
-        self.classes = classes
+        self.shared = shared
         self.path = places.path
 
     def read(self) -> TaskData:
@@ -78,9 +79,8 @@ class _ObjectBlock:
                 f"{self.path}: `{self.prefix}annotations` is missing; give the file of every split, such as "
                 "{train: train.json, val: val.json}"
             )
-        keeps = {**SPLIT_FORMATS, **PICTURE_FORMATS}[form].keeps
-        if self.task == "pose" and "keypoints" not in keeps:
-            having = [n for n, f in {**PICTURE_FORMATS, **SPLIT_FORMATS}.items() if "keypoints" in f.keeps]
+        if self.task == "pose" and "keypoints" not in OBJECT_FORMATS[form].keeps:
+            having = [name for name, other in OBJECT_FORMATS.items() if "keypoints" in other.keeps]
             raise DataError(
                 f"{self.path}: `{self.prefix}format`: {form} has no keypoints; choose one of {', '.join(having)}"
             )
@@ -92,15 +92,14 @@ class _ObjectBlock:
         if not isinstance(labels, str):
             raise DataError(f"{self.path}: `{self.prefix}labels` is {labels!r}; give a folder's name")
         names = self._checked(self.block.get("names"))
-        classes, class_map = self._map(names, Vocabulary(names, f"class of `{self.prefix}names`", indexed=True))
+        classes, class_map = self._map(names, self._vocabulary(names, f"`{self.prefix}names`", indexed=True))
         return self._data(
             "yolo_txt", classes, self._splits(), keypoints, class_map, options={**self._options(), "labels": labels}
         )
 
     def _pictures(self, form: str) -> TaskData:
         """A format with a label file per picture that holds names."""
-        own = PICTURE_FORMATS[form].names
-        classes, class_map = self._named_classes(form, own)
+        classes, class_map = self._named_classes(form)
         keypoints = self._required_keypoints()
         splits = self._splits()
         labels = self.places.folders(self.block.get("labels"), splits, f"{self.prefix}labels")
@@ -108,8 +107,7 @@ class _ObjectBlock:
 
     def _listed(self, form: str) -> TaskData:
         """A format with one file for all pictures of a split, other than COCO's."""
-        own = PICTURE_FORMATS[form].names if form in PICTURE_FORMATS else ()
-        classes, class_map = self._named_classes(form, own)
+        classes, class_map = self._named_classes(form)
         splits = self._image_folders()
         files = self.places.files(self.block["annotations"], splits, f"{self.prefix}annotations", "file of labels")
         return self._data(form, classes, splits, self._required_keypoints(), class_map, annotations=files)
@@ -120,38 +118,39 @@ class _ObjectBlock:
         annotations = self.places.files(self.block["annotations"], splits, key, "COCO file")
         names, keypoints = self.block.get("names"), self._keypoints()
         class_map = None
-        if names is None or self.classes is not None or (self.task == "pose" and keypoints is None):
+        if names is None or self.shared is not None or (self.task == "pose" and keypoints is None):
             asked = [file for split, file in annotations.items() if split in self.places.checked]
             coco = open_coco([*asked, *annotations.values()][0])
             names = coco.categories if names is None else names
             if self.task == "pose" and keypoints is None:
                 keypoints = self._keypoints_of_file(coco)
-            if self.classes is not None:
+            if self.shared is not None:
                 # A source need not have all classes of the set.
                 names = [name for name in self._checked(names) if name in coco.categories] or names
         names = self._checked(names)
-        classes, class_map = self._map(names, Vocabulary(names, f"category of `{self.prefix}names` or of its file"))
+        classes, class_map = self._map(names, self._vocabulary(names, f"`{self.prefix}names` or of its file"))
         return self._data("coco_json", classes, splits, keypoints, class_map, annotations=annotations)
 
-    def _named_classes(self, form: str, own: Sequence[str]) -> tuple[list[str], ClassMap | None]:
-        """Return the classes of the set, and the map to them, of a format whose files hold names.
-
-        Args:
-            form: of the labels.
-            own: names that the format brings along; empty where files may hold any.
-        """
-        given = self.block.get("names")
-        if given is None and not own and ("classes" in self.block or self.classes is not None):
+    def _named_classes(self, form: str) -> tuple[list[str], ClassMap | None]:
+        """Return the classes of the set, and the map to them, of a format whose files hold names."""
+        own, given = list(OBJECT_FORMATS[form].names), self.block.get("names")
+        if own and self.shared is not None:
+            # The names of the set are those of all its sources; this one has its own.
+            return self._map(own, self._vocabulary(own, form))
+        if given is None and not own and ("classes" in self.block or self.shared is not None):
             return self._map(None, Vocabulary([], "", open=True))
-        names = self._checked(list(own) if given is None else given)
+        names = self._checked(own if given is None else given)
         unknown = next((name for name in names if own and name not in own), None)
-        if unknown is not None and self.classes is None:
+        if unknown is not None:
             raise DataError(
                 f"{self.path}: `{self.prefix}names` has '{unknown}', which is no class of {form}; it has "
                 f"{', '.join(own)}.{did_you_mean(unknown, own)}"
             )
-        vocabulary = Vocabulary(names, f"class of {form}" if given is None else f"class of `{self.prefix}names`")
-        return self._map(names, vocabulary)
+        return self._map(names, self._vocabulary(names, form if given is None else f"`{self.prefix}names`"))
+
+    def _vocabulary(self, names: list[str], of: str, indexed: bool = False) -> Vocabulary:
+        partial = self.shared is not None and self.shared.mapped and self.block.get("classes") is not None
+        return Vocabulary(names, f"class of {of}", indexed=indexed, partial=partial)
 
     def _map(self, names: list[str] | None, vocabulary: Vocabulary) -> tuple[list[str], ClassMap | None]:
         """Return the classes of the set, and the map from those of the files, None where they are the same.
@@ -162,17 +161,10 @@ class _ObjectBlock:
         """
         key = f"{self.prefix}classes"
         if "classes" in self.block:
-            return read_class_map(self.path, key, self.block["classes"], vocabulary, self.classes)
-        if self.classes is None:
+            return read_class_map(self.path, key, self.block["classes"], vocabulary, self.shared)
+        if self.shared is None:
             return names or [], None
-        if names is None or names == list(self.classes):
-            return list(self.classes), None
-        if not set(names) & set(self.classes):
-            raise DataError(
-                f"{self.path}: `{self.prefix}names` shares no class with the set, which has "
-                f"{', '.join(self.classes)}; name them alike or map them by `{key}`"
-            )
-        return list(self.classes), ClassMap.by_name(names, self.classes)
+        return shared_map(self.path, self.prefix, names, self.shared)
 
     def _checked(self, names: Any) -> list[str]:
         return checked_names(self.path, names, self.block.get("nc"), f"{self.prefix}names", f"{self.prefix}nc")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.class_map import ClassMap, Vocabulary, read_class_map
+from data.class_map import ClassMap, SharedClasses, Vocabulary, read_class_map
 from data.convert.areas import IGNORED
 from data.convert.options import Options
 from utils.errors import UsageError, did_you_mean
@@ -44,7 +44,9 @@ def choose_classes(known: Sequence[str], met: Collection[str], options: Options,
     """
     vocabulary = Vocabulary(list(known) or sorted(met), "class of the source", open=not known)
     if options.classes is not None:
-        names, class_map = read_class_map(_OPTION, "classes", options.classes, vocabulary, list(fixed) or None)
+        names, class_map = read_class_map(
+            _OPTION, "classes", options.classes, vocabulary, SharedClasses(list(fixed)) if fixed else None
+        )
         return Choice(names, class_map, [] if known else _unmet(class_map.names, met))
     wanted = options.names
     if wanted is None:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.annotations import AnnotatedPicture, ClassList, Objects, make_objects
-from data.formats.coco_json import read_json
 from data.formats.inner_names import leads_outside, may_be_a_path
+from data.formats.large_json import read_large_json
 from data.formats.listed_pictures import find_pictures, picture_sizes
 from data.formats.picture_json import is_place, read_picture_json
 from data.images import IMAGE_SUFFIXES
@@ -94,7 +94,7 @@ class Bdd100kObjects:
         if path.is_dir():
             frames, size = list(_frames_of_folder(path)), (0, 0)
         else:
-            root = read_json(path, _compact, _WHAT)
+            root = read_large_json(path, _compact, _WHAT)
             frames, size = _frames_of_list(root, path), _size_of_all(root)
         names = [_picture_name(frame, images) for frame in frames]
         if len(set(names)) < len(names):

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from data.annotations import AnnotatedPicture, ClassList, Objects, make_objects
-from data.formats.coco_json import CocoFile, parse_coco, read_json
+from data.formats.coco_json import WHAT, CocoFile, parse_coco
 from data.formats.coco_rle import check_runs, mask_to_runs, runs_to_mask, text_to_runs
+from data.formats.large_json import read_large_json
 from data.formats.listed_pictures import find_pictures, picture_sizes
 from data.mask_outlines import fill_outlines, outlines_of
 from utils.errors import DataError
@@ -31,6 +32,7 @@ class CocoObjects:
     """
 
     name = "coco"
+    names: tuple[str, ...] = ()
     keeps = frozenset({"outlines", "keypoints", "crowd", "areas"})
 
     def read(self, path: Path, images: Sequence[Path]) -> tuple[ClassList, list[AnnotatedPicture]]:
@@ -42,7 +44,7 @@ class CocoObjects:
         Raises:
             DataError: see ``read_coco``; an outline or keypoints are malformed.
         """
-        root = read_json(path, _with_arrays)
+        root = read_large_json(path, _with_arrays, WHAT)
         coco = parse_coco(root, path)
         listed = np.flatnonzero(coco.images >= 0)
         if len(listed) < len(coco):

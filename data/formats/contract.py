@@ -57,10 +57,12 @@ class SplitFormat(Protocol):
 
     Attributes:
         name: what a data YAML and the command line call the format.
+        names: classes that the format brings along, by index; empty where the file has its own.
         keeps: as of a ``PictureFormat``.
     """
 
     name: str
+    names: tuple[str, ...]
     keeps: frozenset[str]
 
     def read(self, path: Path, images: Sequence[Path]) -> tuple[ClassList, list[AnnotatedPicture]]:
