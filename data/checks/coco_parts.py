@@ -7,7 +7,8 @@ from typing import Any
 
 from data.checks.faulty_parts import MOST_FAULTS, find_faulty_parts
 from data.coco_cache import open_coco
-from data.formats.coco_json import CocoFile, parse_coco, read_json
+from data.formats.coco_json import WHAT, CocoFile, parse_coco
+from data.formats.large_json import read_large_json
 from utils.errors import DataError
 
 
@@ -20,7 +21,7 @@ def open_coco_parts(file: Path) -> tuple[CocoFile, list[str]]:
     try:
         return open_coco(file), []
     except DataError:
-        root = read_json(file, _without_outline)
+        root = read_large_json(file, _without_outline, WHAT)
     annotations = _annotations(root)
     if annotations is None:
         return parse_coco(root, file), []

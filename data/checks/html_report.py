@@ -52,7 +52,8 @@ th:first-child, td:first-child { text-align: left } th { color: var(--dim); font
 ul { margin: 6px 0; padding-left: 20px } li { overflow-wrap: anywhere; font-size: 13px }
 img { max-width: 100%; border: 1px solid var(--line); border-radius: 4px }
 .tiles img { margin: 4px 6px 0 0; width: 300px }
-.classes td:last-child { width: 280px; text-align: left } .bar { display: inline-block; height: 11px; vertical-align: middle }
+.classes td:last-child { width: 280px; text-align: left }
+.bar { display: inline-block; height: 11px; vertical-align: middle }
 """.strip()
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -161,7 +162,8 @@ def _check(examination: Examination, code: str, findings: Sequence[Finding]) -> 
     return (
         f'<div class="check {name}"><h3>{_mark(name)} {escaped(check.title)} '
         f'<span class="dim">{len(findings)} &middot; <code>{code}</code></span></h3>'
-        f"<p>{escaped(check.mend[0].upper() + check.mend[1:])}.</p><ul>{sentences}</ul>{rest}{_tiles(examination, findings)}</div>"
+        f"<p>{escaped(check.mend[0].upper() + check.mend[1:])}.</p>"
+        f"<ul>{sentences}</ul>{rest}{_tiles(examination, findings)}</div>"
     )
 
 
