@@ -1,6 +1,7 @@
 """Objects from and to files of the annotation tool labelme: one JSON per picture with a list of shapes.
 
-Rectangles and polygons are objects. Shapes of one label with one ``group_id`` are one object, a polygon for each part.
+Rectangles, polygons and masks are objects; masks become polygons along the edges of their pixels. Shapes of one label
+with one ``group_id`` are one object, a polygon for each part.
 Points are keypoints, named by their label, of the object of their group. Flags of a shape say what labelme has no word
 for: ``crowd`` and ``difficult`` of an object, ``occluded`` of a point (visibility 1).
 """
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from data.annotations import AnnotatedPicture, ClassList, Objects, make_objects
+from data.formats.labelme_mask import mask_outlines
 from data.formats.picture_json import (
     LEAST_CORNERS,
     TOO_FEW_POINTS,
@@ -33,13 +35,13 @@ from utils.files import atomic_write
 VERSION = "5.1.1"
 """Of the format; later labelme reads it too."""
 
-RECTANGLE, POLYGON, POINT = "rectangle", "polygon", "point"
+RECTANGLE, POLYGON, POINT, MASK = "rectangle", "polygon", "point", "mask"
 CROWD, DIFFICULT, OCCLUDED = "crowd", "difficult", "occluded"
 _WHAT = "a labelme file"
 _CORNERS = (2, 4)
 """Points of a rectangle: two opposite corners, or as some tools write, all four."""
 
-_PLURALS = {"circle": "circles", "line": "lines", "linestrip": "strips of lines", "mask": "masks"}
+_PLURALS = {"circle": "circles", "line": "lines", "linestrip": "strips of lines"}
 
 
 @dataclass
@@ -91,7 +93,7 @@ class LabelmeObjects:
         root = read_picture_json(path, _WHAT)
         check_size(root, ("imageHeight", "imageWidth"), size, path)
         shapes = listed_objects(root, "shapes", str(path), _WHAT)
-        objects, groups, points, left_out = _read_shapes(shapes, path)
+        objects, groups, points, left_out = _read_shapes(shapes, size, path)
         keypoints = np.zeros((len(objects), len(classes.keypoints), 3))
         column = {name: index for index, name in enumerate(classes.keypoints)}
         for group, members in points.items():
@@ -186,7 +188,7 @@ def write_shapes(path: Path, picture: Path, size: tuple[int, int], shapes: Seque
 
 
 def _read_shapes(
-    shapes: Iterable[dict[str, Any]], path: Path
+    shapes: Iterable[dict[str, Any]], size: tuple[int, int], path: Path
 ) -> tuple[list[_Object], dict[Any, list[int]], dict[Any, list[_Point]], Counter[str]]:
     """Return the objects, which of them each group has, the points of each group, and what is neither, counted."""
     objects: list[_Object] = []
@@ -200,7 +202,7 @@ def _read_shapes(
         where = f"{path}: shape {number} ('{label[:40]}')"
         if not isinstance(kind, str) or not isinstance(group, int | str | None):
             raise DataError(f"{where} has a shape_type or a group_id that is neither a text nor a number; mend it")
-        if kind not in (RECTANGLE, POLYGON, POINT):
+        if kind not in (RECTANGLE, POLYGON, POINT, MASK):
             left_out[_PLURALS.get(kind, "shapes of other kinds")] += 1
             continue
         corners = points_of(entry.get("points"), where)
@@ -208,6 +210,10 @@ def _read_shapes(
             left_out[TOO_FEW_POINTS] += 1
             continue
         _check_number(kind, len(corners), where)
+        parts = mask_outlines(entry.get("mask"), corners, size, where) if kind == MASK else [corners]
+        if not parts:
+            left_out["masks without a pixel in the picture"] += 1
+            continue
         flags = entry.get("flags") if isinstance(entry.get("flags"), dict) else {}
         if kind == POINT:
             points[group].append(_Point(label, corners[0], 1 if flags.get(OCCLUDED) is True else 2, where))
@@ -221,7 +227,7 @@ def _read_shapes(
         if kind == RECTANGLE:
             owner.box = np.concatenate([corners.min(0), corners.max(0)])
         else:
-            owner.polygons.append(corners)
+            owner.polygons += parts
         owner.crowd |= flags.get(CROWD) is True
         owner.difficult |= flags.get(DIFFICULT) is True
     return objects, groups, points, left_out
@@ -230,7 +236,7 @@ def _read_shapes(
 def _owner(objects: Sequence[_Object], group: Iterable[int], label: str, kind: str) -> _Object | None:
     """Return the object of a group that a further shape belongs to: an object has one rectangle at most."""
     members = (objects[index] for index in group)
-    return next((entry for entry in members if entry.label == label and (kind == POLYGON or entry.box is None)), None)
+    return next((entry for entry in members if entry.label == label and (kind != RECTANGLE or entry.box is None)), None)
 
 
 def _check_number(kind: str, count: int, where: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data.label_bytes import read_label_bytes
 from utils.errors import DataError
 
 MOST_BYTES = 64_000_000
@@ -34,18 +34,9 @@ def read_picture_json(
         on_object: is given every object as soon as it is read, innermost first, and says what takes its place.
 
     Raises:
-        DataError: the file cannot be read, is larger than 64 MB, or holds no JSON object.
+        DataError: the file cannot be read, is no regular file or larger than 64 MB, or holds no JSON object.
     """
-    try:
-        # Asked first: to open a pipe is to wait for whoever writes into it.
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path}: is no regular file; give {what}")
-        if status.st_size > MOST_BYTES:
-            raise DataError(f"{path}: is larger than {MOST_BYTES // 10**6} MB; give {what}, which has one picture")
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk") from None
+    data = read_label_bytes(path, MOST_BYTES, f"give {what}, which has one picture")
     try:
         root = json.loads(data, object_hook=on_object)
     except UnicodeDecodeError:

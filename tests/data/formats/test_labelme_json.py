@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,12 +17,21 @@ from hypothesis import strategies as st
 from data.annotations import AnnotatedPicture, ClassList, make_objects
 from data.formats.labelme_json import LabelmeObjects
 from data.formats.picture_json import MOST_BYTES
+from data.mask_outlines import fill_outlines
 from tests.annotated_objects import check_equal, class_list, pictures
 from utils.errors import DataError
 
 FORMAT = LabelmeObjects()
 SIZE = (48, 64)
 CAR = {"label": "car", "shape_type": "rectangle", "points": [[30, 40], [10.5, 2]]}
+
+
+def png(pixels: np.ndarray) -> str:
+    return base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode()
+
+
+CUT = base64.b64encode(base64.b64decode(png(np.ones((3, 3), np.uint8)))[:40]).decode()
+HUGE = base64.b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + struct.pack(">II", 60000, 60000)).decode()
 
 
 def written(folder: Path, *shapes: Any, **keys: Any) -> Path:
@@ -69,13 +82,29 @@ def test_shapes_of_a_group_are_one_object(tmp_path: Path) -> None:
     assert objects.keypoints[1].tolist() == [[9, 8, 2], [3, 4, 1]] and objects.keypoints[[0, 2]].sum() == 0
 
 
+def test_masks_become_the_outlines_of_their_pixels(tmp_path: Path) -> None:
+    pixels = np.zeros((6, 8), np.uint8)
+    pixels[1:3, 1:4] = pixels[4, 6] = 1
+    file = written(
+        tmp_path,
+        shape("car", "mask", [10.0, 20.0], [17.0, 25.0], mask=png(pixels)),
+        shape("bus", "mask", [-2, 44], [5, 49], mask=png(pixels * 255)),
+    )
+    objects = FORMAT.read(file, SIZE, ClassList([]))
+    assert objects.boxes.tolist() == [[11, 21, 17, 25], [0, 45, 2, 47]]
+    expected = np.zeros(SIZE, bool)
+    expected[20:26, 10:18] = pixels > 0
+    np.testing.assert_array_equal(fill_outlines(objects.outlines[0], SIZE), expected)
+    assert len(objects.outlines[0]) == 2 and len(objects.outlines[1]) == 1
+
+
 def test_what_is_no_object_is_counted(tmp_path: Path) -> None:
     file = written(
         tmp_path,
         shape("wheel", "circle", [5, 5], [7, 5]),
         shape("lane", "linestrip", [5, 5], [7, 5], [8, 9]),
         shape("lane", "line", [5, 5], [7, 5]),
-        shape("car", "mask", [5, 5], [7, 5], mask="iVBOR"),
+        shape("car", "mask", [5, 5], [7, 5], mask=png(np.zeros((1, 3), np.uint8))),
         shape("car", "cuboid"),
         shape("car", "polygon", [5, 5], [7, 5]),
         shape("nose", "point", [5, 5]),
@@ -85,8 +114,9 @@ def test_what_is_no_object_is_counted(tmp_path: Path) -> None:
     )
     objects = FORMAT.read(file, SIZE, class_list(1))
     assert objects.names == ["car"] and objects.left_out == {
-        "circles": 1, "strips of lines": 1, "lines": 1, "masks": 1, "shapes of other kinds": 1,
-        "outlines with fewer than three points": 1, "points that are no keypoint of an object": 3,
+        "circles": 1, "strips of lines": 1, "lines": 1, "shapes of other kinds": 1,
+        "masks without a pixel in the picture": 1, "outlines with fewer than three points": 1,
+        "points that are no keypoint of an object": 3,
     }  # fmt: skip
     bare = FORMAT.read(file, SIZE, ClassList(["car"]))
     assert bare.keypoints.shape == (1, 0, 3) and bare.left_out["points that are no keypoint of an object"] == 3
@@ -110,6 +140,12 @@ def test_what_is_no_object_is_counted(tmp_path: Path) -> None:
         ({"shapes": [{**CAR, "points": [[1, 2], [3, True]]}]}, "points that are no list of pairs"),
         ({"shapes": [{**CAR, "points": [[1, 2]]}]}, "is a rectangle of 1 points; give it two opposite corners"),
         ({"shapes": [shape("nose", "point")]}, "is a point with 0 places"),
+        ({"shapes": [shape("car", "mask", [1, 2])]}, "shape 1 ('car') is a mask with 1 corners; give it two"),
+        ({"shapes": [shape("car", "mask", [1, 2], [3, 4])]}, "has a `mask` that is no PNG in base64"),
+        ({"shapes": [shape("car", "mask", [1, 2], [3, 4], mask="iVBORw0KGgo=")]}, "has a `mask` that is no PNG"),
+        ({"shapes": [shape("car", "mask", [1, 2], [3, 4], mask=CUT)]}, "has a `mask` that is damaged"),
+        ({"shapes": [shape("car", "mask", [1, 2], [3, 5], mask=CUT)]}, "a mask of 3x3 pixels (width x height), which"),
+        ({"shapes": [shape("car", "mask", [0, 0], [59999, 59999], mask=HUGE)]}, "a mask of 60000x60000 pixels"),
         (
             {"shapes": [], "imageHeight": 64, "imageWidth": 48},
             "says that its picture is 48x64, but it is 64x48 (width x height)",
@@ -136,7 +172,7 @@ def test_faults_name_file_and_shape(tmp_path: Path, content: Any, fault: str) ->
 def test_files_that_are_none_or_too_large_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.json: cannot be read \(No such file"):
         FORMAT.read(tmp_path / "none.json", SIZE, class_list())
-    with pytest.raises(DataError, match="is no regular file; give a labelme file"):
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
         FORMAT.read(tmp_path, SIZE, class_list())
     with (tmp_path / "a.json").open("wb") as sparse:
         sparse.truncate(MOST_BYTES + 1)
