@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from data.formats.inner_names import leads_outside, may_be_a_path
+from data.formats.large_json import read_large_json
 from utils.errors import DataError
 
+WHAT = "a COCO annotation file"
 _NO_IMAGE = -1
 _MOST_PIXELS = 1e9
 """Lengths and places beyond it are no pixels of any picture, and single precision would lose them."""
@@ -70,33 +71,7 @@ def read_coco(path: str | Path) -> CocoFile:
             file and the id of the annotation.
     """
     path = Path(path)
-    return parse_coco(read_json(path, _without_outline), path)
-
-
-def read_json(path: Path, on_object: Callable[[dict[str, Any]], Any], what: str = "a COCO annotation file") -> Any:
-    """Return what a JSON file holds.
-
-    Args:
-        path: of the file.
-        on_object: is given every object as soon as it is read, innermost first, and says what takes its place.
-        what: the file should be, for the error.
-
-    Raises:
-        DataError: the file cannot be read or is no JSON.
-    """
-    try:
-        with path.open("rb") as file:
-            return json.loads(file.read(), object_hook=on_object)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give {what} (JSON)") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file; give {what} (JSON)") from None
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: broken JSON at line {error.lineno}, column {error.colno} ({error.msg}); write or copy it again"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error}); write or copy it again") from None
+    return parse_coco(read_large_json(path, _without_outline, WHAT), path)
 
 
 def parse_coco(root: Any, path: str | Path = "annotations") -> CocoFile:

@@ -167,9 +167,9 @@ def test_a_damaged_file_is_named(tmp_path: Path, data: bytes, fault: str) -> Non
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"c\.json: cannot be read \(No such file .*\); give a COCO annotation file"):
+    with pytest.raises(DataError, match=r"c\.json: cannot be read \(No such file .*\); mend the path"):
         read_coco(tmp_path / "c.json")
-    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\); give a COCO annotation file"):
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\); mend the path"):
         read_coco(tmp_path)
 
 
