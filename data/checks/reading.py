@@ -23,6 +23,7 @@ from data.scan import in_threads, object_reader
 from data.task_data import TaskData
 from utils.errors import DataError, did_you_mean
 
+INDICES = "mask_png"
 Pictures = Mapping[str, Picture]
 
 
@@ -97,7 +98,9 @@ def _read_masks(part: ListedPart, pictures: Pictures, where: str) -> _Part:
     examined = in_threads(examine, pairs, f"reading {where}")
     read.pixels = np.stack([pixels for pixels, _ in examined])
     read.findings = [finding for _, findings in examined for finding in findings]
-    read.findings += palette_findings(where, [file for file in part.labels if file is not None])
+    if part.data.format == INDICES:
+        # Where the data YAML asks for a palette, it is no news.
+        read.findings += palette_findings(where, [file for file in part.labels if file is not None])
     return read
 
 
