@@ -36,6 +36,14 @@ class SegmentationHead(Head):
 
     ``number`` is scaled by the model's depth, ``hidden`` by its width. ``forward`` returns a list of logits
     (B, C, h, w): the main one, and in training behind it the auxiliary ones of heads that have them.
+
+    Args:
+        in_channels: channels of the source rows.
+        num_classes: classes of pixels, 1 to 255.
+        number: blocks of SegMaskBase; branches of SegMaskLab are narrower by the factor 5 - ``number``, at least 1; the
+            others do not read it. 3 where a row leaves it out.
+        hidden: hidden channels; SegMaskBiSe has 128 whatever it is. 256 where a row leaves it out.
+        shortcut: the blocks of SegMaskBase add their input; the others do not read it.
     """
 
     task = "segment"

@@ -65,6 +65,10 @@ class ARM(RowBlock):
         f = Conv 3x3(x);  y = f * sigmoid(Conv 1x1 (no act) (global average pool of f))
 
     BatchNorm over one pixel needs more than one image in training.
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
     """
 
     def __init__(self, c_in: int, c_out: int) -> None:

@@ -124,7 +124,15 @@ class ConvGN(nn.Sequential, RowBlock):
 
 @register
 class DWConv(Conv):
-    """Conv with as many groups as input and output channels have in common (depth-wise when they are equal)."""
+    """Conv with as many groups as input and output channels have in common (depth-wise when they are equal).
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        kernel: kernel size.
+        stride: stride.
+        act: False leaves the activation out.
+    """
 
     def __init__(self, c_in: int, c_out: int, kernel: int = 1, stride: int = 1, act: bool = True) -> None:
         super().__init__(c_in, c_out, kernel, stride, groups=math.gcd(c_in, c_out), act=act)
@@ -158,6 +166,15 @@ class Focus(RowBlock):
         (B, C, H, W) -> four phases side by side (B, 4C, H/2, W/2) -> Conv
 
     Phase order along the channels (row, column): even-even, odd-even, even-odd, odd-odd.
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        kernel: kernel size of the Conv.
+        stride: its stride.
+        padding: its zero padding; None keeps the size at stride 1.
+        groups: its groups.
+        act: False leaves its activation out.
     """
 
     def __init__(

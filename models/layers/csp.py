@@ -53,6 +53,14 @@ class C3(RowBlock):
     x -> cv2 ------------------> cat -> cv3 -> y
 
     Subclasses put something else in the place of the Bottlenecks with ``inner``.
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        number: Bottlenecks.
+        shortcut: Bottlenecks add their input.
+        groups: groups of the Bottlenecks' second convolutions.
+        expansion: hidden channels as a share of ``c_out``.
     """
 
     repeats_inside = True

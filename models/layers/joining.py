@@ -12,7 +12,11 @@ from models.registry import Built, RowBlock, Scale, construct, register
 
 @register
 class Concat(RowBlock):
-    """Concatenate the source rows along one dimension (1 = channels)."""
+    """Concatenate the source rows along one dimension.
+
+    Args:
+        dimension: 1, the channels; there is no other.
+    """
 
     same_size_inputs = True
 

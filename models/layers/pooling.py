@@ -28,6 +28,11 @@ class SPP(RowBlock):
     """Spatial pyramid pooling (He et al., arXiv:1406.4729) as YOLO uses it::
 
     x -> cv1 -> [x, maxpool k1, maxpool k2, ...] -> cat -> cv2 -> y
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        kernels: odd sizes of the max pools.
     """
 
     def __init__(self, c_in: int, c_out: int, kernels: list[int] | tuple[int, ...] = (5, 9, 13)) -> None:
@@ -45,7 +50,13 @@ class SPP(RowBlock):
 
 @register
 class SPPF(RowBlock):
-    """SPP by repeated pooling: three 5x5 pools in a row see 5, 9 and 13 pixels, so the weights of SPP(5, 9, 13) fit."""
+    """SPP by repeated pooling: three 5x5 pools in a row see 5, 9 and 13 pixels, so the weights of SPP(5, 9, 13) fit.
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        kernel: odd size of the max pool.
+    """
 
     def __init__(self, c_in: int, c_out: int, kernel: int = 5) -> None:
         super().__init__()
@@ -68,6 +79,13 @@ class C3SPP(RowBlock):
 
     x -> cv1 -> SPP to 1.5 hidden -> |
     x -> cv2 ----------------------> cat -> cv3 -> y
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        kernels: odd sizes of the max pools.
+        groups: groups of the first two convolutions.
+        expansion: hidden channels as a share of the input's.
     """
 
     def __init__(
@@ -95,6 +113,10 @@ class PyramidPooling(RowBlock):
     """Pyramid pooling module (Zhao et al., PSPNet, arXiv:1612.01105); doubles the channels::
 
     x -> [x, pool 1, pool 2, pool 3, pool 6: each Conv to C/4, bilinear back] -> cat
+
+    Args:
+        c_in: input channels.
+        sizes: rows and columns to which each branch pools.
     """
 
     def __init__(self, c_in: int, sizes: list[int] | tuple[int, ...] = (1, 2, 3, 6)) -> None:

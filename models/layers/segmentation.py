@@ -156,6 +156,13 @@ class RFB2(RowBlock):
 
     x -> branch0 (1x1, 3x3) -> x0 -> branch1 (dilated d1) -> x1 -> branch2 (dilated d2) -> x2 (-> global pool -> x4)
     x -> branch3 (1x1) -> x3;   cat(x0, x1, x2, x3 (, x4)) -> 1x1 -> y
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        map_reduce: divisor of the branches' channels.
+        dilations: of branch1 and branch2.
+        global_pool: add a branch with the mean over the picture.
     """
 
     def __init__(

@@ -26,6 +26,9 @@ class Contract(RowBlock):
         (B, C, H, W) -> (B, factor^2 C, H / factor, W / factor)
 
     The output channels are ordered by row within the block, then column within the block, then input channel.
+
+    Args:
+        factor: side of a block, pixels; it divides height and width.
     """
 
     def __init__(self, factor: int = 2) -> None:
@@ -55,6 +58,9 @@ class Expand(RowBlock):
     """Lay channels out as blocks of factor x factor pixels, the inverse of Contract::
 
     (B, C, H, W) -> (B, C / factor^2, factor H, factor W)
+
+    Args:
+        factor: side of a block, pixels; its square divides the channels.
     """
 
     def __init__(self, factor: int = 2) -> None:

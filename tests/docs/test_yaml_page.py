@@ -7,8 +7,8 @@ import re
 import pytest
 import yaml
 
-from models.reference import PAGE, renew_page, row_arguments
-from models.registry import registered
+from models.reference import PAGE, _in_words, describe_arguments, renew_page, row_arguments
+from models.registry import lookup, registered
 from models.spec import KNOWN_KEYS, parse_spec
 from models.table import tabulate_model
 from tests.conftest import REPO
@@ -26,11 +26,34 @@ def test_every_module_is_on_the_page(name):
     assert f"`{name}`" in TEXT if name.startswith("nn.") else f"### {name}\n" in TEXT
 
 
-@pytest.mark.parametrize("name", ["MSDETRDecoder", "TwoStageQueries", "YOLOXPose"])
-def test_arguments_are_explained_whatever_follows_them(name):
+@pytest.mark.parametrize("name", [name for name in registered() if not name.startswith("nn.")])
+def test_every_argument_has_its_kind_default_and_meaning(name):
     own = TEXT[TEXT.index(f"### {name}\n") :].partition("\n### ")[0]
-    explained = re.findall(r"^- `(\w+)`: ", own, flags=re.MULTILINE)
-    assert explained and set(explained) <= set(re.findall(r"\w+", row_arguments(name)))
+    explained = re.findall(r"^- `(\w+)` \(([a-zN ]+)(?:, (.*) unless given)?\): (.+)$", own, flags=re.MULTILINE)
+    written = row_arguments(name)[1:-1]
+    assert [argument for argument, *_ in explained] == re.findall(r"(?:^|[ {])([a-z]\w*)(?=[=:,]|$)", written)
+    for argument, kind, default, meaning in explained:
+        assert kind and len(meaning) > 3
+        assert not default or re.search(rf"\b{argument}(=|: ){re.escape(default)}", written)
+
+
+def test_an_argument_without_a_meaning_is_refused(monkeypatch):
+    monkeypatch.setattr(lookup("Conv"), "__doc__", "A convolution.")
+    with pytest.raises(ValueError, match="the docstring of Conv does not say what 'c_out' is"):
+        describe_arguments("Conv")
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [
+        ("int", "whole number"),
+        ("int | list[int] | tuple[int, ...] | None", "whole number or list of whole numbers or None"),
+        ("str | None", "word or None"),
+        ("list[list[float]] | int", "list of lists of numbers or whole number"),
+    ],
+)
+def test_hints_become_words(hint, words):
+    assert _in_words(hint) == words
 
 
 @pytest.mark.parametrize("key", KNOWN_KEYS)
