@@ -20,6 +20,9 @@ from utils.errors import DataError, did_you_mean
 
 OBJECT_FORMATS: dict[str, PictureFormat | SplitFormat] = {**PICTURE_FORMATS, **SPLIT_FORMATS}
 
+SWITCHES = ("one_based", "drop_difficult")
+"""Options that formats with a file per picture read: see ``VocObjects`` and ``labels_of_objects``."""
+
 
 def object_block(
     places: Places, task: str, key: str, block: Mapping[str, Any], prefix: str, shared: SharedClasses | None = None
@@ -102,6 +105,7 @@ class _ObjectBlock:
         classes, class_map = self._named_classes(form)
         keypoints = self._required_keypoints()
         splits = self._splits()
+        self._check_switches()
         labels = self.places.folders(self.block.get("labels"), splits, f"{self.prefix}labels")
         return self._data(form, classes, splits, keypoints, class_map, labels=labels)
 
@@ -238,6 +242,12 @@ class _ObjectBlock:
                 "too"
             )
         return value
+
+    def _check_switches(self) -> None:
+        for name in SWITCHES:
+            value = self._options().get(name, False)
+            if not isinstance(value, bool):
+                raise DataError(f"{self.path}: `{self.prefix}options.{name}` is {value!r}; give true or false")
 
     def _options(self) -> dict[str, Any]:
         return read_options(self.path, self.block, self.prefix)

@@ -40,7 +40,9 @@ def labels_of_rows(rows: Rows, classes: ClassMap) -> ObjectLabels:
     return ObjectLabels(found, others=others)
 
 
-def labels_of_objects(objects: Objects, size: tuple[int, int], classes: ClassMap, marked: bool) -> ObjectLabels:
+def labels_of_objects(
+    objects: Objects, size: tuple[int, int], classes: ClassMap, marked: bool, difficult: bool = True
+) -> ObjectLabels:
     """Return the labels of objects in pixels.
 
     Boxes are cut off at the borders of the picture, and keypoints outside are moved there.
@@ -50,17 +52,20 @@ def labels_of_objects(objects: Objects, size: tuple[int, int], classes: ClassMap
         size: its height and width.
         classes: from the names of the objects to the classes of the set.
         marked: keep areas and crowd marks; an area that is missing or not above 0 is its box's.
+        difficult: keep objects that their annotator found hard to recognise.
     """
     targets = classes.of_names(objects.names)
-    kept = targets >= 0
+    others = Counter(name for name, target in zip(objects.names, targets.tolist(), strict=True) if target < 0)
+    kept = (targets >= 0) & (difficult | ~objects.difficult)
+    hard = int((targets >= 0).sum() - kept.sum())
+    left_out = {**objects.left_out, "difficult objects": hard} if hard else objects.left_out
     scale = np.array(size[::-1], np.float64)
     keypoints = objects.keypoints[kept].copy()
     keypoints[..., :2] = np.where(keypoints[..., 2:] > 0, np.clip(keypoints[..., :2] / scale, 0.0, 1.0), 0.0)
     found, chosen = usable_rows(targets[kept], objects.boxes[kept] / np.tile(scale, 2), keypoints)
-    others = Counter(name for name, keeps in zip(objects.names, kept.tolist(), strict=True) if not keeps)
     if not marked:
-        return ObjectLabels(found, others=others, left_out=objects.left_out)
+        return ObjectLabels(found, others=others, left_out=left_out)
     boxes, areas = objects.boxes[kept][chosen], objects.areas[kept][chosen]
     of_boxes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     areas = np.where(areas > 0, areas, of_boxes).astype(np.float32)
-    return ObjectLabels(found, areas, objects.crowd[kept][chosen], others, objects.left_out)
+    return ObjectLabels(found, areas, objects.crowd[kept][chosen], others, left_out)

@@ -158,7 +158,8 @@ def _yolo_reader(data: TaskData) -> Callable[[Path, tuple[int, int]], ObjectLabe
     classes, keypoints = data.label_map, data.keypoints
 
     def read(label: Path, size: tuple[int, int]) -> ObjectLabels:
-        text = read_text(label) if label.is_file() else ""
+        # What is there but no file, such as a pipe, is refused.
+        text = read_text(label) if label.exists() else ""
         return labels_of_rows(parse_rows(text, len(classes.names), keypoints, str(label)), classes)
 
     return read
@@ -172,11 +173,12 @@ def object_reader(data: TaskData) -> Callable[[Path, tuple[int, int]], ObjectLab
     spec = data.keypoint_spec
     listed = ClassList(list(data.label_map.names), spec.names if spec else (), spec.skeleton if spec else ())
     marked = not form.keeps.isdisjoint({"areas", "crowd"})
+    difficult = not data.options.get("drop_difficult")
 
     def read(label: Path, size: tuple[int, int]) -> ObjectLabels | None:
-        if not label.is_file():
+        if not label.exists():
             return None
-        return labels_of_objects(form.read(label, size, listed), size, data.label_map, marked)
+        return labels_of_objects(form.read(label, size, listed), size, data.label_map, marked, difficult)
 
     return read
 

@@ -101,6 +101,29 @@ def test_only_the_asked_splits_have_to_exist(folder: Path) -> None:
     assert load_data_config(file, splits=["val"]).tasks["detect"].splits["val"] == [folder / "set/images/val"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path: set\nval: images/val\nnames: [a]",
+        "path: set\ndetect: {val: images/val, names: [a]}",
+        "path: set\ndetect: {val: {images: images/val, format: voc}, names: [a]}",
+        "segval: set\nsegnames: [a]",
+    ],
+)
+def test_a_set_for_testing_needs_nothing_to_train_on(folder: Path, text: str) -> None:
+    (config,) = load_data_config(write(folder, text), splits=["val"]).tasks.values()
+    assert list(config.splits) == ["val"] and config.splits["val"] == [folder / "set/images/val"]
+    with pytest.raises(DataError, match="train` is missing"):
+        load_data_config(write(folder, text))
+
+
+def test_classes_are_the_keys_of_their_map(folder: Path) -> None:
+    text = "path: set\ndetect: {train: images/train, names: [a, b, c], classes: {x: [c, 0], y: rest}}"
+    detect = load_data_config(write(folder, text), splits=["train"]).tasks["detect"]
+    assert detect.names == ["x", "y"] and detect.label_map.targets == (0, 1, 0)
+    assert detect.single_class().label_map.targets == (0, 0, 0)
+
+
 def test_heads_find_their_data(folder: Path) -> None:
     lanes = "lanes: {task: segment, train: images/train, names: [lane]}\n"
     config = load_data_config(write(folder, OURS + lanes))
@@ -117,6 +140,8 @@ def test_heads_find_their_data(folder: Path) -> None:
 
 
 GOOD = "path: set\ntrain: images/train\nval: images/val\n"
+MAP = "path: set\ndetect: {train: images/train, val: images/val, names: [a, b], classes: "
+FORMAT = "path: set\ndetect: {train: images/train, val: images/val, format: "
 SEG = "path: set\nsegment: {train: images/train, val: images/val, "
 
 
@@ -167,6 +192,29 @@ SEG = "path: set\nsegment: {train: images/train, val: images/val, "
         ("segtrain: set\nsegnames: [a]\nn_segcls: 19", "`n_segcls` is 19, but `segnames` has 1 entries"),
         ("segtrain: set\nsegval: set", "`segnames` is missing"),
         ("embedded: 5\ntrain: x\nnames: [a]", "`embedded` is 5"),
+        (MAP + "[a]}", r"`detect\.classes` is \['a'\]; give lists by the name of a class"),
+        (MAP + "{x: []}}", r"`detect\.classes\.x` is empty; list the classes that become it"),
+        (MAP + "{x: [d]}}", r"`detect\.classes\.x` has 'd', which is no class of `detect\.names`; name one"),
+        (MAP + "{x: [bb]}}", r"has 'bb', which is no class of `detect\.names`; name one\. Did you mean 'b'\?"),
+        (MAP + "{x: [a, b], y: a}}", r"`detect\.classes` gives 'a' to 'x' and to 'y'; keep one of them"),
+        (MAP + "{x: [a, 0]}}", r"`detect\.classes` gives 'a' to 'x' and to 'x'; keep one of them"),
+        (MAP + "{x: [2]}}", r"`detect\.classes\.x` has 2, but the labels have 0\.\.1; mend it"),
+        (MAP + "{x: rest, y: rest}}", r"`detect\.classes\.y` and `detect\.classes\.x` are both rest"),
+        (MAP + "{x: [yes]}}", r"`detect\.classes\.x` holds True, which is no text"),
+        (FORMAT + "vok}", r"`detect\.format` is 'vok'; choose one of yolo, voc, .* Did you mean 'voc'\?"),
+        (FORMAT + "coco}", r"`detect\.annotations` is missing; give the file of every split"),
+        (FORMAT + "voc}", r"`detect\.names` is missing; list the class names"),
+        (FORMAT + "voc, names: [a], labels: 5}", r"`detect\.labels` is 5; give one folder, or one folder per split"),
+        (FORMAT + "voc, names: [a], labels: {test: set}}", r"`detect\.labels\.test` has no images; add `detect\.test`"),
+        (FORMAT + "cityscapes, names: [cra]}", r"'cra', which is no class of cityscapes; .* Did you mean 'car'\?"),
+        (
+            FORMAT + "voc, names: [a], options: {one_based: 1}}",
+            r"`detect\.options\.one_based` is 1; give true or",
+        ),
+        (
+            "path: set\npose: {train: images/train, format: voc, names: [a], keypoints: 2}",
+            "`pose.format`: voc has no keypoints; choose one of yolo, labelme, coco",
+        ),
     ],
 )
 def test_mistakes_name_file_and_key(folder: Path, text: str, fault: str) -> None:

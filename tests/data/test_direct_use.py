@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from data.annotations import AnnotatedPicture, ClassList, MaskClasses, make_objects
+from data.annotations import AnnotatedPicture, ClassList, make_objects
 from data.config import load_data_config
-from data.dataset import TaskDataset
-from data.formats.registry import MASK_FORMATS, PICTURE_FORMATS, SPLIT_FORMATS
+from data.formats.registry import PICTURE_FORMATS, SPLIT_FORMATS
 from data.split_index import open_split
 from data.task_data import TaskData
 from train import main as train
@@ -69,7 +66,7 @@ def task(root: Path, name: str = "detect", **block: object) -> TaskData:
     """Return the data of a block of one task, with the splits train and val below ``images`` unless it says others."""
     splits = {split: f"images/{split}" for split in SPLITS}
     file = root / "data.yaml"
-    file.write_text(yaml.safe_dump({"path": str(root), name: {**splits, **block}}))
+    file.write_text(yaml.safe_dump({"path": str(root), name: {**splits, **block}}, sort_keys=False))
     return load_data_config(file).tasks[name]
 
 
@@ -100,6 +97,100 @@ def test_every_format_gives_the_index_of_the_converted_labels(every_format: Path
         assert again.boxes.tobytes() == found.boxes.tobytes() and again.report == found.report
 
 
+def test_classes_are_joined_and_dropped_by_name(every_format: Path) -> None:
+    yolo, voc, coco, labelme = (open_split(task(every_format, **block_of(form)), "train").index for form in FOUR)
+    counts = np.bincount(yolo.classes, minlength=3)
+    maps = {"thing": ["car", "traffic light"], "walker": "pedestrian"}
+    joined = [open_split(mapped(every_format, form, maps), "train").index for form in FOUR]
+    dropped = [open_split(mapped(every_format, form, {"walker": ["pedestrian"]}), "train").index for form in FOUR]
+    for index in joined:
+        assert index.classes.tolist() == np.array([0, 1, 0])[yolo.classes].tolist()
+        assert index.report.other_classes == 0
+    for index in dropped:
+        assert index.boxes.tobytes() == yolo.boxes[yolo.classes == 1].tobytes()
+        assert index.report.other_classes == counts[0] + counts[2]
+        assert "annotations of other categories left out" in str(index.report)
+    rest = open_split(mapped(every_format, "voc", {"walker": ["pedestrian"], "other": "rest"}), "train").index
+    assert rest.classes.tolist() == np.array([1, 0, 1])[yolo.classes].tolist()
+    assert voc.report.objects == coco.report.objects == labelme.report.objects == counts.sum()
+
+
+FOUR = ("yolo", "voc", "coco", "labelme")
+
+
+def mapped(root: Path, form: str, classes: dict[str, object]) -> TaskData:
+    """Return the data of a format with a map of classes; only the indices of YOLO files need names."""
+    block = {key: value for key, value in block_of(form).items() if key != "names" or form == "yolo"}
+    data = task(root, **block, classes=classes)
+    assert data.names == list(classes)
+    return data
+
+
+def test_one_class_for_all_and_a_map_go_together(every_format: Path) -> None:
+    data = mapped(every_format, "voc", {"a": ["car"], "b": ["pedestrian"]}).single_class()
+    index = open_split(data, "train").index
+    assert data.names == ["item"] and set(index.classes.tolist()) == {0}
+    assert index.report.other_classes > 0
+
+
+def test_names_that_nothing_has(every_format: Path) -> None:
+    places = {"format": "voc", "labels": {split: f"voc/{split}" for split in SPLITS}}
+    with pytest.raises(DataError, match=r"no class of the 9 objects of detect train, .*'car'.*Did you mean 'car'\?"):
+        open_split(task(every_format, **places, names=["Car"]), "train")
+    report = open_split(task(every_format, **places, names=["car", "pedestrians"]), "train").index.report
+    assert report.warnings == ["no object is called 'pedestrians'. Did you mean 'pedestrian'?"]
+
+
+def test_pictures_without_a_label_file_are_left_out_and_named(every_format: Path, tmp_path: Path) -> None:
+    data = task(every_format, format="voc", names=NAMES, labels=str(tmp_path))
+    report = open_split(data, "train").index.report
+    assert len(report.missing_labels) == 4 and report.usable == 0
+    with pytest.raises(DataError, match=r"none of the 4 images has a label file .looked for .*; put the files there"):
+        report.require_usable()
+
+
+def test_voc_lists_name_pictures_without_suffix(tmp_path: Path) -> None:
+    annotated = pictures(tmp_path, "train")
+    (tmp_path / "images/train").rename(tmp_path / "JPEGImages")
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    for picture in annotated:
+        PICTURE_FORMATS["voc"].write(tmp_path / f"Annotations/{picture.image.stem}.xml", picture, CLASSES)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("2\n0 1\ngone\n")
+    (tmp_path / "ImageSets/Main/val.txt").write_text("../../secret\n")
+    splits = {split: f"ImageSets/Main/{split}.txt" for split in SPLITS}
+    data = task(tmp_path, format="voc", names=NAMES, **splits)
+    opened = open_split(data, "train")
+    assert [Path(image).stem for image in opened.images] == ["2", "0", "gone"]
+    assert opened.index.report.objects == 6 and len(opened.index.report.corrupt) == 1
+    with pytest.raises(DataError, match=r"val\.txt: names '\.\./\.\./secret', which is not below .*JPEGImages; remove"):
+        open_split(data, "val")
+
+
+def test_difficult_objects_may_be_left_out(tmp_path: Path) -> None:
+    picture = pictures(tmp_path, "train", count=1)[0]
+    marked = replace(picture, objects=replace(picture.objects, difficult=np.array([False, True, False])))
+    for form in ("voc", "labelme"):
+        place = PICTURE_FORMATS[form].label_file(picture.image, tmp_path / "images/train", tmp_path / form)
+        place.parent.mkdir()
+        PICTURE_FORMATS[form].write(place, marked, CLASSES)
+        block = {"train": "images/train", "val": None, "format": form, "labels": form, "names": NAMES}
+        assert open_split(task(tmp_path, **block), "train").index.report.objects == 3
+        report = open_split(task(tmp_path, **block, options={"drop_difficult": True}), "train").index.report
+        assert report.objects == 2 and "1 difficult objects left out" in str(report)
+
+
+def test_corners_counted_from_one(every_format: Path) -> None:
+    places = {"format": "voc", "labels": {split: f"voc/{split}" for split in SPLITS}, "names": NAMES}
+    edges = open_split(task(every_format, **places), "train").index
+    pixels = open_split(task(every_format, **places, options={"one_based": True}), "train").index
+    sizes = np.repeat(edges.sizes, np.diff(edges.offsets), axis=0)
+    inner = edges.boxes[:, 0] > 0
+    moved = (edges.boxes[:, 0] - pixels.boxes[:, 0]) * sizes[:, 1]
+    assert inner.any() and np.allclose(moved[inner], 1, atol=1e-4)
+    assert np.array_equal(edges.boxes[:, 2:], pixels.boxes[:, 2:])
+
+
 def test_training_on_any_format_is_training_on_the_converted_labels(
     every_format: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -110,7 +201,7 @@ def test_training_on_any_format_is_training_on_the_converted_labels(
         task(every_format, **block_of(form))
         train(
             f"--cfg {model} --data {every_format}/data.yaml --epochs 1 --batch-size 2 --img-size 64 --workers 0 "
-            f"--device cpu --seed 3 --noautoanchor --noplots --noval --project {tmp_path} --name {form}".split()
+            f"--device cpu --dtype float32 --seed 3 --noautoanchor --noplots --noval --project {tmp_path} --name {form}".split()
         )
         with (tmp_path / form / "results.csv").open() as file:
             losses[form] = [
