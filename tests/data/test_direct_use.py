@@ -201,7 +201,8 @@ def test_training_on_any_format_is_training_on_the_converted_labels(
         task(every_format, **block_of(form))
         train(
             f"--cfg {model} --data {every_format}/data.yaml --epochs 1 --batch-size 2 --img-size 64 --workers 0 "
-            f"--device cpu --dtype float32 --seed 3 --noautoanchor --noplots --noval --project {tmp_path} --name {form}".split()
+            f"--device cpu --dtype float32 --seed 3 --noautoanchor --noplots --noval --project {tmp_path} "
+            f"--name {form}".split()
         )
         with (tmp_path / form / "results.csv").open() as file:
             losses[form] = [
