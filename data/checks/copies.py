@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data.checks.finding import Finding
@@ -12,21 +13,43 @@ from data.checks.pictures import Picture
 from data.scan import in_threads
 
 _SHOWN = 3
+_END = 4096
 
 
 def content_ids(pictures: Mapping[str, Picture]) -> dict[str, str]:
     """Return a text for every readable file that two files share exactly if they hold the same bytes.
 
-    Only files of equal length can be equal, so others are not read.
+    Files are told apart by their length, then by both of their ends, and only those that are alike so far are read.
     """
-    by_length: dict[int, list[str]] = defaultdict(list)
-    for file, picture in pictures.items():
-        if not picture.fault:
-            by_length[picture.bytes].append(file)
-    alike = [file for files in by_length.values() if len(files) > 1 for file in files]
-    ids = {files[0]: files[0] for files in by_length.values() if len(files) == 1}
-    ids.update(zip(alike, in_threads(_content, alike, "comparing images"), strict=True))
-    return ids
+    groups = [[file for file, picture in pictures.items() if not picture.fault]]
+    groups = _divided(groups, lambda file: str(pictures[file].bytes))
+    groups = _divided(groups, _ends)
+    groups = _divided(groups, _content)
+    return {file: group[0] for group in groups for file in group}
+
+
+def _divided(groups: Iterable[list[str]], key: Callable[[str], str]) -> list[list[str]]:
+    """Return the groups parted by a key; a file that is alone is not asked for it."""
+    divided = [group for group in groups if len(group) == 1]
+    crowded = [group for group in groups if len(group) > 1]
+    keys = iter(in_threads(key, [file for group in crowded for file in group], "comparing images"))
+    for group in crowded:
+        parts: dict[str, list[str]] = defaultdict(list)
+        for file in group:
+            parts[next(keys)].append(file)
+        divided += parts.values()
+    return divided
+
+
+def _ends(file: str) -> str:
+    try:
+        with open(file, "rb") as opened:
+            first = opened.read(_END)
+            opened.seek(-min(_END, os.fstat(opened.fileno()).st_size), os.SEEK_END)
+            return hashlib.blake2b(first + opened.read(_END), digest_size=20).hexdigest()
+    except OSError:
+        # It could be read a moment ago; equal to nothing but itself.
+        return file
 
 
 def _content(file: str) -> str:
@@ -34,7 +57,6 @@ def _content(file: str) -> str:
         with open(file, "rb") as opened:
             return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
     except OSError:
-        # It could be read a moment ago; equal to nothing but itself.
         return file
 
 

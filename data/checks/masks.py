@@ -8,6 +8,7 @@ import numpy as np
 
 from data.checks.finding import Finding
 from data.formats.mask_png import IGNORE
+from data.label_bytes import open_regular
 from data.mask_reading import MaskReader
 from utils.errors import DataError
 
@@ -64,8 +65,8 @@ def palette_findings(where: str, files: list[str]) -> list[Finding]:
 
 def _has_palette(file: str) -> bool:
     try:
-        with open(file, "rb") as opened:
+        with open_regular(Path(file)) as opened:
             header = opened.read(_COLOUR_TYPE_AT + 1)
-    except OSError:
+    except (OSError, DataError):
         return False
     return len(header) > _COLOUR_TYPE_AT and header[_COLOUR_TYPE_AT] == _PALETTE
