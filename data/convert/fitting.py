@@ -20,7 +20,7 @@ _OUTLINE_FOR_BOX = ("yolo", "labelme", "cityscapes")
 """Formats in which an outline stands in place of a box."""
 
 _SAME = 0.5
-"""Pixels by which a box and the extent of its outline may differ."""
+"""Pixels by which a box and the extent of its outline may differ, and square pixels by which areas may."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Fit:
         if self.target in _OUTLINE_FOR_BOX:
             losses.count("objects have the extent of their outlines for their box", _moved_boxes(objects))
         if "areas" not in self.keeps:
-            losses.count(f"objects lost their areas, which {self.target} has no place for", (objects.areas > 0).sum())
+            losses.count(f"objects lost their areas, which {self.target} has no place for", _other_areas(objects))
         if "keypoints" not in self.keeps and has_keypoints:
             labelled = (objects.keypoints[..., 2] > 0).any(1).sum()
             losses.count(f"objects lost their keypoints, which {self.target} has no place for", labelled)
@@ -130,6 +130,13 @@ def _moved_boxes(objects: Objects) -> int:
     """Return how many boxes are not the extent of the object's outlines."""
     pairs = [(box, extent(outlines)) for box, outlines in zip(objects.boxes, objects.outlines, strict=True) if outlines]
     return sum(bool((np.abs(box - around) > _SAME).any()) for box, around in pairs)
+
+
+def _other_areas(objects: Objects) -> int:
+    """Return how many objects have an area that neither outlines nor their box have."""
+    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    bare = np.array([not outlines for outlines in objects.outlines], bool)
+    return int((bare & (np.abs(objects.areas - sides.prod(1)) > _SAME)).sum())
 
 
 def _clipped(outlines: list[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.convert.choosing import Choice
 from data.convert.losses import Losses
-from data.prepare.summary import Prepared
+from data.prepare.summary import Prepared, first_of
 from utils.errors import DataError
 
 _MOST_COLUMNS = 12
@@ -17,12 +17,13 @@ _MOST_COLUMNS = 12
 
 
 def converted(
-    out: Path, choice: Choice, images: Mapping[str, int], counts: Mapping[str, np.ndarray], losses: Losses
+    out: Path, target: str, choice: Choice, images: Mapping[str, int], counts: Mapping[str, np.ndarray], losses: Losses
 ) -> Prepared:
     """Return what was written.
 
     Args:
         out: folder of the result.
+        target: name of its format.
         choice: its classes.
         images: split -> number of pictures.
         counts: split -> (n,) number of objects or pixels per class.
@@ -33,7 +34,11 @@ def converted(
     """
     notes = [*losses.lines(), *choice.warnings]
     if not any(count.any() for count in counts.values()):
-        raise DataError(f"nothing is left to write; {'; '.join(notes) or 'the source holds no object'}")
+        found = "; ".join(notes) or "the source holds nothing"
+        raise DataError(
+            f"nothing is left to write as {target}, whose classes would be {first_of(choice.names)} ({found}); give "
+            "--classes to say what becomes them, such as car=truck,van"
+        )
     names: list[str] = list(choice.names)
     shown = dict(counts)
     if len(names) > _MOST_COLUMNS:

@@ -28,7 +28,7 @@ from data.formats.mask_png import IGNORE
 from data.prepare.folder import whole_folder
 from data.prepare.summary import Prepared
 
-_KEEPS = frozenset({"outlines", "crowd"})
+_KEEPS = frozenset({"outlines", "crowd", "areas"})
 
 _Written = dict[str, tuple[Layout, int, np.ndarray]]
 """Per split where it lies, its number of pictures, and (256,) numbers of pixels by class."""
@@ -64,7 +64,7 @@ def convert_to_masks(source: SourceSet, target: MaskFormat, out: Path, options: 
         choice, written = write(source, result)
         images = {split: count for split, (_, count, _) in written.items()}
         pixels = {split: counts[: len(choice.names)] for split, (_, _, counts) in written.items()}
-        done = converted(out, choice, images, pixels, result.losses)
+        done = converted(out, target.name, choice, images, pixels, result.losses)
         layouts = {split: layout for split, (layout, _, _) in written.items()}
         block = mask_block(target.name, layouts, choice.names, result.colours(choice))
         (folder / done.yaml.name).write_text(set_yaml(block, made_by), encoding="utf-8")

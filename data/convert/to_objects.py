@@ -56,7 +56,7 @@ def convert_to_objects(
             for split, listed in fitted.items()
         }
         images = {split: len(listed) for split, listed in fitted.items()}
-        done = converted(out, choice, images, _counts(fitted, choice.names), losses)
+        done = converted(out, target.name, choice, images, _counts(fitted, choice.names), losses)
         block = object_block(target.name, layouts, not hasattr(target, "label_file"), classes, source.keypoints)
         (folder / done.yaml.name).write_text(set_yaml(block, made_by), encoding="utf-8")
     return done
@@ -85,6 +85,9 @@ def _counts(pictures: Mapping[str, Sequence[AnnotatedPicture]], names: Sequence[
     """Return the number of objects per class of each split."""
     place = {name: index for index, name in enumerate(names)}
     return {
-        split: np.bincount([place[n] for p in listed for n in p.objects.names] or [0], minlength=len(names))
+        split: np.bincount(
+            np.array([place[name] for picture in listed for name in picture.objects.names], np.int64),
+            minlength=len(names),
+        )
         for split, listed in pictures.items()
     }
