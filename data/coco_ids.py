@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from data.coco_cache import open_coco
 from data.coco_index import coco_images
+from data.formats.coco_json import WHAT
+from data.formats.large_json import read_large_json
 from data.task_data import TaskData
 from utils.errors import DataError
 
@@ -57,8 +58,8 @@ def image_ids(data: TaskData, split: str) -> dict[str, int | str] | None:
 def _entries(path: Path, key: str) -> list[dict[str, Any]]:
     """Return a list of an annotation file other than that of the annotations, which is most of it."""
     try:
-        return json.loads(path.read_bytes(), object_hook=_unless_annotation)[key]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return read_large_json(path, _unless_annotation, WHAT)[key]
+    except (KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read again ({error}); write or copy it again") from None
 
 

@@ -6,8 +6,13 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from data.folder_walk import walk_folder
 from data.images import IMAGE_SUFFIXES
+from data.label_bytes import read_label_text
 from utils.errors import DataError
+
+MOST_LIST_BYTES = 500_000_000
+"""Of a list file: some millions of paths."""
 
 
 def list_images(entries: Iterable[Path], root: Path = Path()) -> list[Path]:
@@ -53,7 +58,7 @@ def list_image_files(entries: Iterable[Path], root: Path = Path()) -> list[str]:
 
 def _folder_images(folder: Path) -> list[str]:
     found = []
-    for current, subfolders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+    for current, subfolders, files in walk_folder(folder):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         # A trailing separator of its own kind for every folder, and none for the working folder, as paths have it.
         here = "" if (path := str(Path(current))) == "." else os.path.join(path, "")
@@ -66,24 +71,15 @@ def _folder_images(folder: Path) -> list[str]:
     return sorted(found, key=lambda file: file.split(os.sep))
 
 
-def _refuse(error: OSError) -> None:
-    # os.walk would go on without the folder, and a part of the set would be missing in silence.
-    raise _unreadable(error)
-
-
-def _unreadable(error: OSError) -> DataError:
-    return DataError(f"{error.filename}: cannot be read ({error.strerror}); mend its permissions or its disk")
-
-
 def _listed_images(file: Path, root: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise DataError(f"{file}: not a text file; write one image path per line") from None
-    except OSError as error:
-        raise _unreadable(error) from None
+    lines = read_label_text(file, MOST_LIST_BYTES, "write one image path per line").splitlines()
+    if "\0" in "".join(lines):
+        number = next(number for number, line in enumerate(lines, 1) if "\0" in line)
+        raise DataError(
+            f"{file}, line {number}: holds a NUL character, which no path has; write one image path per line"
+        )
     found = []
-    for line in lines:
+    for line in map(str.strip, lines):
         if not line:
             continue
         beside, below_root = file.parent / line, root / line

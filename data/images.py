@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
@@ -26,8 +28,13 @@ _PNG_PIXELS, _PNG_END, _PNG_PROFILE = b"IDAT", b"IEND", b"iCCP"
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_ALPHA = ("RGBA", "RGBa", "LA", "PA")
 _TIFF_WIDE = ("F", "I")
+MOST_PIXELS_OF_A_SET = 178_956_970
+"""Of an image of a data set: Pillow's own limit, 536 MB as RGB."""
 _PILLOW_FAULTS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _TAIL = 64
+_OPENCV_LIMIT = "CV_IO_MAX_IMAGE"
+MOST_PIXELS = 1 << 30
+"""Of an image that is read: OpenCV's own limit."""
 _ORIENTATION_TAG = 274
 _SIDEWAYS = (5, 6, 7, 8)
 _REDUCED_RGB = {
@@ -52,7 +59,7 @@ def read_image(path: str | Path, reduction: int = 1) -> np.ndarray:
         (H, W, 3) uint8, contiguous.
 
     Raises:
-        DataError: the file is missing, empty or cannot be decoded.
+        DataError: the file is missing, empty or cannot be decoded, or claims more than 2^30 pixels.
     """
     return _decode(_read_bytes(path), path, reduction)
 
@@ -70,9 +77,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
     JPEG and PNG are checked without decoding their pixels (end marker, checksums); rarer formats are decoded once.
 
     Raises:
-        DataError: the file is missing, empty, cut off or damaged.
+        DataError: the file is missing, empty, cut off or damaged, or claims more than 178 million pixels.
     """
     path = Path(path)
+    _refuse_pipe(path)
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -86,6 +94,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise _missing(path) from None
     except UnidentifiedImageError:
         raise _empty(path) if path.stat().st_size == 0 else _undecodable(path) from None
+    except Image.DecompressionBombError:
+        raise _too_large(path, MOST_PIXELS_OF_A_SET) from None
     except _PILLOW_FAULTS as error:
         # Only the system's own errors, such as a missing permission, have a number.
         raise (_unreadable(path, error) if getattr(error, "errno", None) else _undecodable(path)) from None
@@ -145,7 +155,9 @@ def _decode(data: bytes, path: str | Path, reduction: int) -> np.ndarray:
     try:
         with quiet_opencv():
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
+    except cv2.error as error:
+        if _OPENCV_LIMIT in str(error):
+            raise _too_large(path, MOST_PIXELS) from None
         image = None
     if image is None:
         raise _undecodable(path)
@@ -208,7 +220,20 @@ def _decode_odd_tiff(data: bytes, path: str | Path) -> np.ndarray | None:
     return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
+def _refuse_pipe(path: str | Path) -> None:
+    """Refuse what is no file, before it is opened: to open a pipe is to wait for whoever writes into it."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # Opening it says more.
+    except ValueError:
+        raise DataError(f"{str(path)!r}: no file can have this name; mend it where it is listed") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{path}: is a pipe, a socket or a device, not an image; remove it")
+
+
 def _read_bytes(path: str | Path) -> bytes:
+    _refuse_pipe(path)
     try:
         data = Path(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -237,6 +262,13 @@ def _empty(path: str | Path) -> DataError:
 
 def _unreadable(path: str | Path, error: OSError) -> DataError:
     return DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk")
+
+
+def _too_large(path: str | Path, most: int) -> DataError:
+    return DataError(
+        f"{path}: the image claims more than the {most // 10**6} million pixels that are read; cut it into pieces or "
+        "scale it down"
+    )
 
 
 def _undecodable(path: str | Path) -> DataError:

@@ -28,13 +28,13 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
-def read_label_bytes(path: Path, most: int, what: str) -> bytes:
+def read_label_bytes(path: Path, most: int, mend: str) -> bytes:
     """Read a whole file.
 
     Args:
         path: of the file.
         most: bytes; a larger file is refused and not read.
-        what: such a file holds, for the message.
+        mend: what to do about a file of another kind or size.
 
     Raises:
         DataError: it cannot be read, is no regular file, or is too large.
@@ -46,20 +46,20 @@ def read_label_bytes(path: Path, most: int, what: str) -> bytes:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk") from None
     if too_large or len(data) > most:
-        raise DataError(f"{path}: is larger than {_size(most)}; {what}")
+        raise DataError(f"{path}: is larger than {_size(most)}; {mend}")
     return data
 
 
-def read_label_text(path: Path, most: int, what: str) -> str:
+def read_label_text(path: Path, most: int, mend: str) -> str:
     """Read a whole text file, UTF-8 with or without a byte order mark; see ``read_label_bytes``.
 
     Raises:
         DataError: as there, or it is no such text.
     """
     try:
-        return read_label_bytes(path, most, what).decode("utf-8-sig")
+        return read_label_bytes(path, most, mend).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file; save it as UTF-8 text") from None
+        raise DataError(f"{path}: not a text file; {mend}") from None
 
 
 def _size(count: int) -> str:

@@ -16,6 +16,7 @@ from data.formats.coco_json import WHAT, CocoFile, parse_coco
 from data.formats.coco_rle import check_runs, mask_to_runs, runs_to_mask, text_to_runs
 from data.formats.large_json import read_large_json
 from data.formats.listed_pictures import find_pictures, picture_sizes
+from data.images import MOST_PIXELS_OF_A_SET
 from data.mask_outlines import fill_outlines, outlines_of
 from utils.errors import DataError
 from utils.files import atomic_writer
@@ -187,6 +188,10 @@ def _mask(coco: CocoFile, row: int, outline: dict[str, Any]) -> np.ndarray:
     size, counts = outline.get("size"), outline.get("counts")
     if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         raise coco.fault(row, "has an RLE whose `size` is not two whole numbers, height and width; mend it")
+    if size[0] * size[1] > MOST_PIXELS_OF_A_SET:
+        raise coco.fault(
+            row, f"has an RLE of {size[1]}x{size[0]} pixels (width x height), more than images have; mend it"
+        )
     annotated = coco.sizes[coco.images[row]].tolist()
     if all(annotated) and annotated != size:
         raise coco.fault(

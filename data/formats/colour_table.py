@@ -29,7 +29,7 @@ def read_colour_table(path: str | Path) -> MaskClasses:
     Raises:
         DataError: the file cannot be read, a line is no class with its colour, or a name or colour is there twice.
     """
-    lines = read_label_text(Path(path), MOST_BYTES, "a table of colours has one line per class").splitlines()
+    lines = read_label_text(Path(path), MOST_BYTES, _WANTED).splitlines()
     rows = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()[:1] not in ("", "#")]
     found = [(number, _parse(line)) for number, line in rows]
     # A heading has no number at all.

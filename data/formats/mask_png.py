@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from data.folder_walk import walk_folder
+from data.images import MOST_PIXELS_OF_A_SET
 from data.label_bytes import open_regular
 from utils.errors import DataError
 from utils.files import atomic_write
@@ -17,9 +18,6 @@ from utils.opencv_messages import quiet_opencv
 
 IGNORE = 255
 """The index that every loaded mask has where no class counts."""
-
-MOST_PIXELS = 1 << 30
-"""As of images; see ``data.images``."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _WIDTH_AT, _DEPTH_AT, _COLOUR_TYPE_AT, _HEAD = 16, 24, 25, 26
@@ -33,8 +31,8 @@ def read_mask(path: str | Path) -> np.ndarray:
         (H, W) uint8, or uint16 for a 16-bit file.
 
     Raises:
-        DataError: the file is missing, empty, damaged, no PNG, claims more than 2^30 pixels, or has colour or alpha
-            channels.
+        DataError: the file is missing, empty, damaged or no PNG, claims more than 178 million pixels, or has colour or
+            alpha channels.
     """
     data = _png_bytes(Path(path))
     depth, colour_type = data[_DEPTH_AT], data[_COLOUR_TYPE_AT]
@@ -108,8 +106,12 @@ def ignore_values(mask: np.ndarray, ignore: Iterable[int]) -> np.ndarray:
 
 
 def png_files(folder: Path) -> frozenset[Path]:
-    """Return the PNG files of a folder and its subfolders; links are followed, as they are for images."""
-    found = os.walk(folder, followlinks=True)
+    """Return the PNG files of a folder and its subfolders; links are followed, as they are for images.
+
+    Raises:
+        DataError: see ``walk_folder``.
+    """
+    found = walk_folder(folder) if folder.is_dir() else ()
     return frozenset(Path(current, name) for current, _, names in found for name in names if name.endswith(".png"))
 
 
@@ -165,10 +167,10 @@ def _png_bytes(path: Path) -> bytes:
             fault = "is not a PNG" if head else "has zero bytes"
             raise DataError(f"{path}: the mask {fault}; save class indices as a PNG of one channel")
         width, height = int.from_bytes(head[_WIDTH_AT : _WIDTH_AT + 4]), int.from_bytes(head[_WIDTH_AT + 4 : _DEPTH_AT])
-        if width * height > MOST_PIXELS:
+        if width * height > MOST_PIXELS_OF_A_SET:
             raise DataError(
                 f"{path}: the mask claims {width}x{height} pixels (width x height), of which at most "
-                f"{MOST_PIXELS // 10**6} million are read; cut or scale it down"
+                f"{MOST_PIXELS_OF_A_SET // 10**6} million are read; cut or scale it down"
             )
         try:
             return head + file.read()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from utils.errors import DataError
 
 MOST_BYTES = 64_000_000
 """Of one file; some tools put the picture itself into it."""
+
+MOST_VALUES = 2_000_000
 
 MOST_PIXELS = 1e9
 """Places beyond it are no pixels of any picture."""
@@ -37,6 +38,9 @@ def read_picture_json(
         DataError: the file cannot be read, is no regular file or larger than 64 MB, or holds no JSON object.
     """
     data = read_label_bytes(path, MOST_BYTES, f"give {what}, which has one picture")
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
+        # In memory, each of them is many times what it is in the file.
+        raise DataError(f"{path}: holds more than {MOST_VALUES // 10**6} million values; give {what}, of one picture")
     try:
         root = json.loads(data, object_hook=on_object)
     except UnicodeDecodeError:
@@ -88,7 +92,7 @@ def points_of(values: Any, place: str) -> np.ndarray:
 
 def is_place(value: Any) -> bool:
     """Return whether a JSON value can be a place or a length in pixels."""
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < MOST_PIXELS
+    return type(value) in (int, float) and abs(value) < MOST_PIXELS
 
 
 def check_size(root: dict[str, Any], keys: tuple[str, str], size: tuple[int, int], path: Path) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data.formats.inner_names import leads_outside
-from data.image_list import list_image_files
+from data.image_list import MOST_LIST_BYTES, list_image_files
 from data.images import IMAGE_SUFFIXES
+from data.label_bytes import read_label_text
 from utils.errors import DataError
 
 IMAGE_FOLDER, LIST_FOLDER = "JPEGImages", "ImageSets"
@@ -49,12 +50,8 @@ def read_names(file: Path, pictures: Mapping[str, object]) -> list[str]:
     Raises:
         DataError: the list cannot be read or is no text.
     """
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise DataError(f"{file}: not a text file; write one name of a picture per line") from None
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); mend its permissions or its disk") from None
+    text = read_label_text(file, MOST_LIST_BYTES, "write one name of a picture per line")
+    lines = [line.strip() for line in text.splitlines()]
     return list(dict.fromkeys(_name(line, pictures) for line in lines if line))
 
 

@@ -12,12 +12,14 @@ import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as ReadingTree
 
+from data.label_bytes import read_label_bytes
 from utils.errors import DataError
 from utils.files import atomic_write
 
 MOST_BYTES = 2_000_000
 """Several thousand objects; a larger file is not read."""
 
+_MEND = "an annotation is the XML of one picture"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -68,11 +70,7 @@ def read_annotation(path: str | Path) -> Annotation:
         DataError: the file cannot be read, is no XML or no annotation, is larger than 2 MB, or an object lacks its
             name or a corner; the message names the file and the object.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk") from None
+    data = read_label_bytes(Path(path), MOST_BYTES, _MEND)
     return parse_annotation(data, str(path))
 
 
@@ -140,7 +138,7 @@ def fit_boxes(boxes: np.ndarray, size: tuple[int, int], one_based: bool = False)
 
 def _parse_xml(data: bytes, where: str) -> WritingTree.Element:
     if len(data) > MOST_BYTES:
-        raise DataError(f"{where}: is larger than {MOST_BYTES // 10**6} MB; an annotation is the XML of one picture")
+        raise DataError(f"{where}: is larger than {MOST_BYTES // 10**6} MB; {_MEND}")
     try:
         return ReadingTree.fromstring(data, forbid_dtd=True)
     except DefusedXmlException:

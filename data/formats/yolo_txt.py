@@ -9,8 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from data.label_bytes import read_label_text
 from utils.errors import DataError
 from utils.files import atomic_write
+
+MOST_BYTES = 10_000_000
+"""Of the labels of one picture: a hundred thousand boxes."""
 
 TOLERANCE = 1e-3
 """How far outside 0..1 a coordinate may lie (rounding of other tools); it is clipped."""
@@ -119,14 +123,9 @@ def read_text(path: str | Path) -> str:
     """Return the text of a label file.
 
     Raises:
-        DataError: the file cannot be read or is no text.
+        DataError: the file cannot be read, is larger than 10 MB or no text.
     """
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file; write one row `class x y w h` per object") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk") from None
+    return read_label_text(Path(path), MOST_BYTES, "write one row `class x y w h` per object")
 
 
 def parse_labels(text: str, num_classes: int, num_keypoints: int = 0, where: str = "labels") -> Labels:

@@ -47,5 +47,5 @@ def test_images_have_the_ids_of_the_file_whatever_they_are_called(file: Path) ->
 def test_a_file_that_has_gone_is_told(file: Path) -> None:
     data = task(file, ["dog"])
     file.unlink()
-    with pytest.raises(DataError, match=r"instances\.json: cannot be read again"):
+    with pytest.raises(DataError, match=r"instances\.json: cannot be read"):
         category_ids(data, "val")
