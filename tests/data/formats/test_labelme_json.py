@@ -136,7 +136,7 @@ def test_what_is_no_object_is_counted(tmp_path: Path) -> None:
         ({"shapes": [{**CAR, "group_id": [1]}]}, "shape 1 ('car') has a shape_type or a group_id"),
         ({"shapes": [{**CAR, "points": [[1, 2], [3]]}]}, "shape 1 ('car') has points that are no list of pairs"),
         ({"shapes": [{**CAR, "points": [[1, 2], [3, float("nan")]]}]}, "points that are no list of pairs"),
-        ({"shapes": [{**CAR, "points": [[1, 2], [3, 1e300]]}]}, "points that are no list of pairs"),
+        ({"shapes": [{**CAR, "points": [[1, 2], [3, 10**400]]}]}, "points that are no list of pairs"),
         ({"shapes": [{**CAR, "points": [[1, 2], [3, True]]}]}, "points that are no list of pairs"),
         ({"shapes": [{**CAR, "points": [[1, 2]]}]}, "is a rectangle of 1 points; give it two opposite corners"),
         ({"shapes": [shape("nose", "point")]}, "is a point with 0 places"),
