@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.convert.class_option import parse_classes
+from data.convert.colours import WITH_COLOURS
 from data.convert.format_names import find_format, format_names
 from data.convert.from_folders import source_of_folders
 from data.convert.from_yaml import source_of_yaml
@@ -17,6 +18,7 @@ from data.convert.to_masks import convert_to_masks
 from data.convert.to_objects import convert_to_objects
 from data.formats.colour_table import Colour, read_colour_table
 from data.prepare.summary import Prepared
+from data.task_data import SPLITS
 from utils.errors import UsageError, run_command
 
 _EPILOG = """\
@@ -49,9 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--labels", type=Path, help="folder of the label files or masks, or the one label file")
     source.add_argument("--data", type=Path, help="data YAML, which knows formats, folders and classes")
     source.add_argument("--task", help="which block of the data YAML (the only one)")
-    source.add_argument("--split", nargs="+", help="splits of the data YAML (all); name of the folder's split (train)")
-    source.add_argument("--keypoints", type=int, default=0, help="keypoints per object in YOLO label files (none)")
-    source.add_argument("--ignore", type=int, nargs="+", default=[255], help="mask values that do not count (255)")
+    source.add_argument(
+        "--split", nargs="+", choices=SPLITS, help="splits of the data YAML (all); name of the folder's split (train)"
+    )
+    source.add_argument("--keypoints", type=int, help="keypoints per object in YOLO label files (none)")
+    source.add_argument("--ignore", type=int, nargs="+", help="mask values that do not count (255)")
     source.add_argument("--colours", type=Path, help="table of classes and colours, for masks that are colours")
     result = parser.add_argument_group("result")
     result.add_argument("--to", dest="target", choices=names, metavar="FORMAT", required=True, help="format to write")
@@ -65,16 +69,18 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--classes", nargs="+", metavar="NEW=OLD,OLD", help="join, rename and choose classes, such as car=car,truck"
     )
-    result.add_argument("--drop", nargs="+", choices=DROPPABLE, default=[], help="leave these out")
+    result.add_argument("--drop", nargs="+", choices=DROPPABLE, help="leave these out")
     pictures = result.add_mutually_exclusive_group()
     pictures.add_argument("--copy", action="store_true", help="copy the pictures")
     pictures.add_argument(
         "--link", dest="copy", action="store_false", help="link the pictures where possible (default)"
     )
     result.add_argument(
-        "--rest", choices=RESTS, default=RESTS[0], help="pixels without an object: a class background, or ignored"
+        "--rest",
+        choices=RESTS,
+        help=f"pixels of masks without an object: a class of their own, or ignored ({RESTS[0]})",
     )
-    result.add_argument("--least-area", type=int, default=1, help="pixels; smaller areas of masks become no object (1)")
+    result.add_argument("--least-area", type=int, help="pixels; smaller areas of masks become no object (1)")
     return parser
 
 
@@ -84,16 +90,32 @@ def _convert(given: argparse.Namespace) -> Prepared:
     options = Options(
         names=None if by_index else names,
         classes=None if given.classes is None else parse_classes(given.classes),
-        drop=given.drop,
+        drop=given.drop or (),
         copy=given.copy,
-        rest=given.rest,
-        least_area=given.least_area,
+        rest=given.rest or RESTS[0],
+        least_area=1 if given.least_area is None else given.least_area,
         colours=_colours(given),
     )
     target = find_format(given.target)
+    _refuse_idle(given, source.of_masks, hasattr(target, "mask_files"))
     made_by = shlex.join(["python", "-m", "data.convert", "--to", given.target])
     write = convert_to_masks if hasattr(target, "mask_files") else convert_to_objects
     return write(source, target, given.out, options, made_by)
+
+
+def _refuse_idle(given: argparse.Namespace, from_masks: bool, to_masks: bool) -> None:
+    """Refuse options that have nothing to do here, because whoever gives one expects something of it."""
+    coloured = (given.source == "mask_colour", given.target in WITH_COLOURS)
+    for option, works, purpose in (
+        ("least_area", from_masks and not to_masks, "masks that become objects"),
+        ("rest", to_masks and not from_masks, "objects that become masks"),
+        ("drop", not from_masks, "objects"),
+        ("keypoints", given.source == "yolo", "--from yolo"),
+        ("ignore", given.source is not None and from_masks, "--from with a format of masks"),
+        ("colours", any(coloured), f"{', '.join(WITH_COLOURS)}"),
+    ):
+        if getattr(given, option) is not None and not works:
+            raise UsageError(f"--{option.replace('_', '-')} is for {purpose}; leave it out")
 
 
 def _source(given: argparse.Namespace, names: Sequence[str] | None) -> tuple[SourceSet, bool]:
@@ -113,7 +135,7 @@ def _source(given: argparse.Namespace, names: Sequence[str] | None) -> tuple[Sou
     split = given.split[0] if given.split else "train"
     format = find_format(given.source)
     return source_of_folders(
-        format, given.images, given.labels, split, names, given.keypoints, given.ignore, _colours(given)
+        format, given.images, given.labels, split, names, given.keypoints or 0, given.ignore or (255,), _colours(given)
     )
 
 
