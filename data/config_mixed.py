@@ -6,14 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.class_map import SharedClasses
+from data.class_map import REST, SharedClasses
 from data.class_names import checked_names
+from data.formats.registry import PICTURE_FORMATS
 from data.task_data import SPLITS, TaskData
 from utils.errors import DataError, did_you_mean
 
 _SHARED = ("task", "names", "nc", "classes", "kpt", "keypoints", "background", "options")
 _OF_FORMAT = ("format", "labels", "annotations", "masks", "ignore", "colours")
 SOURCE_KEYS = ("images", "names", "nc", "classes", "options", *_OF_FORMAT)
+_OPEN_FORMATS = frozenset(name for name, form in PICTURE_FORMATS.items() if form.names_inside and not form.names)
 
 ReadSource = Callable[[Mapping[str, Any], str, SharedClasses], TaskData]
 """Reads a block of one format, with the prefix of its keys in messages, for a set with these classes."""
@@ -58,6 +60,7 @@ def mixed_block(
         for split in SPLITS
         if block.get(split) is not None
     }
+    _check_map(path, key, block, [source for entries in sources.values() for source in entries])
     first = next(iter(sources.values()))[0]
     return TaskData(
         task=task,
@@ -82,6 +85,20 @@ def _classes(path: Path, key: str, block: Mapping[str, Any], own: Sequence[str])
     if names is None and own:
         return list(own)
     return checked_names(path, names, block.get("nc"), f"{key}.names", f"{key}.nc")
+
+
+def _check_map(path: Path, key: str, block: Mapping[str, Any], sources: Sequence[TaskData]) -> None:
+    """Refuse a name in the map of a set that none of its sources can have; files of some formats may hold any name."""
+    if "classes" not in block or any(source.format in _OPEN_FORMATS for source in sources):
+        return
+    known = list(dict.fromkeys(name for source in sources for name in source.label_map.names))
+    for target, given in block["classes"].items():
+        for name in given if isinstance(given, list) else [given]:
+            if isinstance(name, str) and name not in (*known, REST):
+                hint = did_you_mean(name, known)
+                raise DataError(
+                    f"{path}: `{key}.classes.{target}` has '{name}', which is no class of any source; name one.{hint}"
+                )
 
 
 def _entries(path: Path, key: str, value: Any, split: str) -> list[Any]:

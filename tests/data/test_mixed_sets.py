@@ -54,6 +54,7 @@ SOURCES: list[Any] = [
     {"images": "coco", "annotations": "coco.json", "format": "coco", "classes": {"car": "truck", "person": "person"}},
     {"images": "bdd", "annotations": "bdd.json", "format": "bdd100k", "classes": {"person": ["pedestrian"]}},
 ]
+PLAIN = [{key: value for key, value in source.items() if key != "classes"} for source in SOURCES]
 
 
 def task(root: Path, block: dict[str, Any], name: str = "detect") -> TaskData:
@@ -86,9 +87,8 @@ def test_sets_of_four_formats_are_one(root: Path) -> None:
 
 
 def test_one_map_serves_all_sources(root: Path) -> None:
-    sources = [{key: value for key, value in source.items() if key != "classes"} for source in SOURCES]
     classes = {"vehicle": ["car", "truck", "Auto"], "walker": ["person", "pedestrian", "Mensch"]}
-    dataset = TaskDataset(task(root, {"train": sources, "classes": classes}), "train")
+    dataset = TaskDataset(task(root, {"train": PLAIN, "classes": classes}), "train")
     assert dataset.names == ["vehicle", "walker"]
     assert np.bincount(dataset.classes).tolist() == [4, 3] and dataset.report.other_classes == 1
 
@@ -129,6 +129,12 @@ def test_a_source_without_labels_is_a_warning_of_the_whole(root: Path) -> None:
         ([{**SOURCES[1], "annotations": "coco.json"}], {}, r"voc has one for each; give their folder as `labels`"),
         ([{**SOURCES[2], "annotations": None}], {}, r"`detect\.train\[0\]\.annotations` is missing; give the file"),
         ([*SOURCES[:1], 5], {}, r"`detect\.train` is .*; give folders, list files, or sources such as"),
+        (
+            PLAIN[2:],
+            {"classes": {"car": ["truck", "lorry"]}},
+            r"`detect\.classes\.car` has 'lorry', which is no class of any",
+        ),
+        (PLAIN[2:], {"classes": {"car": ["truck"], "van": ["truck"]}}, r"gives 'truck' to 'car' and to 'van'"),
         (SOURCES[1:2], {"names": None}, r"`detect\.names` is missing"),
     ],
 )
