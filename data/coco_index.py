@@ -53,7 +53,7 @@ def coco_index(data: TaskData, name: str, coco: CocoFile, images: Sequence[str])
     classes = _class_of_category(data, coco)[coco.classes]
     listed, named = coco.images >= 0, classes >= 0
     rows = np.flatnonzero(listed & named)
-    keypoints = _keypoints(data.keypoints, coco, rows)
+    keypoints = keypoints_of(data.keypoints, coco, rows)
     sizes, faults, missing = _sizes(images, name)
     usable = (sizes > 0).all(1)
     kept = np.flatnonzero(usable)
@@ -108,8 +108,12 @@ def _class_of_category(data: TaskData, coco: CocoFile) -> np.ndarray:
     return data.label_map.of_names(coco.categories)
 
 
-def _keypoints(count: int, coco: CocoFile, rows: np.ndarray) -> np.ndarray:
-    """Return (rows, count, 3) float64, pixels and visibility; keypoints without visibility are (0, 0, 0)."""
+def keypoints_of(count: int, coco: CocoFile, rows: np.ndarray) -> np.ndarray:
+    """Return (rows, count, 3) float64, pixels and visibility; keypoints without visibility are (0, 0, 0).
+
+    Raises:
+        DataError: none of the rows has any, or one has another number of them or another visibility than 0, 1 and 2.
+    """
     if not count:
         return np.zeros((len(rows), 0, 3))
     lengths = np.diff(coco.offsets)[rows]

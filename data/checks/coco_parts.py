@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data.checks.faulty_parts import MOST_FAULTS, find_faulty_parts
 from data.coco_cache import open_coco
+from data.coco_index import keypoints_of
 from data.formats.coco_json import WHAT, CocoFile, parse_coco
 from data.formats.large_json import read_large_json
 from utils.errors import DataError
@@ -39,6 +43,29 @@ def open_coco_parts(file: Path) -> tuple[CocoFile, list[str]]:
     refused = set(faulty.places)
     kept = [entry for i, entry in enumerate(annotations) if i not in refused]
     return parse_coco({**root, "annotations": kept}, file), faulty.sentences
+
+
+def without_bad_keypoints(coco: CocoFile, count: int) -> tuple[CocoFile, list[str]]:
+    """Return an annotation file without the annotations whose keypoints are refused, and what is said of each.
+
+    Args:
+        coco: the file.
+        count: keypoints that every object has.
+    """
+    lengths = np.diff(coco.offsets)
+    rows = np.flatnonzero(lengths) if count else np.zeros(0, np.int64)
+    faulty = find_faulty_parts(len(rows), lambda begin, end: keypoints_of(count, coco, rows[begin:end]))
+    if not faulty.places:
+        return coco, []
+    kept = np.ones(len(coco), bool)
+    kept[rows[faulty.places]] = False
+    good = replace(
+        coco,
+        **{name: getattr(coco, name)[kept] for name in ("images", "classes", "boxes", "areas", "crowd", "ids")},
+        keypoints=coco.keypoints[np.repeat(kept, lengths)],
+        offsets=np.concatenate([[0], np.cumsum(lengths[kept])]).astype(np.int64),
+    )
+    return good, faulty.sentences
 
 
 def _annotations(root: Any) -> list[Any] | None:

@@ -81,7 +81,13 @@ def examine(config: DataConfig, img_size: int = 640, cfg: str | None = None, nea
         found += balance_findings({split: own for (task, split), own in facts.items() if task == key})
     found += stale_findings(listed)
     recalls, missed = recall_by_head(anchors, config, facts, img_size)
-    return Examination(config, img_size, facts, merge_findings([*found, *missed]), recalls)
+    return Examination(config, img_size, facts, merge_findings(_causes([*found, *missed])), recalls)
+
+
+def _causes(found: list[Finding]) -> list[Finding]:
+    """Leave out that a split has no object where its labels are refused: that is why."""
+    refused = {finding.where for finding in found if finding.check == "label-refused"}
+    return [finding for finding in found if finding.check != "labels-none" or finding.where not in refused]
 
 
 def _by_task(listed: list[ListedSplit]) -> dict[str, list[ListedSplit]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.annotations import AnnotatedPicture
-from data.checks.coco_parts import open_coco_parts
+from data.checks.coco_parts import open_coco_parts, without_bad_keypoints
 from data.checks.finding import Finding
 from data.coco_index import coco_images
 from data.config import DataConfig
@@ -97,9 +97,10 @@ def _list_part(data: TaskData, split: str) -> tuple[ListedPart, list[Finding]]:
     if data.format == "coco_json":
         file = data.annotations[split]
         coco, sentences = open_coco_parts(file)
+        coco, others = without_bad_keypoints(coco, data.keypoints)
         images = coco_images(coco, data.splits[split])
         part = ListedPart(data, split, images, [str(file)] * len(images), file, coco=coco)
-        return part, [Finding("label-refused", where, sentence) for sentence in sentences]
+        return part, [Finding("label-refused", where, sentence) for sentence in [*sentences, *others]]
     if split in data.annotations:
         file = data.annotations[split]
         _, pictures = SPLIT_FORMATS[data.format].read(file, data.splits[split])

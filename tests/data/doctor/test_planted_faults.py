@@ -220,6 +220,11 @@ COCO_FAULTS = {
     "unknown category": Fault(
         change("val.json", lambda c: entry(c, 0, category_id=7)), {"label-refused"}, "annotation 0 is of category 7"
     ),
+    "another number of keypoints": Fault(
+        change("train.json", lambda c: entry(c, 3, keypoints=[1] * 6)),
+        {"label-refused"},
+        "annotation 11 has 6 keypoint values",
+    ),
     "box without width": Fault(
         change("train.json", lambda c: entry(c, 3, bbox=[9, 9, 0, 9])), {"label-degenerate"}, "1 boxes have no area"
     ),
@@ -278,6 +283,7 @@ def test_all_faulty_annotations_are_named(clean_coco, tmp_path):
     def break_three(content):
         for place in (1, 2, 6):
             entry(content, place, bbox=[1, 2, 3])
+        entry(content, 4, keypoints=[5, 5, 3] * 3)
 
     edit_json(yaml.parent / "train.json", break_three)
     result = examined(yaml)
@@ -285,8 +291,9 @@ def test_all_faulty_annotations_are_named(clean_coco, tmp_path):
         "annotation 1",
         "annotation 10",
         "annotation 30",
+        "annotation 20",
     ]
-    assert result.statistics()["pose train"]["objects"] == 5
+    assert result.statistics()["pose train"]["objects"] == 4
 
 
 def test_anchors_that_do_not_fit_are_found(clean, tmp_path, tiny_model):
