@@ -113,8 +113,8 @@ def test_models_of_other_heads_are_refused(weights: Path, tiny_model: Path, tiny
     assert not (tmp_path / "runs").exists()
 
 
-def test_one_kind_of_data_is_enough(weights: Path, tiny_data: Path, tmp_path: Path, caplog) -> None:
-    tiny_data.write_text(tiny_data.read_text().splitlines()[0])
+def test_one_kind_of_data_and_one_split_are_enough(weights: Path, tiny_data: Path, tmp_path: Path, caplog) -> None:
+    tiny_data.write_text(tiny_data.read_text().splitlines()[0].replace("train: images/train, ", ""))
     code, _, _ = run_test(
         "--weights", str(weights), "--data", str(tiny_data), "--img-size", "96", "--noplots", cwd=tmp_path
     )
