@@ -17,6 +17,7 @@ from data.convert.sources import SourceSet
 from data.convert.to_masks import convert_to_masks
 from data.convert.to_objects import convert_to_objects
 from data.formats.colour_table import Colour, read_colour_table
+from data.formats.voc_objects import VocObjects
 from data.prepare.summary import Prepared
 from data.task_data import SPLITS
 from utils.errors import UsageError, run_command
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--split", nargs="+", choices=SPLITS, help="splits of the data YAML (all); name of the folder's split (train)"
     )
     source.add_argument("--keypoints", type=int, help="keypoints per object in YOLO label files (none)")
+    source.add_argument("--one-based", action="store_true", help="corners of VOC files are pixel indices from 1")
     source.add_argument("--ignore", type=int, nargs="+", help="mask values that do not count (255)")
     source.add_argument("--colours", type=Path, help="table of classes and colours, for masks that are colours")
     result = parser.add_argument_group("result")
@@ -86,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _convert(given: argparse.Namespace) -> Prepared:
     names = None if given.names is None else _listed_names(given.names)
+    target = find_format(given.target)
     source, by_index = _source(given, names)
+    _refuse_idle(given, source.of_masks, hasattr(target, "mask_files"))
     options = Options(
         names=None if by_index else names,
         classes=None if given.classes is None else parse_classes(given.classes),
@@ -96,8 +100,6 @@ def _convert(given: argparse.Namespace) -> Prepared:
         least_area=1 if given.least_area is None else given.least_area,
         colours=_colours(given),
     )
-    target = find_format(given.target)
-    _refuse_idle(given, source.of_masks, hasattr(target, "mask_files"))
     made_by = shlex.join(["python", "-m", "data.convert", "--to", given.target])
     write = convert_to_masks if hasattr(target, "mask_files") else convert_to_objects
     return write(source, target, given.out, options, made_by)
@@ -111,10 +113,11 @@ def _refuse_idle(given: argparse.Namespace, from_masks: bool, to_masks: bool) ->
         ("rest", to_masks and not from_masks, "objects that become masks"),
         ("drop", not from_masks, "objects"),
         ("keypoints", given.source == "yolo", "--from yolo"),
+        ("one_based", given.source == "voc", "--from voc"),
         ("ignore", given.source is not None and from_masks, "--from with a format of masks"),
         ("colours", any(coloured), f"{', '.join(WITH_COLOURS)}"),
     ):
-        if getattr(given, option) is not None and not works:
+        if getattr(given, option) not in (None, False) and not works:
             raise UsageError(f"--{option.replace('_', '-')} is for {purpose}; leave it out")
 
 
@@ -133,7 +136,7 @@ def _source(given: argparse.Namespace, names: Sequence[str] | None) -> tuple[Sou
     if given.split is not None and len(given.split) > 1:
         raise UsageError("--images is one split; give --split one name, or --data with a data YAML of all splits")
     split = given.split[0] if given.split else "train"
-    format = find_format(given.source)
+    format = VocObjects(one_based=True) if given.one_based else find_format(given.source)
     return source_of_folders(
         format, given.images, given.labels, split, names, given.keypoints or 0, given.ignore or (255,), _colours(given)
     )

@@ -13,6 +13,8 @@ from data.convert.losses import Losses
 from data.polygons import clip_polygon, extent
 
 _LEAST_CORNERS = 3
+_MARKS = {"crowd": "crowds", "difficult": "difficult objects"}
+
 _OUTLINE_OR_KEYPOINTS = ("yolo",)
 """Formats whose rows hold either."""
 
@@ -32,7 +34,7 @@ class Fit:
         keeps: which fields of ``Objects`` it can say.
         classes: of the result.
         class_map: from the classes of the source to those; objects of other classes are left out.
-        drop: what is left out on purpose, see ``Options``.
+        drop: what is left out on purpose, see ``Options``; keypoints are gone already.
     """
 
     target: str
@@ -61,15 +63,11 @@ class Fit:
         return chosen(replace(objects, boxes=boxes, outlines=outlines), solid)
 
     def _without_dropped(self, objects: Objects, losses: Losses) -> Objects:
-        for field, what in (("crowd", "crowds"), ("difficult", "difficult objects")):
+        for field in _MARKS:
             if field in self.drop:
-                marked = getattr(objects, field)
-                losses.count(f"{what} left out, as asked", marked.sum())
-                objects = chosen(objects, ~marked)
+                objects = without_marked(objects, field, losses)
         if "outlines" in self.drop:
             objects = replace(objects, outlines=[[] for _ in objects.names])
-        if "keypoints" in self.drop:
-            objects = replace(objects, keypoints=np.zeros((len(objects), 0, 3)))
         return objects
 
     def _sayable(self, objects: Objects, losses: Losses) -> Objects:
@@ -96,8 +94,20 @@ class Fit:
         if "keypoints" not in self.keeps and has_keypoints:
             labelled = (objects.keypoints[..., 2] > 0).any(1).sum()
             losses.count(f"objects lost their keypoints, which {self.target} has no place for", labelled)
-            objects = replace(objects, keypoints=np.zeros((len(objects), 0, 3)))
+            objects = without_keypoints(objects)
         return objects
+
+
+def without_keypoints(objects: Objects) -> Objects:
+    """Return the objects without their keypoints."""
+    return replace(objects, keypoints=np.zeros((len(objects), 0, 3)))
+
+
+def without_marked(objects: Objects, field: str, losses: Losses) -> Objects:
+    """Return the objects that are not marked as ``crowd`` or ``difficult``, and count the others."""
+    marked = getattr(objects, field)
+    losses.count(f"{_MARKS[field]} left out, as asked", marked.sum())
+    return chosen(objects, ~marked)
 
 
 def rename_classes(objects: Objects, class_map: ClassMap, classes: Sequence[str], losses: Losses) -> Objects:

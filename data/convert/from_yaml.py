@@ -11,6 +11,7 @@ from data.annotations import ClassList
 from data.config import load_data_config
 from data.convert.sources import Labels, Listed, Part, PictureLabels, PictureMasks, SourceSet, SplitLabels
 from data.formats.registry import PICTURE_FORMATS, SPLIT_FORMATS
+from data.formats.voc_objects import VocObjects
 from data.label_places import ImageFolders
 from data.mask_reading import MaskReader
 from data.permissions import permissions_named
@@ -43,7 +44,7 @@ def source_of_yaml(path: Path, task: str | None, splits: Sequence[str] | None) -
         parts = {split: _parts(data, split) for split in splits or data.splits}
     names = data.label_map.names
     colours = dict(zip(names, data.colours, strict=True)) if len(data.colours) == len(names) else {}
-    return SourceSet(parts, data.names, data.keypoint_spec, colours)
+    return SourceSet(parts, data.names, data.keypoint_spec, colours, posed=data.task == "pose")
 
 
 def _block(config: DataConfig, task: str | None) -> TaskData:
@@ -61,7 +62,7 @@ def _parts(data: TaskData, split: str) -> list[Part]:
     if data.task == "segment":
         # The reader of a task gives the classes of its set.
         return [Part(_masks(data, split))]
-    return [Part(_objects(data, split), data.class_map)]
+    return [Part(_objects(data, split), data.class_map, bool(data.options.get("drop_difficult")))]
 
 
 def _objects(data: TaskData, split: str) -> Labels:
@@ -71,7 +72,8 @@ def _objects(data: TaskData, split: str) -> Labels:
     spec = data.keypoint_spec
     names = list(data.label_map.names)
     classes = ClassList(names) if spec is None else ClassList(names, spec.names, spec.skeleton)
-    return PictureLabels(PICTURE_FORMATS[name], _listed(data, split), classes)
+    form = VocObjects(one_based=True) if data.options.get("one_based") else PICTURE_FORMATS[name]
+    return PictureLabels(form, _listed(data, split), classes)
 
 
 def _masks(data: TaskData, split: str) -> PictureMasks:
@@ -96,4 +98,4 @@ def _listed(data: TaskData, split: str) -> list[Listed]:
 
 def _one(image: Path, folders: ImageFolders, label: Path | None) -> Listed:
     relative = image.relative_to(folders.of(image)).as_posix()
-    return Listed(image, relative, label if label is not None and label.is_file() else None)
+    return Listed(image, relative, label if label is not None and label.exists() else None)

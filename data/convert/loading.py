@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from data.annotations import AnnotatedPicture, ClassList
 from data.class_map import ClassMap
 from data.convert.areas import objects_of_mask
-from data.convert.fitting import rename_classes
+from data.convert.fitting import rename_classes, without_keypoints, without_marked
 from data.convert.losses import Losses
 from data.convert.reading import MaskedPicture, find_masks, read_objects
 from data.convert.sources import PictureMasks, SourceSet
@@ -19,8 +19,15 @@ from data.scan import in_threads
 from utils.errors import DataError
 
 
-def load_objects(source: SourceSet, losses: Losses) -> tuple[ClassList, dict[str, list[AnnotatedPicture]]]:
+def load_objects(
+    source: SourceSet, drop: Collection[str], losses: Losses
+) -> tuple[ClassList, dict[str, list[AnnotatedPicture]]]:
     """Read all objects of a set by its own classes.
+
+    Args:
+        source: what is read.
+        drop: see ``Options``; without ``keypoints`` all parts have to have as many.
+        losses: gets what is left out.
 
     Returns:
         The classes, of which the names are empty where they show only in the objects; and the pictures per split.
@@ -38,6 +45,11 @@ def load_objects(source: SourceSet, losses: Losses) -> tuple[ClassList, dict[str
                 read = [
                     replace(p, objects=rename_classes(p.objects, part.class_map, source.names, losses)) for p in read
                 ]
+            if part.drop_difficult:
+                read = [replace(p, objects=without_marked(p.objects, "difficult", losses)) for p in read]
+            if "keypoints" in drop or not source.posed:
+                classes = ClassList(classes.names)
+                read = [replace(picture, objects=without_keypoints(picture.objects)) for picture in read]
             found.append(classes)
             pictures[split] += read
     numbers = sorted({len(classes.keypoints) for classes in found})

@@ -75,10 +75,12 @@ class Part:
     Attributes:
         labels: what is read.
         class_map: from the classes of the files to those of the set; None where they are the same.
+        drop_difficult: leave out objects that are marked as difficult.
     """
 
     labels: Labels
     class_map: ClassMap | None = None
+    drop_difficult: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,14 @@ class SourceSet:
         names: classes of the set by index; empty where they show only in the labels.
         keypoints: what the keypoints are, None where that is not known or there are none.
         colours: red, green, blue of the classes of masks that are colours, by name.
+        posed: the keypoints of its labels are a part of it.
     """
 
     splits: dict[str, list[Part]]
     names: Sequence[str] = ()
     keypoints: KeypointSpec | None = None
     colours: Mapping[str, Colour] = field(default_factory=dict)
+    posed: bool = True
 
     @property
     def formats(self) -> set[str]:
@@ -120,6 +124,6 @@ def list_pictures(folder: Path, files_of: Callable[[Path], Iterable[Path]]) -> l
         DataError: the folder is missing or holds no picture.
     """
     return [
-        Listed(image, image.relative_to(folder).as_posix(), next(filter(Path.is_file, files_of(image)), None))
+        Listed(image, image.relative_to(folder).as_posix(), next(filter(Path.exists, files_of(image)), None))
         for image in list_images([folder])
     ]

@@ -105,7 +105,7 @@ class _Mapped:
 def _write_painted(source: SourceSet, result: _Result) -> tuple[Choice, _Written]:
     """Write masks with the areas within the outlines of objects."""
     options, losses = result.options, result.losses
-    classes, pictures = load_objects(source, losses)
+    classes, pictures = load_objects(source, options.drop, losses)
     met = {name for listed in pictures.values() for picture in listed for name in picture.objects.names}
     choice = choose_classes(classes.names, met - {IGNORED}, options, result.target.names)
     names = list(choice.names)

@@ -49,8 +49,8 @@ def convert_to_objects(
         classes, pictures, choice = load(source, options, getattr(target, "names", ()), losses)
         fit = Fit(target.name, target.keeps, choice.names, choice.class_map, options.drop)
         fitted = {split: [fit(picture, losses) for picture in listed] for split, listed in pictures.items()}
-        without_keypoints = "keypoints" in options.drop or "keypoints" not in target.keeps
-        classes = ClassList(choice.names) if without_keypoints else replace(classes, names=choice.names)
+        posed = "keypoints" in target.keeps
+        classes = replace(classes, names=choice.names) if posed else ClassList(choice.names)
         layouts = {
             split: write_objects(folder, split, listed, target, classes, options.copy, losses)
             for split, listed in fitted.items()
@@ -65,7 +65,7 @@ def convert_to_objects(
 def _annotated(
     source: SourceSet, options: Options, fixed: Sequence[str], losses: Losses
 ) -> tuple[ClassList, Mapping[str, Sequence[AnnotatedPicture]], Choice]:
-    classes, pictures = load_objects(source, losses)
+    classes, pictures = load_objects(source, options.drop, losses)
     met = {name for listed in pictures.values() for picture in listed for name in picture.objects.names}
     return classes, pictures, choose_classes(classes.names, met - {IGNORED}, options, fixed)
 

@@ -14,6 +14,7 @@ from data.config import load_data_config
 from data.convert.__main__ import main
 from data.convert.format_names import find_format, format_names
 from data.formats.mask_png import read_mask, write_mask
+from data.formats.voc_xml import Annotation, read_annotation, write_annotation
 from data.scan import LabelIndex
 from data.split_index import open_split
 from utils.errors import DataError, UsageError
@@ -306,6 +307,7 @@ def test_a_failure_leaves_nothing_behind(boxes: Path, tmp_path: Path) -> None:
         (["--data", "{yaml}", "--least-area", "9"], "--least-area is for masks that become objects; leave it out"),
         (["--data", "{yaml}", "--rest", "ignore"], "--rest is for objects that become masks"),
         (["--data", "{yaml}", "--ignore", "0"], "--ignore is for --from with a format of masks"),
+        (["--data", "{yaml}", "--one-based"], "--one-based is for --from voc"),
         (["--data", "{yaml}", "--keypoints", "3"], "--keypoints is for --from yolo"),
         (["--data", "{yaml}", "--names", "no.txt"], "no.txt cannot be read"),
     ],
@@ -323,3 +325,33 @@ def test_a_class_in_two_lists_is_refused(boxes: Path, tmp_path: Path) -> None:
         main([*given, "a=car", "b=car"])
     with pytest.raises(DataError, match=r"'cra', which is no class of the source; .* 'car'"):
         main([*given, "a=cra"])
+
+
+def test_options_of_a_voc_block_and_of_a_voc_folder_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(tmp_path / "images/a.png")
+    boxes, hard = np.array([[1, 1, 20, 30], [11, 11, 40, 50]], np.float64), np.array([False, True])
+    write_annotation(folder_of(tmp_path / "labels/a.xml"), Annotation(["cat", "cat"], boxes, hard, (HEIGHT, WIDTH)))
+    block = (
+        "{format: voc, train: images, labels: labels, names: [cat], options: {one_based: true, drop_difficult: true}}"
+    )
+    (tmp_path / "set.yaml").write_text(f"detect: {block}")
+    main(["--data", str(tmp_path / "set.yaml"), "--to", "yolo", "--out", str(tmp_path / "one")])
+    assert "1 difficult objects left out, as asked" in capsys.readouterr().out
+    given = ["--from", "voc", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"), "--one-based"]
+    main([*given, "--to", "voc", "--out", str(tmp_path / "two")])
+    found = read_annotation(tmp_path / "two/labels/train/a.xml")
+    assert found.boxes.tolist() == [[0, 0, 20, 30], [10, 10, 40, 50]] and found.difficult.tolist() == [False, True]
+    one = index_of(tmp_path / "one/one.yaml")
+    np.testing.assert_allclose(one.boxes * [WIDTH, HEIGHT, WIDTH, HEIGHT], [[0, 0, 20, 30]], atol=1e-4)
+
+
+def test_sources_of_a_mixed_split_are_joined(boxes: Path, rich: Path, tmp_path: Path) -> None:
+    first = f"{{images: {boxes.parent / 'images/train'}, names: {NAMES}}}"
+    second = f"{{images: {rich.parent}, format: coco, annotations: {rich}}}"
+    (tmp_path / "mixed.yaml").write_text(f"detect: {{train: [{first}, {second}], names: [car, cat, dog]}}")
+    main(
+        ["--data", str(tmp_path / "mixed.yaml"), "--to", "coco", "--out", str(tmp_path / "out"), "--drop", "keypoints"]
+    )
+    found, expected = index_of(tmp_path / "out/out.yaml"), index_of(tmp_path / "mixed.yaml")
+    check_same(found, expected)
+    assert found.crowd.tolist() == expected.crowd.tolist() and len(found.kept) == 5
