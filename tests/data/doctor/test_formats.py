@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -110,6 +111,23 @@ def test_masks(tmp_path, name):
     broken, missing = findings(yaml)
     assert broken[0] == "mask-refused" and str(files[1]) in broken[1]
     assert missing[0] == "mask-missing" and "val_0" in missing[1]
+
+
+def test_shapes_that_are_no_objects_are_counted(tmp_path):
+    pictures = write_pictures(tmp_path, "labelme")
+    form = PICTURE_FORMATS["labelme"]
+    for own in pictures.values():
+        for picture in own:
+            form.write(picture.image.with_suffix(".json"), picture, ClassList(NAMES))
+    file = pictures["val"][1].image.with_suffix(".json")
+    content = json.loads(file.read_text())
+    circle = {"label": "rider", "shape_type": "circle", "points": [[9, 9], [12, 9]], "group_id": None, "flags": {}}
+    content["shapes"].append(circle)
+    file.write_text(json.dumps(content))
+    yaml = tmp_path / "set.yaml"
+    yaml.write_text("detect: {train: images/train, val: images/val, names: [rider, car], format: labelme}\n")
+    [(check, sentence)] = findings(yaml)
+    assert check == "label-left-out" and sentence.startswith("detect val: 1 circle")
 
 
 def test_sources_of_a_mixed_split_are_one_set(tmp_path):

@@ -106,9 +106,12 @@ def long_picture(root: Path) -> None:
     (root / "labels/train/strip.txt").write_text("0 0.5 0.5 0.2 0.9\n")
 
 
-def no_blue(root: Path) -> None:
-    for path in (root / "labels/train").iterdir():
-        path.write_text("".join(f"{row}\n" for row in path.read_text().splitlines() if row[0] != "2"))
+def no_blue(split: str) -> Callable[[Path], None]:
+    def plant(root: Path) -> None:
+        for path in (root / "labels" / split).iterdir():
+            path.write_text("".join(f"{row}\n" for row in path.read_text().splitlines() if row[0] != "2"))
+
+    return plant
 
 
 def no_labels(root: Path) -> None:
@@ -116,11 +119,19 @@ def no_labels(root: Path) -> None:
         path.write_text("")
 
 
-def similar(root: Path) -> None:
-    picture = cv2.imread(str(root / "images/train/002.png"))
-    cv2.imwrite(str(root / "images/val/again.bmp"), picture)
-    cv2.imwrite(str(root / "masks/val/again.png"), np.ones(picture.shape[:2], np.uint8))
-    (root / "labels/val/again.txt").write_text("0 0.5 0.5 0.2 0.4\n")
+def similar(split: str) -> Callable[[Path], None]:
+    def plant(root: Path) -> None:
+        picture = cv2.imread(str(root / IMAGE))
+        cv2.imwrite(str(root / f"images/{split}/again.bmp"), picture)
+        cv2.imwrite(str(root / f"masks/{split}/again.png"), np.ones(picture.shape[:2], np.uint8))
+        (root / f"labels/{split}/again.txt").write_text("0 0.5 0.5 0.2 0.4\n")
+
+    return plant
+
+
+def many_backgrounds(root: Path) -> None:
+    for i in range(4):
+        (root / f"labels/train/00{i}.txt").write_text("")
 
 
 @dataclass(frozen=True)
@@ -146,7 +157,10 @@ FAULTS = {
     "leak from train to val": Fault(
         copy(IMAGE, "images/val/004.png"), {"split-leak"}, "val/004.png: val has it, and train has it as"
     ),
-    "leak in other bytes": Fault(similar, {"split-near-leak"}, "again.bmp: looks like", near=True),
+    "leak in other bytes": Fault(similar("val"), {"split-near-leak"}, "val/again.bmp: looks like", near=True),
+    "image again in other bytes": Fault(
+        similar("train"), {"image-near-duplicate"}, "train/again.bmp: looks like", near=True
+    ),
     "class out of range": Fault(append("3 0.5 0.5 0.2 0.2"), {"label-refused"}, f"{LABEL}:4: class 3 is out of range"),
     "coordinate out of range": Fault(append("0 0.5 1.5 0.2 0.2"), {"label-refused"}, f"{LABEL}:4: coordinate 1.5"),
     "wrong number of columns": Fault(append("0 0.5 0.5 0.2"), {"label-refused"}, f"{LABEL}:4: the row has 4 columns"),
@@ -163,7 +177,16 @@ FAULTS = {
     "two images with one label file": Fault(share_label, {"label-shared"}, "002.bmp"),
     "tiny box": Fault(append("0 0.5 0.5 0.002 0.002"), {"box-tiny"}, f"{IMAGE}: 1 box with a side below 2 pixels"),
     "huge box": Fault(append("0 0.5 0.5 1 1"), {"box-huge"}, f"{IMAGE}: 1 box of at least 98%"),
-    "class that training never shows": Fault(no_blue, {"class-untrained"}, "'blue' has no objects in detect train"),
+    "class that training never shows": Fault(
+        no_blue("train"), {"class-untrained"}, "'blue' has no objects in detect train"
+    ),
+    "class that validation never shows": Fault(
+        no_blue("val"), {"class-unmeasured"}, "'blue' has no objects in detect val"
+    ),
+    "mostly background": Fault(many_backgrounds, {"background-many"}, "detect train: 4 of 6 images have no object"),
+    "image without label file": Fault(
+        lambda root: (root / LABEL).unlink(), {"label-missing"}, "1 of 6 images have no label file"
+    ),
     "split without objects": Fault(no_labels, {"labels-none"}, "detect train: 0 of 6 images have an object"),
     "split without folder": Fault(
         lambda root: replace(root, "train: images/train", "train: images/trian"), {"split-unusable"}, "images/trian"
@@ -257,6 +280,41 @@ def test_planted_fault_of_a_coco_file_is_found_and_nothing_else(clean_coco, tmp_
     result = examined(yaml)
     assert {finding.check for finding in result.findings} == fault.checks
     assert any(fault.text in finding.sentence for finding in result.findings)
+
+
+def test_classes_far_rarer_than_another_are_named(clean, tmp_path):
+    yaml = copied(clean, tmp_path)
+    root = yaml.parent
+    for split in ("train", "val"):
+        for path in (root / "labels" / split).iterdir():
+            path.write_text("0 0.5 0.5 0.2 0.2\n1 0.4 0.4 0.2 0.2\n")
+        places = np.stack(np.meshgrid(np.linspace(0.3, 0.7, 10), np.linspace(0.3, 0.7, 120)), -1).reshape(-1, 2)
+        rows = [f"0 {x:.5f} {y:.5f} 0.2 0.2\n" for x, y in places]
+        (root / f"labels/{split}/002.txt").write_text("".join(rows) + "2 0.5 0.4 0.3 0.3\n")
+    [rare] = examined(yaml).findings
+    assert (rare.check, rare.where) == ("class-rare", "detect train")
+    assert rare.sentence == "'blue' has 1 objects in detect train, 'red' has 1205"
+
+
+def test_names_that_the_data_yaml_leaves_out_are_counted(clean_coco, tmp_path):
+    yaml = copied(clean_coco, tmp_path)
+
+    def add_category(content):
+        content["categories"].append({"id": 2, "name": "crate"})
+        entry(content, 0, category_id=2)
+
+    edit_json(yaml.parent / "train.json", add_category)
+    [left_out] = examined(yaml).findings
+    assert left_out.check == "class-left-out" and left_out.severity.exit_code == 0
+    assert "1 annotations are of categories" in left_out.sentence
+
+
+def test_every_check_has_its_planted_fault():
+    """Those that are not in a table above have a test of their own, here or beside the formats and the caches."""
+    planted = set().union(*(fault.checks for fault in [*FAULTS.values(), *COCO_FAULTS.values()]))
+    alone = {"class-rare", "class-left-out", "anchor-recall", "label-absent", "label-left-out", "cache-stale"}
+    assert planted | alone == set(CHECKS)
+    assert len(FAULTS) >= 20
 
 
 def test_every_fault_of_a_set_is_found_at_once(clean, tmp_path):
