@@ -33,20 +33,21 @@ What the new format cannot say is left out and counted.
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the arguments, convert, and say what was written and what was left out."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     print(_convert(given))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
     objects, masks = format_names()
-    parser = argparse.ArgumentParser(
+    reader = argparse.ArgumentParser(
         prog="python -m data.convert",
         description="Convert labels and masks from any format into any other, with a data YAML beside them.",
         epilog=_EPILOG.format(objects=" ".join(objects), masks=" ".join(masks)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = [*objects, *masks]
-    source = parser.add_argument_group("source: a folder of pictures with its labels, or a data YAML")
+    source = reader.add_argument_group("source: a folder of pictures with its labels, or a data YAML")
     source.add_argument("--from", dest="source", choices=names, metavar="FORMAT", help="format of the labels")
     source.add_argument("--images", type=Path, help="folder of the pictures")
     source.add_argument("--labels", type=Path, help="folder of the label files or masks, or the one label file")
@@ -59,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--one-based", action="store_true", help="corners of VOC files are pixel indices from 1")
     source.add_argument("--ignore", type=int, nargs="+", help="mask values that do not count (255)")
     source.add_argument("--colours", type=Path, help="table of classes and colours, for masks that are colours")
-    result = parser.add_argument_group("result")
+    result = reader.add_argument_group("result")
     result.add_argument("--to", dest="target", choices=names, metavar="FORMAT", required=True, help="format to write")
     result.add_argument("--out", type=Path, required=True, help="new folder for the result")
     result.add_argument(
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"pixels of masks without an object: a class of their own, or ignored ({RESTS[0]})",
     )
     result.add_argument("--least-area", type=int, help="pixels; smaller areas of masks become no object (1)")
-    return parser
+    return reader
 
 
 def _convert(given: argparse.Namespace) -> Prepared:

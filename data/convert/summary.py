@@ -30,14 +30,16 @@ def converted(
         losses: what was left out or changed.
 
     Raises:
-        DataError: no class occurs in any picture.
+        DataError: there is no picture, or no class occurs in any.
     """
     notes = [*losses.lines(), *choice.warnings]
+    found = f" ({'; '.join(notes)})" if notes else ""
+    if not any(images.values()):
+        raise DataError(f"no picture of the source can be used{found}; mend the folders of pictures and labels")
     if not any(count.any() for count in counts.values()):
-        found = "; ".join(notes) or "the source holds nothing"
         raise DataError(
-            f"nothing is left to write as {target}, whose classes would be {first_of(choice.names)} ({found}); give "
-            "--classes to say what becomes them, such as car=truck,van"
+            f"nothing is left to write as {target}{found}; mend the folder of labels, or give --classes to say what "
+            f"becomes {first_of(choice.names) or 'a class'}"
         )
     names: list[str] = list(choice.names)
     shown = dict(counts)

@@ -274,9 +274,13 @@ def test_a_failure_leaves_nothing_behind(boxes: Path, tmp_path: Path) -> None:
     out = ["--to", "voc", "--out", str(tmp_path / "out")]
     with pytest.raises(DataError, match=r"a\.txt:1: the row has 4 columns"):
         main([*folders, *out])
-    with pytest.raises(DataError, match=r"nothing is left to write as cityscapes, .* \(1 objects of the class 'boat'"):
+    with pytest.raises(DataError, match=r"left to write as cityscapes \(1 objects of the class 'boat' .* becomes car,"):
         (root / "labels/a.txt").write_text("0 0.5 0.5 0.5 0.5")
         main([*folders[:-1], "boat", "--to", "cityscapes", "--out", str(tmp_path / "out")])
+    with pytest.raises(
+        DataError, match=r"no picture of the source can be used \(1 pictures without labels left out: a"
+    ):
+        main(["--from", "voc", *folders[2:-2], *out])
     assert os.listdir(tmp_path) == ["set"]
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").touch()
