@@ -59,9 +59,9 @@ class BlockReader:
                 f"{self.path}: `{key}.task` is {task!r}; choose detect, segment or pose.{did_you_mean(task, TASKS)}"
             )
         self._check_owners(task, key, block)
+        self.places.require_splits(block, f"{key}.")
         if not has_sources(block):
             return self._single(task, key, block, f"{key}.", None)
-        self.places.require_splits(block, f"{key}.")
 
         def read(source: Mapping[str, Any], prefix: str, shared: SharedClasses) -> TaskData:
             self._check_owners(task, prefix.rstrip("."), source)
@@ -72,6 +72,7 @@ class BlockReader:
     def flat_detect(self, raw: Mapping[str, Any]) -> TaskData:
         """YOLOv5's ``train val test nc names``."""
         names = checked_names(self.path, raw.get("names"), raw.get("nc"), "names", "nc")
+        self.places.require_splits(raw, "")
         return TaskData(
             task="detect",
             key="detect",

@@ -56,9 +56,8 @@ class Places:
         """Return the entries of every split of a block.
 
         Raises:
-            DataError: a split that is asked for has none, or an entry does not exist or is no text.
+            DataError: an entry does not exist or is no text.
         """
-        self.require_splits(block, prefix)
         splits = {}
         for split in SPLITS:
             value = block.get(split)

@@ -86,6 +86,14 @@ def test_sets_of_four_formats_are_one(root: Path) -> None:
     assert TaskDataset(data, "train", for_training=True).areas is None
 
 
+def test_splits_need_not_be_of_one_format(root: Path) -> None:
+    (root / "data.yaml").write_text(
+        yaml.safe_dump({"path": str(root), "detect": {"train": SOURCES, "val": SOURCES[1], "names": ["car", "person"]}})
+    )
+    data = load_data_config(root / "data.yaml").tasks["detect"]
+    assert open_split(data, "val").index.report.objects == 1 and data.sources["val"][0].format == "voc"
+
+
 def test_one_map_serves_all_sources(root: Path) -> None:
     classes = {"vehicle": ["car", "truck", "Auto"], "walker": ["person", "pedestrian", "Mensch"]}
     dataset = TaskDataset(task(root, {"train": PLAIN, "classes": classes}), "train")

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from data import config, config_blocks, keypoint_block
+from data.formats import registry
 from tests.conftest import REPO
 
 TEXT = (REPO / "docs" / "data.md").read_text(encoding="utf-8")
@@ -59,3 +60,24 @@ def test_example_of_coco_files_is_the_packaged_one():
 def test_embedded_example_is_the_packaged_one():
     packaged = (config.CONFIG_FOLDER / "embedded.yaml").read_text(encoding="utf-8")
     assert all(line in packaged.splitlines() for line in example_with("embedded").splitlines())
+
+
+@pytest.mark.parametrize(("key", "task"), [("format", "detect"), ("classes", "detect"), ("images", "segment")])
+def test_examples_of_formats_classes_and_sources_load(tmp_path, key, task):
+    text = next(text for text in EXAMPLES if re.search(rf"^ *(- {{)?{key}: ", text, flags=re.MULTILINE))
+    for entry in re.findall(r"(?:train|val|images|masks|labels): ([\w/]+(?:\.txt)?)", text):
+        (tmp_path / entry).mkdir(parents=True, exist_ok=True)
+    path = tmp_path / "example.yaml"
+    path.write_text(re.sub(r"^path: .*$", "", text, flags=re.MULTILINE), encoding="utf-8")
+    data = config.load_data_config(path).for_head(task, task)
+    expected = {
+        "format": ["RBC", "WBC"],
+        "classes": ["vehicle", "person"],
+        "images": ["road", "sidewalk", "car", "person"],
+    }
+    assert data.names == expected[key] and data.format == {"images": "mixed", "format": "voc"}.get(key, "yolo_txt")
+
+
+def test_every_format_is_on_the_page():
+    formats = {*registry.PICTURE_FORMATS, *registry.SPLIT_FORMATS, *registry.MASK_FORMATS}
+    assert [name for name in formats if f"| `{name}`" not in TEXT and f"`{name}` is the same" not in TEXT] == []
