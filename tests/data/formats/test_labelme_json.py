@@ -174,7 +174,9 @@ def test_files_that_are_none_or_too_large_are_named(tmp_path: Path) -> None:
         FORMAT.read(tmp_path / "none.json", SIZE, class_list())
     with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
         FORMAT.read(tmp_path, SIZE, class_list())
-    with (tmp_path / "a.json").open("wb") as sparse:
+    file = written(tmp_path, CAR, imageData="QUJD" * 3_000_000, imagePath="a.jpg")
+    assert FORMAT.read(file, SIZE, class_list()).names == ["car"], "a picture inside is no label"
+    with file.open("wb") as sparse:
         sparse.truncate(MOST_BYTES + 1)
     with pytest.raises(DataError, match=r"a\.json: is larger than 64 MB; give a labelme file, which has one picture"):
         FORMAT.read(tmp_path / "a.json", SIZE, class_list())
