@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.class_map import ClassMap, SharedClasses, Vocabulary, read_class_map
+from data.class_names import MOST_MASK_CLASSES
 from data.convert.areas import IGNORED
 from data.convert.options import Options
 from utils.errors import UsageError, did_you_mean
@@ -57,6 +58,19 @@ def choose_classes(known: Sequence[str], met: Collection[str], options: Options,
         raise UsageError(f"--names has '{unknown}', which is no class of the source.{did_you_mean(unknown, known)}")
     names = list(fixed or wanted)
     return Choice(names, ClassMap.by_name(wanted, names), [] if known else _unmet(wanted, met))
+
+
+def check_mask_classes(names: Sequence[str]) -> None:
+    """Make sure that a mask can hold so many classes.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if len(names) > MOST_MASK_CLASSES:
+        raise UsageError(
+            f"{len(names)} classes do not fit into a mask, which holds {MOST_MASK_CLASSES}; choose some of them, or "
+            "join them with --classes"
+        )
 
 
 def with_ignored(choice: Choice) -> ClassMap:

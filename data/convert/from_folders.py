@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data.annotations import ClassList, MaskClasses
+from data.convert.choosing import check_mask_classes
 from data.convert.sources import (
     Labels,
     Listed,
@@ -67,6 +68,7 @@ def source_of_folders(
     spec: KeypointSpec | None = None
     found: Labels
     if hasattr(format, "mask_files"):
+        check_mask_classes(known)
         pictures = list_pictures(images, lambda image: format.mask_files(image, images, labels))
         classes = MaskClasses(known, tuple(colours.values()), tuple(ignore))
         found = PictureMasks(format.name, pictures, _mask_reader(format, classes))

@@ -100,7 +100,7 @@ def outlined_masks(
 def value_table(class_map: ClassMap) -> np.ndarray:
     """Return (256,) uint8: the class that each value of a mask becomes, 255 where it is ignored."""
     table = np.full(256, IGNORE, np.uint8)
-    targets = class_map.table()
+    targets = class_map.table
     table[: len(targets)] = np.where(targets < 0, IGNORE, targets)
     table[IGNORE] = IGNORE
     return table

@@ -19,6 +19,7 @@ from utils.errors import DataError
 _NO_PICTURE = "pictures that are missing or cannot be read left out"
 _NO_LABELS = "pictures without labels left out"
 _NO_MASK = "pictures without a mask left out"
+_SHARED = "pictures have the labels of another picture of their name too"
 _EMPTY_WITHOUT_FILE = ("yolo",)
 """Formats in which a picture without a label file is one without objects."""
 
@@ -64,6 +65,7 @@ def read_objects(labels: PictureLabels | SplitLabels, losses: Losses) -> tuple[C
 
 def find_masks(labels: PictureMasks, losses: Losses) -> list[MaskedPicture]:
     """Return the pictures that have a mask and can be read; the others are counted."""
+    losses.name(_SHARED, _sharing(labels.pictures))
     losses.name(_NO_MASK, [listed.relative for listed in labels.pictures if listed.label is None])
     found = [listed for listed in labels.pictures if listed.label is not None]
     sizes = _sizes([listed.image for listed in found], "reading pictures")
@@ -90,10 +92,17 @@ def _read_pictures(labels: PictureLabels, losses: Losses) -> list[AnnotatedPictu
             objects = labels.format.read(listed.label, size, labels.classes)
         return AnnotatedPicture(listed.image, listed.relative, size, objects)
 
+    losses.name(_SHARED, _sharing(labels.pictures))
     found = in_threads(read, labels.pictures, f"reading {labels.format.name}")
     for what in (_NO_PICTURE, _NO_LABELS):
         losses.name(what, [p.relative for p, answer in zip(labels.pictures, found, strict=True) if answer == what])
     return [answer for answer in found if isinstance(answer, AnnotatedPicture)]
+
+
+def _sharing(pictures: Sequence[Listed]) -> list[str]:
+    """Return the pictures whose label file an earlier one has too, as ``a.png`` beside ``a.jpg``."""
+    first: dict[Path, Listed] = {}
+    return [p.relative for p in pictures if p.label is not None and first.setdefault(p.label, p) is not p]
 
 
 def _sizes(images: Sequence[Path], what: str) -> list[tuple[int, int] | None]:

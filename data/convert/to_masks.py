@@ -10,7 +10,7 @@ import numpy as np
 
 from data.annotations import AnnotatedPicture, MaskClasses
 from data.convert.areas import BACKGROUND, IGNORED, LAYERED, Painter
-from data.convert.choosing import Choice, choose_classes, with_ignored
+from data.convert.choosing import Choice, check_mask_classes, choose_classes, with_ignored
 from data.convert.colours import WITH_COLOURS, class_colours
 from data.convert.fitting import Fit
 from data.convert.layout import Layout
@@ -111,6 +111,7 @@ def _write_painted(source: SourceSet, result: _Result) -> tuple[Choice, _Written
     names = list(choice.names)
     if options.rest == BACKGROUND and not result.target.names and BACKGROUND not in names:
         names = [BACKGROUND, *names]
+    check_mask_classes(names)
     rest = names.index(BACKGROUND) if options.rest == BACKGROUND and BACKGROUND in names else IGNORE
     fit = Fit(result.target.name, _KEEPS, [*choice.names, IGNORED], with_ignored(choice), options.drop)
     painter = Painter(names, rest, bool(source.formats & set(LAYERED)))

@@ -15,7 +15,7 @@ import yaml
 
 from data.annotations import AnnotatedPicture, ClassList
 from data.convert.areas import BACKGROUND, IGNORED, Painter
-from data.convert.choosing import Choice, choose_classes, with_ignored
+from data.convert.choosing import Choice, check_mask_classes, choose_classes, with_ignored
 from data.convert.fitting import Fit
 from data.convert.layout import own_names
 from data.convert.losses import Losses
@@ -146,6 +146,7 @@ def _tasks(pictures: Iterable[AnnotatedPicture], names: Sequence[str], polygon_b
             (with_outline if outlines else without).add(name)
     boxed = without | (with_outline if ALL in polygon_boxes else with_outline & set(polygon_boxes))
     outlined = [name for name in names if name in with_outline and name != BACKGROUND]
+    check_mask_classes([BACKGROUND, *outlined])
     return _Tasks(
         boxes=[name for name in names if name in boxed and name != BACKGROUND],
         polygon_boxes=frozenset(boxed & with_outline if ALL in polygon_boxes else polygon_boxes),

@@ -246,7 +246,9 @@ def test_classes_are_joined_chosen_and_ordered(boxes: Path, tmp_path: Path, caps
     assert "WARNING: no object is called 'Other'. Did you mean 'other'?" in capsys.readouterr().out
 
 
-def test_names_come_from_a_file_and_pictures_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_names_come_from_a_file_and_pictures_of_one_name_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("a.png", "a.jpg", "images/a.png"):
         picture(tmp_path / "pictures" / name)
     (tmp_path / "labels").mkdir()
@@ -257,6 +259,7 @@ def test_names_come_from_a_file_and_pictures_of_one_name_are_told_apart(tmp_path
     main(
         ["--from", "yolo", *folders, *names, "--to", "yolo", "--out", str(tmp_path / "out"), "--split", "val", "--copy"]
     )
+    assert "1 pictures have the labels of another picture of their name too: a.png" in capsys.readouterr().out
     data = load_data_config(tmp_path / "out/out.yaml", ["val"]).tasks["detect"]
     assert data.names == ["cat", "dog"]
     below = tmp_path / "out/images/val"
@@ -321,6 +324,13 @@ def test_mistakes_on_the_command_line(arguments: list[str], fault: str, boxes: P
     with pytest.raises(UsageError, match=fault):
         main([*given, "--to", "coco", "--out", str(tmp_path / "out")])
     assert not os.listdir(tmp_path)
+
+
+def test_more_classes_than_a_mask_holds(rich: Path, tmp_path: Path) -> None:
+    names = ["--names", *map(str, range(256))]
+    given = ["--from", "mask_png", "--images", str(rich.parent), "--labels", str(tmp_path), *names]
+    with pytest.raises(UsageError, match="256 classes do not fit into a mask, which holds 255; choose some"):
+        main([*given, "--to", "mask_png", "--out", str(tmp_path / "out")])
 
 
 def test_a_class_in_two_lists_is_refused(boxes: Path, tmp_path: Path) -> None:
