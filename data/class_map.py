@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,12 +51,16 @@ class ClassMap:
 
     def of_names(self, names: Sequence[str]) -> np.ndarray:
         """Return (n,) int64: the class of each of the files' names, -1 where it is left out."""
-        place = dict(zip(self.names, self.targets, strict=True))
-        return np.array([place.get(name, self.rest) for name in names], np.int64)
+        return np.array([self._place.get(name, self.rest) for name in names], np.int64)
 
+    @functools.cached_property
     def table(self) -> np.ndarray:
-        """Return (len(names),) int64: the class of each of the files' indices, -1 where it is left out."""
+        """(len(names),) int64: the class of each of the files' indices, -1 where it is left out."""
         return np.array(self.targets, np.int64)
+
+    @functools.cached_property
+    def _place(self) -> dict[str, int]:
+        return dict(zip(self.names, self.targets, strict=True))
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def ignored_values(data: TaskData) -> list[int]:
 def _table(data: TaskData) -> np.ndarray:
     """Return (256,) uint8, the set's class of each index of the files."""
     table = np.full(256, IGNORE, np.uint8)
-    targets = data.label_map.table()
+    targets = data.label_map.table
     table[: len(targets)] = np.where(targets < 0, IGNORE, targets)
     table[IGNORE] = IGNORE
     return table

@@ -33,11 +33,13 @@ class ObjectLabels:
 
 def labels_of_rows(rows: Rows, classes: ClassMap) -> ObjectLabels:
     """Return the labels of a YOLO label file, whose indices are those of ``classes.names``."""
-    targets = classes.table()[rows.classes]
+    targets = classes.table[rows.classes]
     kept = targets >= 0
+    if kept.all():
+        return ObjectLabels(usable_rows(targets, rows.boxes, rows.keypoints)[0])
     found, _ = usable_rows(targets[kept], rows.boxes[kept], rows.keypoints[kept])
-    others = Counter(classes.names[index] for index in rows.classes[~kept].tolist())
-    return ObjectLabels(found, others=others)
+    left_out = rows.classes[~kept].tolist()
+    return ObjectLabels(found, others=Counter(classes.names[index] for index in left_out))
 
 
 def labels_of_objects(
