@@ -18,18 +18,26 @@ class Layout:
         images: of its pictures.
         labels: of its label files or masks; of a format with one file per split that file.
         image_end: what the name of every picture ends with, before its suffix.
+        list_file: a list of the names of its pictures, below their common folder and without suffix; empty for none.
     """
 
     images: str
     labels: str
     image_end: str = ""
+    list_file: str = ""
 
 
 def object_layout(format: str, split: str, one_file: bool) -> Layout:
-    """Return where a split of objects lies."""
+    """Return where a split of objects lies: as tools of the format have it, else in folders ``images`` and ``labels``."""
+    images = f"{IMAGES}/{split}"
     if one_file:
-        return Layout(f"{IMAGES}/{split}", f"annotations/{split}.json")
-    return _cityscapes(split) if format == "cityscapes" else Layout(f"{IMAGES}/{split}", f"labels/{split}")
+        return Layout(images, f"annotations/{split}.json")
+    if format == "voc":
+        return Layout(f"JPEGImages/{split}", f"Annotations/{split}", list_file=f"ImageSets/Main/{split}.txt")
+    if format == "labelme":
+        # The tool looks for the labels beside the pictures.
+        return Layout(images, images)
+    return _cityscapes(split) if format == "cityscapes" else Layout(images, f"labels/{split}")
 
 
 def mask_layout(format: str, split: str) -> Layout:

@@ -50,6 +50,11 @@ def write_objects(
     if one_file:
         labels.parent.mkdir(parents=True, exist_ok=True)
         target.write(labels, named, classes)
+    if layout.list_file:
+        listing = out / layout.list_file
+        listing.parent.mkdir(parents=True, exist_ok=True)
+        names = [f"{split}/{Path(picture.relative).with_suffix('').as_posix()}\n" for picture in named]
+        listing.write_text("".join(names), encoding="utf-8")
     return layout
 
 

@@ -15,6 +15,7 @@ from data.convert.__main__ import main
 from data.convert.format_names import find_format, format_names
 from data.formats.mask_png import read_mask, write_mask
 from data.formats.voc_xml import Annotation, read_annotation, write_annotation
+from data.prepare.voc import prepare_voc
 from data.scan import LabelIndex
 from data.split_index import open_split
 from utils.errors import DataError, UsageError
@@ -241,9 +242,24 @@ def test_classes_are_joined_chosen_and_ordered(boxes: Path, tmp_path: Path, caps
     main(["--data", str(boxes), *out, str(tmp_path / "rest"), "--classes", "car", "other=rest"])
     assert index_of(tmp_path / "rest/rest.yaml").classes.tolist() == [0, 1, 0, 1]
     # VOC files hold names that nobody has listed: one that no object has is a warning.
-    folders = [f"--{key}={tmp_path / 'rest' / key / 'train'}" for key in ("images", "labels")]
-    main(["--from", "voc", *folders, "--to", "coco", "--out", str(tmp_path / "few"), "--names", "Other", "car"])
+    given = ["--images", str(tmp_path / "rest/JPEGImages"), "--labels", str(tmp_path / "rest/Annotations")]
+    main(["--from", "voc", *given, "--to", "coco", "--out", str(tmp_path / "few"), "--names", "Other", "car"])
     assert "WARNING: no object is called 'Other'. Did you mean 'other'?" in capsys.readouterr().out
+
+
+def test_results_lie_where_the_tools_of_a_format_look_for_them(boxes: Path, tmp_path: Path) -> None:
+    for name in ("voc", "labelme", "cityscapes"):
+        main(["--data", str(boxes), "--to", name, "--out", str(tmp_path / name)])
+    assert (tmp_path / "voc/ImageSets/Main/train.txt").read_text().split() == [
+        "train/a",
+        "train/town/b.1",
+        "train/town/c",
+    ]
+    done = prepare_voc(tmp_path / "voc", tmp_path / "prepared")
+    assert done.images == {"train": 3} and done.boxes["train"].tolist() == [2, 1, 1]
+    assert (tmp_path / "labelme/images/train/town/b.1.json").is_file()
+    assert (tmp_path / "cityscapes/gtFine/train/town/b.1_gtFine_polygons.json").is_file()
+    assert (tmp_path / "cityscapes/leftImg8bit/train/town/b.1_leftImg8bit.png").is_file()
 
 
 def test_names_come_from_a_file_and_pictures_of_one_name_are_told_apart(
@@ -353,7 +369,7 @@ def test_options_of_a_voc_block_and_of_a_voc_folder_hold(tmp_path: Path, capsys:
     assert "1 difficult objects left out, as asked" in capsys.readouterr().out
     given = ["--from", "voc", "--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels"), "--one-based"]
     main([*given, "--to", "voc", "--out", str(tmp_path / "two")])
-    found = read_annotation(tmp_path / "two/labels/train/a.xml")
+    found = read_annotation(tmp_path / "two/Annotations/train/a.xml")
     assert found.boxes.tolist() == [[0, 0, 20, 30], [10, 10, 40, 50]] and found.difficult.tolist() == [False, True]
     one = index_of(tmp_path / "one/one.yaml")
     np.testing.assert_allclose(one.boxes * [WIDTH, HEIGHT, WIDTH, HEIGHT], [[0, 0, 20, 30]], atol=1e-4)
