@@ -28,7 +28,7 @@ class Layout:
 
 
 def object_layout(format: str, split: str, one_file: bool) -> Layout:
-    """Return where a split of objects lies: as tools of the format have it, else in folders ``images`` and ``labels``."""
+    """Return where a split of objects lies: as tools of the format have it, else in ``images`` and ``labels``."""
     images = f"{IMAGES}/{split}"
     if one_file:
         return Layout(images, f"annotations/{split}.json")
