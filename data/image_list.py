@@ -11,8 +11,8 @@ from data.images import IMAGE_SUFFIXES
 from data.label_bytes import read_label_text
 from utils.errors import DataError
 
-MOST_LIST_BYTES = 500_000_000
-"""Of a list file: some millions of paths."""
+MOST_LIST_BYTES = 200_000_000
+"""Of a list file: two million paths."""
 
 
 def list_images(entries: Iterable[Path], root: Path = Path()) -> list[Path]:

@@ -99,9 +99,9 @@ def parse_yaml(text: str, source: str, error: type[YolographError]) -> Any:
         The values; None for a text without any.
 
     Raises:
-        YolographError: of the kind ``error``: the text is not valid YAML, holds control characters, a key twice in one
-            mapping, a tag that stands for anything but plain values, an alias within what it names, a second document,
-            more than 100,000 values, more than 50 levels, or more than 10 MB.
+        YolographError: of the kind ``error``: the text is not valid YAML, holds control characters or ``\\0``, a key
+            twice in one mapping, a tag that stands for anything but plain values, an alias within what it names, a
+            second document, more than 100,000 values, more than 50 levels, or more than 10 MB.
 
     Example:
         >>> parse_yaml("{lr0: 0.01, gains: {detect: 0.6}}", "hyp.yaml", YolographError)
@@ -211,6 +211,8 @@ def _check_events(text: str) -> None:
             census.end()
         elif isinstance(event, yaml.ScalarEvent):
             _check_number(event, line)
+            if "\0" in event.value:
+                raise _Fault("holds a NUL character, which no name and no path has; remove it", line)
             census.scalar(event.anchor, line)
         elif isinstance(event, yaml.AliasEvent):
             census.alias(event.anchor, line)

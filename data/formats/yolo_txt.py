@@ -194,7 +194,8 @@ def _check_widths(lines: np.ndarray, widths: np.ndarray, num_keypoints: int, whe
 def _to_numbers(rows: list[tuple[int, list[str]]], where: str) -> np.ndarray:
     """Return all values of all rows, one after the other, float64."""
     try:
-        values = np.array([token for _, tokens in rows for token in tokens]).astype(np.float64)
+        # As texts in an array, all of them would take as much memory as the longest.
+        values = np.fromiter((float(token) for _, tokens in rows for token in tokens), np.float64)
     except ValueError:
         number, token = next((n, token) for n, tokens in rows for token in tokens if not _is_number(token))
         raise DataError(f"{where}:{number}: {token!r} is not a number; write numbers separated by spaces") from None

@@ -20,18 +20,13 @@ from utils.yaml_text import MOST_BYTES, MOST_LEVELS, MOST_VALUES, parse_yaml, re
 
 REPO = Path(__file__).resolve().parents[2]
 LIBRARY = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text()
-    | st.binary(max_size=8)
-    | st.dates()
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS | st.binary(max_size=8) | st.dates()
 )
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.integers(), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS | st.integers(), inner, max_size=4),
     max_leaves=30,
 )
 
