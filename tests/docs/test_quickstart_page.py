@@ -1,4 +1,4 @@
-"""docs/quickstart.md shows the commands that its script runs; those of docs/machines.md are ones that train.py takes."""
+"""docs/quickstart.md shows the commands that its script runs; docs/machines.md has ones that train.py takes."""
 
 from __future__ import annotations
 
