@@ -16,7 +16,7 @@ from utils.errors import DataError
 
 WHAT = "a COCO annotation file"
 _NO_IMAGE = -1
-_MOST_PIXELS = 1e9
+MOST_PIXELS = 1e9
 """Lengths and places beyond it are no pixels of any picture, and single precision would lose them."""
 
 
@@ -187,11 +187,11 @@ class _Parser:
     def _areas(self, annotations: list[dict[str, Any]]) -> np.ndarray:
         values = [np.nan if (area := entry.get("area")) is None else area for entry in annotations]
         areas = _floats(values)
-        if areas is None or (np.abs(areas) >= _MOST_PIXELS**2).any():
+        if areas is None or (np.abs(areas) >= MOST_PIXELS**2).any():
             row = next(
                 i
                 for i, value in enumerate(values)
-                if (one := _floats([value])) is None or abs(one[0]) >= _MOST_PIXELS**2
+                if (one := _floats([value])) is None or abs(one[0]) >= MOST_PIXELS**2
             )
             raise self._annotation_fault(row, f"has the area {_shortened(values[row])}; give a number of square pixels")
         return areas
@@ -252,7 +252,7 @@ def _floats(values: Iterable[Any], count: int = -1) -> np.ndarray | None:
 
 
 def _are_pixels(values: np.ndarray | None) -> bool:
-    return values is not None and bool((np.abs(values) < _MOST_PIXELS).all())
+    return values is not None and bool((np.abs(values) < MOST_PIXELS).all())
 
 
 def _key(identity: Any) -> Any:

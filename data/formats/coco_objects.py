@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from data.annotations import AnnotatedPicture, ClassList, Objects, make_objects
-from data.formats.coco_json import WHAT, CocoFile, parse_coco
+from data.formats.coco_json import MOST_PIXELS, WHAT, CocoFile, parse_coco
 from data.formats.coco_rle import check_runs, mask_to_runs, runs_to_mask, text_to_runs
 from data.formats.large_json import read_large_json
 from data.formats.listed_pictures import find_pictures, picture_sizes
@@ -22,6 +22,9 @@ from utils.errors import DataError
 from utils.files import atomic_writer
 
 _BROKEN = "outlines with fewer than three points"
+MOST_KEYPOINTS = 1000
+"""Of an object; every annotation takes room for as many as any has."""
+
 _log = logging.getLogger("yolograph")
 
 
@@ -118,6 +121,8 @@ def _class_list(root: dict[str, Any], coco: CocoFile) -> ClassList:
     if not names and len(coco.keypoints):
         # A file may have keypoints that it does not name.
         names = tuple(str(number) for number in range(1, int(np.diff(coco.offsets).max()) // 3 + 1))
+    if len(names) > MOST_KEYPOINTS:
+        raise DataError(f"{coco.path}: has {len(names)} keypoints per object; at most {MOST_KEYPOINTS} are read")
     skeletons = (entry.get("skeleton") for entry in root["categories"] if entry.get("keypoints"))
     links = next(skeletons, None) or []
     if not isinstance(links, list) or not all(_is_link(link, len(names)) for link in links):
@@ -176,7 +181,7 @@ def _outlines(coco: CocoFile, row: int, outline: Any) -> tuple[list[np.ndarray],
     fits = isinstance(outline, list) and all(
         isinstance(polygon, np.ndarray) and polygon.ndim == 1 and len(polygon) % 2 == 0 for polygon in outline
     )
-    if not fits or not all(np.isfinite(polygon).all() for polygon in outline):
+    if not fits or not all((np.abs(polygon) < MOST_PIXELS).all() for polygon in outline):
         raise coco.fault(row, "has a segmentation that is no list of polygons x1 y1 x2 y2 ... and no RLE; mend it")
     polygons = [polygon.reshape(-1, 2) for polygon in outline]
     whole = [polygon for polygon in polygons if len(polygon) >= 3]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images import image_size
+from data.images import MOST_PIXELS_OF_A_SET, image_size
 from utils.errors import DataError
 
 
@@ -29,13 +29,16 @@ def picture_sizes(paths: Sequence[str], otherwise: np.ndarray) -> np.ndarray:
 
     Args:
         paths: the n files.
-        otherwise: (n, 2), what counts for a file that is missing or cannot be read.
+        otherwise: (n, 2), what counts for a file that is missing or cannot be read; (0, 0) where that is more pixels
+            than an image of a set may have.
     """
     # Here, because the scan reads label formats itself.
     from data.scan import in_threads
 
+    claimed = np.asarray(otherwise, np.int64).reshape(-1, 2)
+    claimed = np.where(claimed.prod(1, keepdims=True) <= MOST_PIXELS_OF_A_SET, claimed, 0)
     found = in_threads(_size_or_none, paths, "looking at pictures")
-    sizes = [otherwise[i] if size is None else size for i, size in enumerate(found)]
+    sizes = [claimed[i] if size is None else size for i, size in enumerate(found)]
     return np.array(sizes, np.int64).reshape(-1, 2)
 
 

@@ -13,6 +13,8 @@ from data.label_bytes import read_label_text
 from utils.errors import DataError
 from utils.files import atomic_write
 
+_SHOWN = 40
+
 MOST_BYTES = 10_000_000
 """Of the labels of one picture: a hundred thousand boxes."""
 
@@ -198,7 +200,9 @@ def _to_numbers(rows: list[tuple[int, list[str]]], where: str) -> np.ndarray:
         values = np.fromiter((float(token) for _, tokens in rows for token in tokens), np.float64)
     except ValueError:
         number, token = next((n, token) for n, tokens in rows for token in tokens if not _is_number(token))
-        raise DataError(f"{where}:{number}: {token!r} is not a number; write numbers separated by spaces") from None
+        raise DataError(
+            f"{where}:{number}: {token[:_SHOWN]!r} is not a number; write numbers separated by spaces"
+        ) from None
     if not np.isfinite(values).all():
         line_of_value = np.repeat([number for number, _ in rows], [len(tokens) for _, tokens in rows])
         i = int(np.argmin(np.isfinite(values)))

@@ -209,3 +209,15 @@ def test_real_files_have_the_counts_of_their_readme(shared: Path) -> None:
         classes, pictures = FORMAT.read(source / f"annotations/person_keypoints_{split}.json", [source / split])
         assert len(classes.keypoints) == 17 and sum(len(picture.objects) for picture in pictures) == persons
         assert sum((p.objects.keypoints[..., 2] > 0).any(1).sum() for p in pictures) == labelled
+
+
+def test_what_no_picture_has_is_not_believed(folder: Path) -> None:
+    root = with_outline([[0, 0, 1e12, 0, 0, 1]])
+    with pytest.raises(DataError, match="annotation 5 has a segmentation that is no list of polygons"):
+        read(folder, root)
+    with pytest.raises(DataError, match="has 2000 keypoints per object; at most 1000 are read"):
+        read(folder, with_outline([], keypoints=[1, 1, 2] * 2000))
+    root["images"] = [{"id": 1, "file_name": "absent.png", "height": 60_000, "width": 60_000}]
+    root["annotations"] = []
+    _, (picture,) = read(folder, root)
+    assert picture.size == (0, 0)
