@@ -126,6 +126,38 @@ def mapped(root: Path, form: str, classes: dict[str, object]) -> TaskData:
     return data
 
 
+def test_keypoints_are_the_same_in_every_format_that_has_them(tmp_path: Path) -> None:
+    listed = ClassList(["crane"], ("hook", "tip"))
+    picture = pictures(tmp_path, "train", count=1)[0]
+    height, width = picture.size
+    # In YOLO files and COCO's a keypoint without visibility has no place.
+    keypoints = np.array([[[5, 6, 2], [0, 0, 0]], [[7, 9, 1], [width, height, 2]], [[0, 0, 0], [0, 0, 0]]], float)
+    objects = make_objects(["crane"] * 3, picture.objects.boxes, keypoints=keypoints)
+    marked = replace(picture, objects=objects)
+    block = {"train": "images/train", "val": None, "kpt": {"names": list(listed.keypoints)}, "names": ["crane"]}
+    found = {}
+    for form in ("yolo", "labelme"):
+        place = PICTURE_FORMATS[form].label_file(picture.image, tmp_path / "images/train", tmp_path / form / "train")
+        place.parent.mkdir(parents=True)
+        PICTURE_FORMATS[form].write(place, marked, listed)
+        labels = form if form == "yolo" else f"{form}/train"
+        found[form] = open_split(task(tmp_path, "pose", **block, format=form, labels=labels), "train").index
+    SPLIT_FORMATS["coco"].write(tmp_path / "coco.json", [marked], listed)
+    coco = task(tmp_path, "pose", **block, annotations={"train": "coco.json"})
+    found["coco"] = open_split(coco, "train").index
+    for index in found.values():
+        assert index.keypoints.tobytes() == found["yolo"].keypoints.tobytes()
+        assert index.boxes.tobytes() == found["yolo"].boxes.tobytes() and index.report.with_keypoints == 2
+
+
+def test_files_of_a_whole_split_are_read_once(every_format: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = task(every_format, **block_of("bdd100k"))
+    first = open_split(data, "val")
+    monkeypatch.setattr(SPLIT_FORMATS["bdd100k"], "read", lambda *_: pytest.fail("read again"))
+    again = open_split(data, "val")
+    assert again.images == first.images and again.index.boxes.tobytes() == first.index.boxes.tobytes()
+
+
 def test_one_class_for_all_and_a_map_go_together(every_format: Path) -> None:
     data = mapped(every_format, "voc", {"a": ["car"], "b": ["pedestrian"]}).single_class()
     index = open_split(data, "train").index
