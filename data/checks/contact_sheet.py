@@ -23,6 +23,8 @@ MOST_PICTURES = 24
 _WIDTH = 420
 _HEIGHTS = (240, 560)
 _GREY = 235
+_MOST_NAMED = 100
+"""Boxes of one picture that have their class written beside them; more would hide the picture."""
 _LONGEST_SIDE = 2600
 
 
@@ -90,8 +92,10 @@ def _drawn(facts: SplitFacts, image: int, room: tuple[int, int]) -> np.ndarray |
         points = facts.keypoints[own] * np.array([size[1], size[0], 1], np.float32)
         picture = draw_poses(picture, Poses2d.from_labels(points), facts.data.keypoint_spec)
     classes = facts.classes[own]
-    texts = label_texts(facts.data.names, classes)
-    texts = [f"{text} (crowd)" if many else text for text, many in zip(texts, facts.crowd[own].tolist(), strict=True)]
+    texts = None
+    if len(classes) <= _MOST_NAMED:
+        marks = [" (crowd)" if many else "" for many in facts.crowd[own].tolist()]
+        texts = [text + mark for text, mark in zip(label_texts(facts.data.names, classes), marks, strict=True)]
     return draw_boxes(picture, facts.boxes[own] * np.tile(size[::-1], 2), classes, texts)
 
 

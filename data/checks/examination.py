@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from data.checks.alike import alike_findings, signs_of
@@ -49,8 +50,9 @@ class Examination:
         """Return how many findings are of a severity."""
         return sum(finding.severity is severity for finding in self.findings)
 
+    @cached_property
     def statistics(self) -> dict[str, dict[str, Any]]:
-        """Return the figures of every split by its name, such as ``detect train``."""
+        """The figures of every split by its name, such as ``detect train``."""
         return {facts.where: split_statistics(facts, self.img_size) for facts in self.facts.values()}
 
 

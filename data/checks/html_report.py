@@ -112,7 +112,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _splits(examination: Examination) -> str:
     header = ["split", "images", "usable", "objects", "background", "width", "height", "aspect", "sizes", "per image"]
-    return _table(header, [_split_row(name, figures) for name, figures in examination.statistics().items()])
+    return _table(header, [_split_row(name, figures) for name, figures in examination.statistics.items()])
 
 
 def _split_row(name: str, figures: Mapping[str, Any]) -> list[str]:
@@ -124,7 +124,7 @@ def _split_row(name: str, figures: Mapping[str, Any]) -> list[str]:
 def _boxes(examination: Examination) -> str:
     """Return the sizes of boxes, in pixels at the size of training."""
     rows = []
-    for name, figures in examination.statistics().items():
+    for name, figures in examination.statistics.items():
         if "boxes" in figures:
             boxes = figures["boxes"]
             spreads = [_spread(boxes[side]) for side in ("width", "height")]

@@ -40,7 +40,7 @@ def verdict_of(examination: Examination) -> str:
 def table_of_splits(examination: Examination) -> str:
     """Return a row per split: images, how many of them can be used, objects, and images without any."""
     header = ["split", "images", "usable", "objects", "background", "classes", "median size"]
-    return format_table(header, [_row(name, figures) for name, figures in examination.statistics().items()])
+    return format_table(header, [_row(name, figures) for name, figures in examination.statistics.items()])
 
 
 def _row(name: str, figures: dict[str, Any]) -> list[str | int]:
@@ -58,7 +58,7 @@ def json_of(examination: Examination) -> dict[str, Any]:
         "img_size": examination.img_size,
         "exit_code": examination.exit_code,
         "counts": {f"{severity.name.lower()}s": examination.count(severity) for severity in reversed(Severity)},
-        "splits": examination.statistics(),
+        "splits": examination.statistics,
         "anchor_recall": {head: round(recall, 6) for head, recall in examination.recalls.items()},
         "checks": {
             code: {"severity": check.severity.name.lower(), "title": check.title, "mend": check.mend}

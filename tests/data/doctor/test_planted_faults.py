@@ -332,7 +332,7 @@ def test_every_fault_of_a_set_is_found_at_once(clean, tmp_path):
     assert [finding.where for finding in unreadable] == ["detect val, segment val"]
     assert [finding.check for finding in result.findings].count("mask-refused") == 1
     # The rows that can be read count: three of each file, one more in the third, none in the fifth.
-    assert result.statistics()["detect train"]["objects"] == 6 * 3 + 1 - 3
+    assert result.statistics["detect train"]["objects"] == 6 * 3 + 1 - 3
 
 
 def test_all_faulty_annotations_are_named(clean_coco, tmp_path):
@@ -351,7 +351,7 @@ def test_all_faulty_annotations_are_named(clean_coco, tmp_path):
         "annotation 30",
         "annotation 20",
     ]
-    assert result.statistics()["pose train"]["objects"] == 4
+    assert result.statistics["pose train"]["objects"] == 4
 
 
 def test_anchors_that_do_not_fit_are_found(clean, tmp_path, tiny_model):

@@ -32,7 +32,7 @@ def test_bccd(shared, tmp_path):
     root = shared / "data" / "bccd"
     lists = {split: str(root / "ImageSets" / "Main" / f"{split}.txt") for split in ("train", "val", "test")}
     result = examined(tmp_path, {"detect": {**lists, "format": "voc", "names": NAMES}})
-    statistics = result.statistics()
+    statistics = result.statistics
     assert {name: figures["images"] for name, figures in statistics.items()} == {
         "detect train": 205,
         "detect val": 87,
@@ -48,7 +48,7 @@ def test_coco128(shared, tmp_path):
     root = shared / "data" / "coco128"
     names = (root / "classes.txt").read_text().split("\n")[:80]
     result = examined(tmp_path, {"path": str(root), "detect": {"train": "images/train2017", "names": names}})
-    figures = result.statistics()["detect train"]
+    figures = result.statistics["detect train"]
     assert (figures["images"], figures["objects"], figures["background"]) == (128, 929, 2)
     found = counted(result)
     # 71 of the 80 classes are there; label files of two pictures that the set does not have lie beside the others.
@@ -61,7 +61,7 @@ def test_coco_keypoints(shared, tmp_path):
     splits = {"train": "train2017", "val": "val2017"}
     files = {split: f"annotations/person_keypoints_{folder}.json" for split, folder in splits.items()}
     result = examined(tmp_path, {"path": str(root), "pose": {**splits, "annotations": files}})
-    statistics = result.statistics()
+    statistics = result.statistics
     assert [statistics[f"pose {split}"]["objects"] for split in splits] == [147, 93]
     labelled = {"train": 86, "val": 68}
     crowds = sum(figures.get("crowds", 0) for figures in statistics.values())
