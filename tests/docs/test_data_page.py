@@ -7,8 +7,8 @@ import re
 import pytest
 import yaml
 
-from data import config, config_blocks, keypoint_block
-from data.formats import registry
+from data import config, config_blocks, folder_walk, image_list, images, keypoint_block
+from data.formats import colour_table, large_json, picture_json, registry, voc_xml, yolo_txt
 from tests.conftest import REPO
 
 TEXT = (REPO / "docs" / "data.md").read_text(encoding="utf-8")
@@ -81,3 +81,21 @@ def test_examples_of_formats_classes_and_sources_load(tmp_path, key, task):
 def test_every_format_is_on_the_page():
     formats = {*registry.PICTURE_FORMATS, *registry.SPLIT_FORMATS, *registry.MASK_FORMATS}
     assert [name for name in formats if f"| `{name}`" not in TEXT and f"`{name}` is the same" not in TEXT] == []
+
+
+def test_limits_are_those_of_the_code():
+    section = TEXT.split("## Files from elsewhere")[1].split("\n## ")[0]
+    for number, unit in (
+        (images.MOST_PIXELS_OF_A_SET // 10**6, "million pixels"),
+        (images.MOST_PIXELS // 10**6, "million"),
+        (yolo_txt.MOST_BYTES // 10**6, "MB"),
+        (voc_xml.MOST_BYTES // 10**6, "MB"),
+        (picture_json.MOST_BYTES // 10**6, "MB"),
+        (picture_json.MOST_VALUES // 10**6, "million values"),
+        (large_json.MOST_CHARACTERS // 10**6, "million characters"),
+        (large_json.MOST_MEMBERS, "members"),
+        (image_list.MOST_LIST_BYTES // 10**6, "MB"),
+        (colour_table.MOST_BYTES // 10**3, "kB"),
+    ):
+        assert f" {number} {unit}" in section
+    assert large_json.MOST_SHORT == folder_walk.MOST_FOLDERS == 10**6
