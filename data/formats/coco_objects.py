@@ -13,7 +13,7 @@ import numpy as np
 
 from data.annotations import AnnotatedPicture, ClassList, Objects, make_objects
 from data.formats.coco_json import MOST_PIXELS, WHAT, CocoFile, parse_coco
-from data.formats.coco_rle import check_runs, mask_to_runs, runs_to_mask, text_to_runs
+from data.formats.coco_rle import check_runs, mask_to_runs, runs_to_mask, runs_to_text, text_to_runs
 from data.formats.large_json import read_large_json
 from data.formats.listed_pictures import find_pictures, picture_sizes
 from data.images import MOST_PIXELS_OF_A_SET
@@ -32,7 +32,7 @@ class CocoObjects:
     """One JSON for a split; see ``SplitFormat``.
 
     A run-length mask becomes outlines along the edges of its pixels. The outlines of a crowd are written as a
-    run-length mask, as COCO has them.
+    run-length mask, as COCO has them, in the compressed form.
     """
 
     name = "coco"
@@ -247,5 +247,5 @@ def _area(outlines: list[np.ndarray], box: np.ndarray) -> float:
 
 def _segmentation(outlines: list[np.ndarray], crowd: bool, size: tuple[int, int]) -> Any:
     if crowd and outlines:
-        return {"size": list(size), "counts": mask_to_runs(fill_outlines(outlines, size)).tolist()}
+        return {"size": list(size), "counts": runs_to_text(mask_to_runs(fill_outlines(outlines, size)))}
     return [outline.ravel().tolist() for outline in outlines]

@@ -121,7 +121,7 @@ def test_written_crowds_and_polygons_are_read_by_pycocotools(folder: Path) -> No
     file = folder.parent / "crowd.json"
     FORMAT.write(file, [AnnotatedPicture(folder / "a.png", "a.png", SIZE, objects)], ClassList(["cat", "dog"]))
     crowd, single = (entry["segmentation"] for entry in json.loads(file.read_text())["annotations"])
-    for found in (reference.frPyObjects(crowd, *SIZE), *reference.frPyObjects(single, *SIZE)):
+    for found in (crowd, *reference.frPyObjects(single, *SIZE)):
         assert reference.area(found) == 100 and reference.toBbox(found).tolist() == [2, 3, 10, 10]
 
 
