@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.formats.coco_json import CocoFile
+from data.formats.listed_pictures import find_pictures
 from data.images import image_size
 from data.report import DataReport
 from data.scan import LabelIndex, in_threads
@@ -24,14 +25,7 @@ def coco_images(coco: CocoFile, folders: Sequence[Path]) -> list[str]:
     """
     if not coco.files:
         raise DataError(f"{coco.path}: lists no image; give the annotation file of the split")
-    first, others = str(folders[0]), [str(folder) for folder in folders[1:]]
-    paths = [os.path.join(first, name) for name in coco.files]
-    if others:
-        for i, name in enumerate(coco.files):
-            if not os.path.isfile(paths[i]):
-                elsewhere = (os.path.join(folder, name) for folder in others)
-                paths[i] = next((path for path in elsewhere if os.path.isfile(path)), paths[i])
-    return paths
+    return find_pictures(coco.files, folders)
 
 
 def coco_index(data: TaskData, name: str, coco: CocoFile, images: Sequence[str]) -> LabelIndex:
