@@ -65,6 +65,7 @@ def convert_to_masks(source: SourceSet, target: MaskFormat, out: Path, options: 
         images = {split: count for split, (_, count, _) in written.items()}
         pixels = {split: counts[: len(choice.names)] for split, (_, _, counts) in written.items()}
         done = converted(out, target.name, choice, images, pixels, result.losses)
+        done.notes.insert(0, "the columns of the classes count pixels")
         layouts = {split: layout for split, (layout, _, _) in written.items()}
         block = mask_block(target.name, layouts, choice.names, result.colours(choice))
         (folder / done.yaml.name).write_text(set_yaml(block, made_by), encoding="utf-8")
