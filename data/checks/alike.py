@@ -20,6 +20,8 @@ from utils.errors import DataError
 MOST_DIFFERENT = 3
 _ROWS, _COLUMNS = 8, 9
 _BANDS = 4
+_MOST_COMPARED = 1 << 22
+"""Pairs of pictures that are compared at a time."""
 _LEAST_CONTRAST = 2.0
 """Grey levels; what is flatter than that, such as a black frame, would look like any other flat picture."""
 
@@ -42,30 +44,42 @@ def _signs(file: str, size: tuple[int, int]) -> int | None:
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes())
 
 
-def look_alikes(signs: np.ndarray) -> np.ndarray:
-    """Return (p, 2) positions i < j of all pictures that look alike, in order.
+def first_look_alikes(known: np.ndarray, asked: np.ndarray, earlier: bool = False) -> np.ndarray:
+    """Return (m,) int64: for each asked picture the first known one that looks like it, -1 without any.
 
     Args:
-        signs: (n,) uint64.
+        known: (n,) uint64 signs.
+        asked: (m,) uint64 signs.
+        earlier: both are the same pictures, and only those before a picture count.
     """
-    pairs = []
+    first = np.full(len(asked), len(known), np.int64)
     # Three differences leave one of four bands untouched, so only pictures that share a band are compared.
     for band in range(_BANDS):
-        part = (signs >> np.uint64(16 * band)) & np.uint64(0xFFFF)
-        order = np.argsort(part, kind="stable")
-        starts = np.flatnonzero(np.diff(part[order], prepend=np.uint64(1 << 20)))
-        for members in np.split(order, starts[1:]):
-            if len(members) > 1:
-                different = np.bitwise_count(signs[members, None] ^ signs[members])
-                rows, columns = np.nonzero(np.triu(different <= MOST_DIFFERENT, 1))
-                pairs.append(np.sort(np.stack([members[rows], members[columns]], 1), axis=1))
-    return np.unique(np.concatenate(pairs), axis=0) if pairs else np.zeros((0, 2), np.int64)
+        groups, others = _by_band(known, band), _by_band(asked, band)
+        for value in groups.keys() & others.keys():
+            own = groups[value]
+            # In pieces: frames of a camera that stands still are all in one group.
+            for rows in np.array_split(others[value], -(-len(others[value]) * len(own) // _MOST_COMPARED)):
+                alike = np.bitwise_count(asked[rows, None] ^ known[own]) <= MOST_DIFFERENT
+                if earlier:
+                    alike &= own < rows[:, None]
+                found = np.where(alike.any(1), own[alike.argmax(1)], len(known))
+                first[rows] = np.minimum(first[rows], found)
+    return np.where(first < len(known), first, -1)
+
+
+def _by_band(signs: np.ndarray, band: int) -> dict[int, np.ndarray]:
+    """Return the positions of all pictures, ascending, by one quarter of their signs."""
+    part = (signs >> np.uint64(16 * band)) & np.uint64(0xFFFF)
+    order = np.argsort(part, kind="stable")
+    values, starts = np.unique(part[order], return_index=True)
+    return dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True)) if len(signs) else {}
 
 
 def alike_findings(
     splits: Mapping[str, Sequence[str]], ids: Mapping[str, str], signs: Mapping[str, int], key: str
 ) -> list[Finding]:
-    """Return a finding for every two pictures of one task that look alike and do not hold the same bytes.
+    """Return a finding for every picture of one task that looks like an earlier one but holds other bytes.
 
     Args:
         splits: images of each split.
@@ -73,17 +87,20 @@ def alike_findings(
         signs: from ``signs_of``.
         key: of the task.
     """
-    listed = [(file, split) for split, files in splits.items() for file in files if file in signs]
-    numbers = np.array([signs[file] for file, _ in listed], np.uint64)
+    files = {split: [file for file in own if file in signs] for split, own in splits.items()}
+    numbers = {split: np.array([signs[file] for file in own], np.uint64) for split, own in files.items()}
     found = []
-    for i, j in look_alikes(numbers).tolist():
-        (first, its_split), (second, other_split) = listed[i], listed[j]
-        if ids[first] == ids[second]:
-            continue
-        sentence = f"{second}: looks like {first}"
-        if its_split == other_split:
-            found.append(Finding("image-near-duplicate", f"{key} {its_split}", sentence, (first, second)))
-        else:
-            where = f"{key} {its_split} and {other_split}"
-            found.append(Finding("split-near-leak", where, f"{sentence}, which {its_split} has", (first, second)))
+    for second, names in files.items():
+        for first in list(files)[: list(files).index(second) + 1]:
+            earlier = first == second
+            places = first_look_alikes(numbers[first], numbers[second], earlier).tolist()
+            for file, place in zip(names, places, strict=True):
+                if place < 0 or ids[file] == ids[files[first][place]]:
+                    continue
+                other = files[first][place]
+                if earlier:
+                    check, where, end = "image-near-duplicate", f"{key} {second}", ""
+                else:
+                    check, where, end = "split-near-leak", f"{key} {first} and {second}", f", which {first} has"
+                found.append(Finding(check, where, f"{file}: looks like {other}{end}", (other, file)))
     return found
