@@ -51,6 +51,6 @@ def test_a_data_yaml_names_itself_and_the_folder(yaml: Path, monkeypatch: pytest
 
 def test_a_scan_names_the_label_file(yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_data_config(yaml).tasks["detect"]
-    refuse(monkeypatch, "is_file", yaml.parent / "set/labels")
+    refuse(monkeypatch, "exists", yaml.parent / "set/labels")
     with pytest.raises(DataError, match=r"data\.yaml: no access to .*a\.txt \(Permission denied\)"):
         TaskDataset(data, "train")
