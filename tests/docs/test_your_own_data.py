@@ -8,6 +8,8 @@ import re
 import runpy
 import shlex
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -87,19 +89,20 @@ def run_command_of_page(words: list[str]) -> str:
     assert python == "python"
     module, words = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
     name = f"{module} {words[0]}" if module == "utils.plots" else module
+    words += SHORT.get(name, [])
     out = io.StringIO()
-    before = sys.argv
-    sys.argv = [module, *words, *SHORT.get(name, [])]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             if module.endswith(".py"):
-                runpy.run_path(str(REPO / module), run_name="__main__")
+                # The top-level test.py shares its name with a module of the standard library.
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(sys, "argv", [module, *words])
+                    runpy.run_path(str(REPO / module), run_name="__main__")
             else:
-                runpy.run_module(module, run_name="__main__", alter_sys=True)
+                is_package = bool(find_spec(module).submodule_search_locations)
+                import_module(f"{module}.__main__" if is_package else module).main(words)
     except SystemExit as end:
         assert end.code in ((0, 1, None) if module == "data.doctor" else (0, None)), out.getvalue()[-2000:]
-    finally:
-        sys.argv = before
     return out.getvalue()
 
 
