@@ -31,8 +31,9 @@ def balance_findings(splits: Mapping[str, SplitFacts]) -> list[Finding]:
     for index in np.flatnonzero(trained == 0).tolist():
         found.append(Finding("class-untrained", train.where, f"'{names[index]}' has no {unit} in {train.where}"))
     for index in np.flatnonzero((trained > 0) & (trained * RARE < trained.max())).tolist():
-        sentence = f"'{names[index]}' has {trained[index]} {unit} in {train.where}, '{names[int(trained.argmax())]}' "
-        found.append(Finding("class-rare", train.where, f"{sentence}has {trained.max()}"))
+        most = int(trained.argmax())
+        sentence = f"{train.where}: {unit} of '{names[index]}': {trained[index]}, of '{names[most]}': {trained[most]}"
+        found.append(Finding("class-rare", train.where, sentence))
     if val is not None and class_counts(val).any():
         for index in np.flatnonzero((trained > 0) & (class_counts(val) == 0)).tolist():
             found.append(Finding("class-unmeasured", val.where, f"'{names[index]}' has no {unit} in {val.where}"))

@@ -115,12 +115,12 @@ def _read_coco(part: ListedPart, where: str) -> _Part:
     read.classes, read.boxes, read.keypoints, read.crowd = index.classes, index.boxes, index.keypoints, index.crowd
     report, file = index.report, part.coco.path
     for check, count, what in (
-        ("label-degenerate", report.degenerate, "boxes have no area"),
-        ("label-unlisted", report.unlisted, "annotations are of images that it does not list"),
-        ("class-left-out", report.other_classes, "annotations are of categories that the data YAML does not name"),
+        ("label-degenerate", report.degenerate, "boxes without area"),
+        ("label-unlisted", report.unlisted, "annotations of images that it does not list"),
+        ("class-left-out", report.other_classes, "annotations of categories that the data YAML does not name"),
     ):
         if count:
-            read.findings.append(Finding(check, where, f"{file}: {count} {what}", count=count))
+            read.findings.append(Finding(check, where, f"{file}: {what}: {count}", count=count))
     for image in report.other_sizes:
         read.findings.append(Finding("image-size", where, f"{image}: has another size than {file} says", (image,)))
     return read
@@ -209,8 +209,10 @@ def _left_out(part: ListedPart, labels: Sequence[ObjectLabels | None], pictures:
                 found.append(Finding(check, where, f"{label} ({Path(image).name}): {objects}", (image,), count))
         others.update(entry.others)
         left_out.update(entry.left_out)
+    seen = {index for entry in labels if entry is not None for index in entry.rows.classes.tolist()}
+    unmet = [name for index, name in enumerate(part.data.names) if index not in seen]
     for name, count in others.most_common():
-        sentence = f"{where}: {count} objects are called '{name}'.{did_you_mean(name, part.data.names)}"
+        sentence = f"{where}: objects called '{name}', which are left out: {count}.{did_you_mean(name, unmet)}"
         found.append(Finding("class-left-out", where, sentence, count=count))
     for what, count in left_out.most_common():
         found.append(Finding("label-left-out", where, f"{where}: {count} {what}", count=count))

@@ -130,6 +130,27 @@ def test_shapes_that_are_no_objects_are_counted(tmp_path):
     assert check == "label-left-out" and sentence.startswith("detect val: 1 circle")
 
 
+def test_a_class_that_is_misspelt_is_named_with_what_its_objects_are_called(tmp_path):
+    form = PICTURE_FORMATS["voc"]
+    for split, pictures in write_pictures(tmp_path, "voc").items():
+        for picture in pictures:
+            file = form.label_file(picture.image, tmp_path / "images" / split, tmp_path / "labels" / split)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            form.write(file, picture, ClassList(NAMES))
+    yaml = tmp_path / "set.yaml"
+    yaml.write_text(
+        "detect: {train: images/train, val: images/val, labels: {train: labels/train, val: labels/val}, "
+        "names: [rider, caar], format: voc}\n"
+    )
+    untrained, in_train, in_val = findings(yaml)
+    assert untrained == ("class-untrained", "'caar' has no objects in detect train")
+    assert in_train == (
+        "class-left-out",
+        "detect train: objects called 'car', which are left out: 3. Did you mean 'caar'?",
+    )
+    assert in_val[0] == "class-left-out" and in_val[1].startswith("detect val")
+
+
 def test_sources_of_a_mixed_split_are_one_set(tmp_path):
     """A picture of one source that another split has is found, as is a broken label of either source."""
     for part, name in (("first", "yolo"), ("second", "voc")):

@@ -249,10 +249,12 @@ COCO_FAULTS = {
         "annotation 11 has 6 keypoint values",
     ),
     "box without width": Fault(
-        change("train.json", lambda c: entry(c, 3, bbox=[9, 9, 0, 9])), {"label-degenerate"}, "1 boxes have no area"
+        change("train.json", lambda c: entry(c, 3, bbox=[9, 9, 0, 9])), {"label-degenerate"}, "boxes without area: 1"
     ),
     "annotation without image": Fault(
-        change("train.json", lambda c: entry(c, 3, image_id=99)), {"label-unlisted"}, "1 annotations are of images"
+        change("train.json", lambda c: entry(c, 3, image_id=99)),
+        {"label-unlisted"},
+        "annotations of images that it does not list: 1",
     ),
     "image of another size": Fault(
         change("train.json", lambda c: c["images"][1].update(width=100)), {"image-size"}, "train1.png: has another size"
@@ -293,7 +295,7 @@ def test_classes_far_rarer_than_another_are_named(clean, tmp_path):
         (root / f"labels/{split}/002.txt").write_text("".join(rows) + "2 0.5 0.4 0.3 0.3\n")
     [rare] = examined(yaml).findings
     assert (rare.check, rare.where) == ("class-rare", "detect train")
-    assert rare.sentence == "'blue' has 1 objects in detect train, 'red' has 1205"
+    assert rare.sentence == "detect train: objects of 'blue': 1, of 'red': 1205"
 
 
 def test_names_that_the_data_yaml_leaves_out_are_counted(clean_coco, tmp_path):
@@ -306,7 +308,7 @@ def test_names_that_the_data_yaml_leaves_out_are_counted(clean_coco, tmp_path):
     edit_json(yaml.parent / "train.json", add_category)
     [left_out] = examined(yaml).findings
     assert left_out.check == "class-left-out" and left_out.severity.exit_code == 0
-    assert "1 annotations are of categories" in left_out.sentence
+    assert "annotations of categories that the data YAML does not name: 1" in left_out.sentence
 
 
 def test_every_check_has_its_planted_fault():
