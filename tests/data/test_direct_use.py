@@ -13,6 +13,7 @@ from PIL import Image
 
 from data.annotations import AnnotatedPicture, ClassList, make_objects
 from data.config import load_data_config
+from data.convert.__main__ import main as convert
 from data.formats.registry import PICTURE_FORMATS, SPLIT_FORMATS
 from data.split_index import open_split
 from data.task_data import TaskData
@@ -228,11 +229,17 @@ def test_training_on_any_format_is_training_on_the_converted_labels(
 ) -> None:
     model = tmp_path / "detector.yaml"
     model.write_text(tiny_model.read_text().replace("  - [[2], 1, SegMaskBase, [n_segcls, 1, 64, False]]\n", ""))
+    task(every_format, **block_of("voc"))
+    convert(f"--data {every_format}/data.yaml --to yolo --out {tmp_path}/as_yolo".split())
     losses = {}
-    for form in ("yolo", "voc", "coco"):
-        task(every_format, **block_of(form))
+    for form in ("voc", "coco", "converted"):
+        data = every_format / "data.yaml"
+        if form == "converted":
+            data = tmp_path / "as_yolo/as_yolo.yaml"
+        else:
+            task(every_format, **block_of(form))
         train(
-            f"--cfg {model} --data {every_format}/data.yaml --epochs 1 --batch-size 2 --img-size 64 --workers 0 "
+            f"--cfg {model} --data {data} --epochs 1 --batch-size 2 --img-size 64 --workers 0 "
             f"--device cpu --dtype float32 --seed 3 --noautoanchor --noplots --noval --project {tmp_path} "
             f"--name {form}".split()
         )
@@ -241,5 +248,5 @@ def test_training_on_any_format_is_training_on_the_converted_labels(
                 {name: float(value) for name, value in row.items() if name.startswith("train/")}
                 for row in csv.DictReader(file)
             ]
-    assert len(losses["yolo"][0]) == 3 and all(value > 0 for value in losses["yolo"][0].values())
-    assert losses["voc"] == losses["yolo"] and losses["coco"] == losses["yolo"]
+    assert len(losses["converted"][0]) == 3 and all(value > 0 for value in losses["converted"][0].values())
+    assert losses["voc"] == losses["converted"] and losses["coco"] == losses["converted"]
