@@ -8,7 +8,7 @@ from pathlib import Path
 from data.formats.contract import MaskFormat, PictureFormat
 from data.formats.mask_png import png_files
 
-_FOLDERS = {"voc": ("JPEGImages", "Annotations"), "cityscapes": ("leftImg8bit", "gtFine")}
+FOLDERS = {"voc": ("JPEGImages", "Annotations"), "cityscapes": ("leftImg8bit", "gtFine")}
 """The folders of pictures and of labels in the layout of a format."""
 
 
@@ -58,7 +58,7 @@ def label_places(form: PictureFormat, images: Sequence[str], entries: Sequence[P
             ``JPEGImages``, ``gtFine`` beside ``leftImg8bit``), the picture's for labelme, else ``labels`` beside
             ``images``.
     """
-    there, here = _FOLDERS.get(form.name, ("images", "labels"))
+    there, here = FOLDERS.get(form.name, ("images", "labels"))
     folders = ImageFolders(entries, there)
 
     def place(image: Path) -> Path:
@@ -87,7 +87,7 @@ class FormatMaskFinder:
 
     def __init__(self, form: MaskFormat, entries: Sequence[Path], masks: Path | None):
         self.form, self.masks = form, masks
-        self._there, self._here = _FOLDERS.get(form.name, ("images", "masks"))
+        self._there, self._here = FOLDERS.get(form.name, ("images", "masks"))
         self._folders = ImageFolders(entries, self._there)
         self._existing: dict[Path, frozenset[Path]] = {}
 

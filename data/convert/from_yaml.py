@@ -12,7 +12,7 @@ from data.config import load_data_config
 from data.convert.sources import Labels, Listed, Part, PictureLabels, PictureMasks, SourceSet, SplitLabels
 from data.formats.registry import PICTURE_FORMATS, SPLIT_FORMATS
 from data.formats.voc_objects import VocObjects
-from data.label_places import ImageFolders
+from data.label_places import FOLDERS, ImageFolders
 from data.mask_reading import MaskReader
 from data.permissions import permissions_named
 from data.split_index import find_labels, list_images_of
@@ -20,7 +20,6 @@ from data.task_data import DataConfig, TaskData
 from utils.errors import UsageError, did_you_mean
 
 _REGISTERED = {"yolo_txt": "yolo", "coco_json": "coco"}
-_IMAGE_FOLDERS = {"voc": "JPEGImages", "cityscapes": "leftImg8bit"}
 
 
 def source_of_yaml(path: Path, task: str | None, splits: Sequence[str] | None) -> SourceSet:
@@ -89,7 +88,7 @@ def _masks(data: TaskData, split: str) -> PictureMasks:
 def _listed(data: TaskData, split: str) -> list[Listed]:
     images = list_images_of(data, split)
     labels, _ = find_labels(data, split, images)
-    folders = ImageFolders(data.splits[split], _IMAGE_FOLDERS.get(data.format, "images"))
+    folders = ImageFolders(data.splits[split], FOLDERS[data.format][0] if data.format in FOLDERS else "images")
     return [
         _one(Path(image), folders, None if label is None else Path(label))
         for image, label in zip(images, labels, strict=True)

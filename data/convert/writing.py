@@ -100,7 +100,7 @@ def write_masks(
 
     images.mkdir(parents=True, exist_ok=True)
     counts = in_threads(write, range(len(pictures)), f"writing {split}")
-    return layout, np.sum(counts, axis=0, dtype=np.int64)
+    return layout, np.sum([np.zeros(256, np.int64), *counts], axis=0)
 
 
 def _named(

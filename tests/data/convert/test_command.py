@@ -342,6 +342,20 @@ def test_mistakes_on_the_command_line(arguments: list[str], fault: str, boxes: P
     assert not os.listdir(tmp_path)
 
 
+def test_masks_that_are_not_there_and_masks_of_another_size(tmp_path: Path) -> None:
+    picture(tmp_path / "images/a.png")
+    (tmp_path / "masks").mkdir()
+    given = ["--from", "mask_png", *folders(tmp_path), "--names", "a", "--to", "mask_palette", "--out"]
+    with pytest.raises(
+        DataError, match=r"no picture of the source can be used \(.*1 pictures without a mask left out: a"
+    ):
+        main([*given, str(tmp_path / "out")])
+    write_mask(tmp_path / "masks/a.png", np.zeros((WIDTH, HEIGHT), np.uint8))
+    with pytest.raises(DataError, match=r"a\.png: the mask is 60x80, but its image .* is 80x60 \(width x height\)"):
+        main([*given, str(tmp_path / "out")])
+    assert sorted(os.listdir(tmp_path)) == ["images", "masks"]
+
+
 def test_more_classes_than_a_mask_holds(rich: Path, tmp_path: Path) -> None:
     names = ["--names", *map(str, range(256))]
     given = ["--from", "mask_png", "--images", str(rich.parent), "--labels", str(tmp_path), *names]
