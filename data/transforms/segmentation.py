@@ -37,7 +37,9 @@ class LongEdgeSampler:
 
     def __init__(self, base: int, low: float, high: float, std: float):
         self.units = np.arange(math.ceil(base * low / UNIT), math.ceil(base * high / UNIT) + 1)
-        density = np.exp(-0.5 * ((self.units - (math.ceil(base / UNIT) - 4)) / std) ** 2)
+        exponent = -0.5 * ((self.units - (math.ceil(base / UNIT) - 4)) / std) ** 2
+        # Relative to the likeliest size: a small deviation would make all densities 0.
+        density = np.exp(exponent - exponent.max())
         self.cumulative = np.cumsum(density / density.sum())
 
     def draw(self, rng: np.random.Generator) -> int:

@@ -28,6 +28,12 @@ def test_drawn_long_edges_follow_the_distribution():
     assert set(units) == set(sampler.units.tolist())
 
 
+def test_a_tiny_deviation_draws_the_nearest_size_alone():
+    # The mean, 4 units below the base, is none of the sizes, so every density on its own would be 0.
+    sampler = LongEdgeSampler(64, 0.75, 1.5, 0.1)
+    assert sampler.cumulative[-1] == 1 and sampler.draw(np.random.default_rng(0)) == 32 * sampler.units[0]
+
+
 def test_the_largest_side_bounds_what_is_asked(painted):
     dataset, asked = painted([(60, 120)]), []
     load = dataset.load
