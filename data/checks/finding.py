@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from itertools import groupby
+
+
+MOST_FINDINGS = 10_000
+"""Of one check; more of them, such as a wrong class in every label file of a large set, are one mistake."""
 
 
 class Severity(IntEnum):
@@ -76,7 +81,19 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
         elif finding.where not in known.where.split(", "):
             merged[key] = replace(known, where=f"{known.where}, {finding.where}")
     order = {code: place for place, code in enumerate(CHECKS)}
-    return sorted(merged.values(), key=lambda finding: (-finding.severity, order[finding.check]))
+    ordered = sorted(merged.values(), key=lambda finding: (-finding.severity, order[finding.check]))
+    groups = groupby(ordered, key=lambda finding: finding.check)
+    return [finding for _, own in groups for finding in _shortened(list(own))]
+
+
+def _shortened(findings: list[Finding]) -> list[Finding]:
+    """Return the findings of one check; where they are too many, the last one stands for the rest."""
+    rest = findings[MOST_FINDINGS:]
+    if not rest:
+        return findings
+    where = ", ".join(dict.fromkeys(finding.where for finding in rest))
+    last = Finding(rest[0].check, where, f"{len(rest)} more like these", count=sum(finding.count for finding in rest))
+    return [*findings[:MOST_FINDINGS], last]
 
 
 def worst_severity(findings: Iterable[Finding]) -> Severity | None:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from data import split_index
 from data.annotations import AnnotatedPicture, ClassList, MaskClasses, make_objects
 from data.checks.examination import examine
 from data.config import load_data_config
@@ -37,13 +38,31 @@ def write_pictures(root: Path, form: str) -> dict[str, list[AnnotatedPicture]]:
     return found
 
 
+@pytest.fixture
+def require_clean(monkeypatch):
+    """Make sure that nothing is found in a set, and that what was read of it is what a training reads."""
+    # Kept scans would be findings once a test breaks the set.
+    monkeypatch.setattr(split_index, "save_index", lambda *_: None)
+
+    def require(yaml: Path) -> None:
+        result = examine(load_data_config(yaml, splits=()))
+        assert result.findings == []
+        for (key, split), facts in result.facts.items():
+            index = split_index.open_split(result.config.tasks[key], split).index
+            assert len(index.kept) == len(facts.images) and np.array_equal(index.sizes, facts.sizes)
+            for name in ("offsets", "classes", "boxes") if facts.pixels is None else ():
+                assert np.array_equal(getattr(index, name), getattr(facts, name))
+
+    return require
+
+
 def findings(yaml: Path) -> list[tuple[str, str]]:
     result = examine(load_data_config(yaml, splits=()))
     return [(finding.check, finding.sentence) for finding in result.findings]
 
 
 @pytest.mark.parametrize("name", PICTURE_FORMATS)
-def test_one_label_file_per_picture(tmp_path, name):
+def test_one_label_file_per_picture(tmp_path, require_clean, name):
     form = PICTURE_FORMATS[name]
     files = []
     for split, pictures in write_pictures(tmp_path, name).items():
@@ -57,7 +76,7 @@ def test_one_label_file_per_picture(tmp_path, name):
     names = "" if form.names else f"names: [{', '.join(NAMES)}], "
     classes = "classes: {rider: rider, car: car}, " if form.names else ""
     yaml.write_text(f"detect: {{train: images/train, val: images/val, {labels}{names}{classes}format: {name}}}\n")
-    assert findings(yaml) == []
+    require_clean(yaml)
     files[1].write_bytes(b"{<")
     files[3].unlink()
     broken, missing = findings(yaml)
@@ -67,7 +86,7 @@ def test_one_label_file_per_picture(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", SPLIT_FORMATS)
-def test_one_file_for_all_pictures(tmp_path, name):
+def test_one_file_for_all_pictures(tmp_path, require_clean, name):
     form = SPLIT_FORMATS[name]
     for split, pictures in write_pictures(tmp_path, name).items():
         form.write(tmp_path / f"{split}.json", pictures, ClassList(NAMES))
@@ -77,7 +96,7 @@ def test_one_file_for_all_pictures(tmp_path, name):
         "detect:\n  train: images/train\n  val: images/val\n  annotations: {train: train.json, val: val.json}\n"
         f"  format: {name}\n  {names}\n"
     )
-    assert findings(yaml) == []
+    require_clean(yaml)
     (tmp_path / "images/val/town/val_1.png").unlink()
     (tmp_path / "train.json").write_text("{<")
     refused, missing = findings(yaml)
@@ -86,7 +105,7 @@ def test_one_file_for_all_pictures(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", MASK_FORMATS)
-def test_masks(tmp_path, name):
+def test_masks(tmp_path, require_clean, name):
     form = MASK_FORMATS[name]
     names = list(form.names) or ["ground", "red", "green"]
     classes = MaskClasses(names, COLOURS[: len(names)] if not form.names else ())
@@ -105,7 +124,7 @@ def test_masks(tmp_path, name):
         "segment:\n  train: images/train\n  val: images/val\n  masks: {train: masks/train, val: masks/val}\n"
         f"  format: {name}\n{own}"
     )
-    assert findings(yaml) == []
+    require_clean(yaml)
     files[1].write_bytes(files[1].read_bytes()[:40])
     files[3].unlink()
     broken, missing = findings(yaml)
@@ -151,7 +170,7 @@ def test_a_class_that_is_misspelt_is_named_with_what_its_objects_are_called(tmp_
     assert in_val[0] == "class-left-out" and in_val[1].startswith("detect val")
 
 
-def test_sources_of_a_mixed_split_are_one_set(tmp_path):
+def test_sources_of_a_mixed_split_are_one_set(tmp_path, require_clean):
     """A picture of one source that another split has is found, as is a broken label of either source."""
     for part, name in (("first", "yolo"), ("second", "voc")):
         root, form = tmp_path / part, PICTURE_FORMATS[name]
@@ -173,7 +192,7 @@ def test_sources_of_a_mixed_split_are_one_set(tmp_path):
         for split in ("train", "val")
     )
     yaml.write_text(f"detect:\n  names: [rider, car]\n{sources}")
-    assert findings(yaml) == []
+    require_clean(yaml)
     (tmp_path / "second/labels/val/town/val_2.xml").write_text("<")
     (tmp_path / "first/labels/val/town/val_2.txt").write_text("9 0.5 0.5 0.1 0.1\n")
     first, second = findings(yaml)
