@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import groupby
 
-
 MOST_FINDINGS = 10_000
 """Of one check; more of them, such as a wrong class in every label file of a large set, are one mistake."""
 
