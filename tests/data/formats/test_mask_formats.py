@@ -50,7 +50,7 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(("form", "name"), FORMATS, ids=[f"{form.name} {name}" for form, name in FORMATS])
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_what_is_written_is_read(folder: Path, form: object, name: str, data: st.DataObject) -> None:
     classes = own_classes(form)
