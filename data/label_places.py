@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -54,18 +55,22 @@ def label_places(form: PictureFormat, images: Sequence[str], entries: Sequence[P
         form: of the labels.
         images: files.
         entries: of the split that they are from.
-        labels: the folder of label files. None takes the layout's own for VOC and Cityscapes (``Annotations`` beside
-            ``JPEGImages``, ``gtFine`` beside ``leftImg8bit``), the picture's for labelme, else ``labels`` beside
-            ``images``.
+        labels: the folder of label files, or of folders of them that are called as those of the pictures (``train``).
+            None takes the layout's own for VOC and Cityscapes (``Annotations`` beside ``JPEGImages``, ``gtFine`` beside
+            ``leftImg8bit``), the picture's for labelme, else ``labels`` beside ``images``.
     """
     there, here = FOLDERS.get(form.name, ("images", "labels"))
     folders = ImageFolders(entries, there)
 
+    @functools.cache
+    def labels_of(folder: Path) -> Path:
+        if labels is not None:
+            return labels / folder.name if (labels / folder.name).is_dir() else labels
+        return folder if form.name == "labelme" else _own_labels(folder, there, here)
+
     def place(image: Path) -> Path:
         folder = folders.of(image)
-        if labels is not None:
-            return form.label_file(image, folder, labels)
-        return form.label_file(image, folder, folder if form.name == "labelme" else _own_labels(folder, there, here))
+        return form.label_file(image, folder, labels_of(folder))
 
     return [str(place(Path(image))) for image in images]
 

@@ -78,6 +78,9 @@ def block_of(form: str) -> dict[str, object]:
     if form == "yolo":
         return {"names": NAMES, "labels": "yolo"}
     places = {"format": form, "labels": {split: f"{form}/{split}" for split in SPLITS}}
+    if form == "labelme":
+        # One folder with a folder for each split.
+        places["labels"] = form
     if form == "cityscapes":
         # Its word for people is another one, and so is the order of its classes.
         return places | {"classes": {"car": "car", "pedestrian": ["person"], "traffic light": ["traffic light"]}}
