@@ -132,7 +132,7 @@ _ALL = (
     Check("label-left-out", _N, "parts of label files that are no objects", "that is fine if it is meant"),
     Check("label-missing", _N, "images without a label file", "that is fine where there is nothing to see in them"),
     Check("background-many", _N, "more images without an object than with one", "see whether labels are missing"),
-    Check("keypoint-outside", _N, "labelled keypoints far outside of their box", "look at the object's keypoints"),
+    Check("keypoint-outside", _N, "visible keypoints far outside of their box", "look at the object's keypoints"),
     Check("keypoint-none", _N, "objects without a labelled keypoint", "that is fine: training leaves them out"),
     Check("box-tiny", _N, "boxes too small to be seen", "train with a larger --img-size, or on tiles"),
     Check("box-huge", _N, "boxes that fill their image", "see whether they mean an object"),

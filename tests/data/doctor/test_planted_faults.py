@@ -266,7 +266,7 @@ COCO_FAULTS = {
     "keypoint far outside": Fault(
         change("train.json", lambda c: c["annotations"][0]["keypoints"].__setitem__(0, 95)),
         {"keypoint-outside"},
-        "train0.png: 1 box with a keypoint far outside",
+        "train0.png: 1 box with a visible keypoint far outside",
     ),
     "object without labelled keypoint": Fault(
         change("train.json", lambda c: entry(c, 2, keypoints=[0] * 9)), {"keypoint-none"}, "1 of 8 objects have no"
