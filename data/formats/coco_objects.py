@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -88,18 +88,28 @@ class CocoObjects:
             skeleton = [[a + 1, b + 1] for a, b in classes.skeleton]
             for category in categories:
                 category |= {"keypoints": list(classes.keypoints), "skeleton": skeleton}
-        images, annotations = [], []
+        images = []
         for number, picture in enumerate(pictures, 1):
             height, width = picture.size
             images.append({"id": number, "file_name": picture.relative, "height": height, "width": width})
             strange = next((name for name in picture.objects.names if name not in place), None)
             if strange is not None:
                 raise DataError(f"{path}: {picture.relative} has the class '{strange}', which is not in the class list")
-            for entry in _entries(picture, place):
-                annotations.append({"id": len(annotations) + 1, "image_id": number, **entry})
-        root = {"images": images, "categories": categories, "annotations": annotations}
+        head = _json({"images": images, "categories": categories})
         with atomic_writer(path) as file:
-            file.write(json.dumps(root, allow_nan=False).encode())
+            file.write(head.removesuffix("}").encode() + b', "annotations": [')
+            done = 0
+            # One by one: as numbers of Python, all outlines together take ten times as much memory as in the file.
+            for number, picture in enumerate(pictures, 1):
+                for entry in _entries(picture, place):
+                    done += 1
+                    text = _json({"id": done, "image_id": number, **entry})
+                    file.write(f"{',' if done > 1 else ''}\n{text}".encode())
+            file.write(b"]}\n")
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, allow_nan=False)
 
 
 def _with_arrays(entry: dict[str, Any]) -> dict[str, Any]:
@@ -214,14 +224,13 @@ def _mask(coco: CocoFile, row: int, outline: dict[str, Any]) -> np.ndarray:
     return runs_to_mask(runs, (size[0], size[1]))
 
 
-def _entries(picture: AnnotatedPicture, place: dict[str, int]) -> list[dict[str, Any]]:
-    """Return the annotations of a picture, without ids."""
+def _entries(picture: AnnotatedPicture, place: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """Yield the annotations of a picture, without ids."""
     objects = picture.objects
     boxes = np.hstack([objects.boxes[:, :2], objects.boxes[:, 2:] - objects.boxes[:, :2]])
     areas = np.where(
         np.isnan(objects.areas), [_area(*pair) for pair in zip(objects.outlines, boxes, strict=True)], objects.areas
     )
-    entries = []
     for i, name in enumerate(objects.names):
         crowd = bool(objects.crowd[i])
         entry = {
@@ -234,8 +243,7 @@ def _entries(picture: AnnotatedPicture, place: dict[str, int]) -> list[dict[str,
         if objects.keypoints.shape[1]:
             entry["keypoints"] = objects.keypoints[i].ravel().tolist()
             entry["num_keypoints"] = int((objects.keypoints[i, :, 2] > 0).sum())
-        entries.append(entry)
-    return entries
+        yield entry
 
 
 def _area(outlines: list[np.ndarray], box: np.ndarray) -> float:
