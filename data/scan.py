@@ -254,7 +254,7 @@ def _require_named(data: TaskData, name: str, classes: np.ndarray, others: Count
     if len(classes) or not others:
         return
     commonest = [other for other, _ in others.most_common(5)]
-    hint = next(filter(None, (did_you_mean(wanted, others) for wanted in data.label_map.names)), "")
+    hint = next(filter(None, (_nearest(wanted, others) for wanted in data.label_map.names)), "")
     raise DataError(
         f"{data.source}: `{data.key}.names` has no class of the {others.total()} objects of {name}, which are called "
         f"{', '.join(repr(other) for other in commonest)}; mend the names.{hint}"
@@ -265,5 +265,11 @@ def _misspelt(data: TaskData, classes: np.ndarray, others: Counter[str]) -> list
     """Return a sentence for every class without an object whose name is nearly that of objects that were left out."""
     seen, names = set(classes.tolist()), data.label_map
     unmet = [name for name, k in zip(names.names, names.targets, strict=True) if k >= 0 and k not in seen]
-    near = {name: did_you_mean(name, others) for name in unmet}
+    near = {name: _nearest(name, others) for name in unmet}
     return [f"no object is called '{name}'.{hint}" for name, hint in near.items() if hint]
+
+
+def _nearest(name: str, others: Counter[str]) -> str:
+    """Return `` Did you mean 'x'?``; the same word in other letters is nearest, however many of them differ."""
+    alike = {other.casefold(): other for other in others}
+    return did_you_mean(alike.get(name.casefold(), name), others)

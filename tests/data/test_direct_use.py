@@ -172,7 +172,7 @@ def test_one_class_for_all_and_a_map_go_together(every_format: Path) -> None:
 def test_names_that_nothing_has(every_format: Path) -> None:
     places = {"format": "voc", "labels": {split: f"voc/{split}" for split in SPLITS}}
     with pytest.raises(DataError, match=r"no class of the 9 objects of detect train, .*'car'.*Did you mean 'car'\?"):
-        open_split(task(every_format, **places, names=["Car"]), "train")
+        open_split(task(every_format, **places, names=["CAR"]), "train")
     report = open_split(task(every_format, **places, names=["car", "pedestrians"]), "train").index.report
     assert report.warnings == ["no object is called 'pedestrians'. Did you mean 'pedestrian'?"]
 
