@@ -10,6 +10,7 @@ from data.samples import Batch
 from utils.boxes import xyxy_to_xywh
 from utils.plots.batches import picture_of_labels
 from utils.plots.drawing import save_picture
+from utils.plots.keypoint_labels import plot_keypoints
 from utils.plots.labels import plot_labels
 from utils.plots.results import plot_results
 from utils.training.tasks import TrainTask
@@ -18,11 +19,13 @@ MOST_BATCHES = 3
 
 
 def draw_labels(tasks: list[TrainTask], folder: Path) -> None:
-    """Write ``labels_HEAD.png`` for every head that learns boxes."""
+    """Write ``labels_HEAD.png`` for every head that learns boxes, ``keypoints_HEAD.png`` for those of keypoints too."""
     for task in tasks:
         if "boxes" in task.head.targets and len(task.dataset.boxes):
             boxes = xyxy_to_xywh(task.dataset.boxes)
             plot_labels(task.dataset.classes, boxes, task.dataset.names, folder / f"labels_{task.name}.png")
+            if (spec := task.dataset.keypoint_spec) is not None:
+                plot_keypoints(task.dataset.keypoints, task.dataset.boxes, spec, folder / f"keypoints_{task.name}.png")
 
 
 def draw_batches(

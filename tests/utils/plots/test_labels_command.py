@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
+from data.keypoints import COCO_PERSON
 from utils.errors import DataError, UsageError
 from utils.plots.__main__ import main
-from utils.plots.keypoint_labels import labelled_shares
+from utils.plots.keypoint_labels import labelled_shares, plot_keypoints
 from utils.plots.mask_statistics import GRID, count_masks
 
 NAMES = "names: [small, large, none]"
@@ -105,5 +106,8 @@ def test_every_pixel_of_a_mask_is_counted_once(mask: np.ndarray) -> None:
     assert found.shares.sum() == pytest.approx(1 if found.pixels.any() else 0)
 
 
-def test_objects_without_keypoints_do_not_count() -> None:
-    assert [part.tolist() for part in labelled_shares(np.zeros((4, 2, 3)))] == [[0, 0], [0, 0]]
+def test_objects_without_keypoints_do_not_count(tmp_path: Path) -> None:
+    none = np.zeros((4, 17, 3))
+    assert [part.tolist() for part in labelled_shares(none)] == [[0] * 17] * 2
+    boxes = np.tile([0.1, 0.1, 0.5, 0.5], (4, 1))
+    assert plot_keypoints(none, boxes, COCO_PERSON, tmp_path / "none.png").is_file()
