@@ -62,7 +62,9 @@ def test_clean_set_ends_with_0_and_a_report(run, clean):
     sheets = sorted(path.name for path in folder.glob("*.png"))
     assert sheets == ["contact_sheet_detect.png", "contact_sheet_segment.png"]
     sheet = cv2.imread(str(folder / sheets[0]))
-    assert min(sheet.shape[:2]) > 300 and len(np.unique(sheet.reshape(-1, 3), axis=0)) > 1000
+    assert min(sheet.shape[:2]) > 300
+    # Blocks of three colours on noise, and their names.
+    assert all((sheet[:400, :400, channel] > 200).any() for channel in range(3)) and sheet.std() > 20
 
 
 def test_json_is_all_that_is_printed(run, clean, tmp_path):
