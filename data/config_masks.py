@@ -75,7 +75,9 @@ def _names_and_colours(
                 f"{places.path}: `{prefix}colours` is missing; give red, green, blue of each class, such as "
                 "{road: [128, 64, 128]}, or the file that lists them"
             )
-        return (list(own) or None if block.get("names") is None or own else _checked(places, block, prefix)), ()
+        if own or block.get("names") is None:
+            return list(own) or None, ()
+        return _checked(places, block, prefix), ()
     if form != "mask_colour":
         raise DataError(f"{places.path}: `{prefix}colours` is for `format: mask_colour`, not for {form}; drop it")
     if isinstance(value, str):
