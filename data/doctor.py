@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from data.checks.html_report import html_of
 from data.checks.listing import list_splits
 from data.checks.text_report import json_of, text_of
 from data.config import load_data_config
-from utils.errors import run_command
+from utils.errors import UsageError, run_command
 from utils.files import UniqueNames, atomic_write, increment_run_folder
 from utils.image_size import require_possible_sizes
 from utils.plots.drawing import save_picture
@@ -72,6 +72,13 @@ def write_report(examination: Examination, folder: Path) -> None:
     atomic_write(folder / "report.json", json.dumps(json_of(examination), indent=1).encode())
 
 
+def _new_folder(out: Path) -> Path:
+    try:
+        return increment_run_folder(out.parent, out.name)
+    except UsageError:
+        raise UsageError(f"--out {out}: no folder can be made there; choose another one") from None
+
+
 def _file_name(key: str) -> str:
     """Return the key of a block as a part of a file's name."""
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in key)
@@ -90,9 +97,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config = load_data_config(options.data, splits=())
         if options.fix_cache:
             print(mend_caches(list_splits(config)[0]))
-        examination = examine(config, options.img_size, options.cfg, options.near)
-        folder = increment_run_folder(options.out.parent, options.out.name)
-        write_report(examination, folder)
+        # First, so that nobody waits for an examination whose report has no place.
+        folder = _new_folder(options.out)
+        try:
+            examination = examine(config, options.img_size, options.cfg, options.near)
+            write_report(examination, folder)
+        except BaseException:
+            with suppress(OSError):
+                folder.rmdir()
+            raise
     if options.json:
         print(json.dumps({**json_of(examination), "report": str(folder)}, indent=1))
     else:

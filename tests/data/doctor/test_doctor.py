@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from data import doctor
 from data.config import load_data_config
 from data.dataset import TaskDataset
 from data.doctor import main
@@ -157,4 +158,11 @@ def test_wrong_arguments_are_one_sentence_and_write_nothing(clean, tmp_path, opt
     arguments = [option.format(data=clean) for option in options]
     with pytest.raises(error, match=re.escape(text)):
         main([*arguments, "--out", str(tmp_path / "runs" / "exp")])
-    assert not (tmp_path / "runs").exists()
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_place_that_cannot_be_is_said_before_anything_is_read(clean, tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "examine", None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="--out .*file/exp: no folder can be made there"):
+        main([str(clean), "--out", str(tmp_path / "file" / "exp")])
