@@ -164,5 +164,5 @@ def test_wrong_arguments_are_one_sentence_and_write_nothing(clean, tmp_path, opt
 def test_a_place_that_cannot_be_is_said_before_anything_is_read(clean, tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "examine", None)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="--out .*file/exp: no folder can be made there"):
+    with pytest.raises(UsageError, match=r"--out .*file/exp: no folder can be made there"):
         main([str(clean), "--out", str(tmp_path / "file" / "exp")])
