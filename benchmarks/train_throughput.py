@@ -7,6 +7,9 @@ Both have the same model, losses and loader. Steps alternate, so that a busy mac
 from round to round; figures are medians, and the ratio is the median of each round's ratio.
 
 The share of waiting is what a step takes longer than one whose batches were made before.
+
+Under ``torchrun`` ours is the run of all processes, whose images are added up; the plain loop runs in the first process
+alone, with the threads of all of them, while the others wait. ``--batch-size`` is that of all processes.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from data.samples import Batch
-from utils.distributed import start_world
+from utils.distributed import World, start_world
 from utils.errors import UsageError, run_command
 from utils.files import atomic_write
 from utils.schedules import ema_decay
@@ -66,7 +70,7 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
-def open_parts(options: argparse.Namespace, size: int, folder: str, world: Any) -> Parts:
+def open_parts(options: argparse.Namespace, size: int, folder: str, world: World) -> Parts:
     """Put together what ``train.py`` would train with; the run's folder is a temporary one."""
     workers = options.workers
     if workers is None:
@@ -166,16 +170,16 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def measure(options: argparse.Namespace, size: int, world: Any) -> dict[str, Any]:
+def measure(options: argparse.Namespace, size: int, world: World) -> dict[str, Any]:
     """Return the figures of one size."""
     device = world.device
     with tempfile.TemporaryDirectory() as folder:
         parts = open_parts(options, size, folder, world)
         rounds = parts.turns.rounds
         parts.rates.apply(parts.optimizer, 0)
-        sides: dict[str, Ours | Plain] = {"ours": Ours(parts)}
+        sides: dict[str, Ours | Plain | None] = {"ours": Ours(parts)}
         if not options.without_plain:
-            sides["plain"] = Plain(parts)
+            sides["plain"] = Plain(parts) if world.rank == 0 else None
         done = 0
 
         def draw() -> Batches:
@@ -185,7 +189,7 @@ def measure(options: argparse.Namespace, size: int, world: Any) -> dict[str, Any
             return parts.draw(first, options.batches)
 
         for side in sides.values():
-            for _ in range(2):
+            for _ in range(2 if side is not None else 0):
                 side.step(draw())
         if device.type == "cuda":
             torch.cuda.synchronize(device)
@@ -195,9 +199,7 @@ def measure(options: argparse.Namespace, size: int, world: Any) -> dict[str, Any
         rates: dict[str, list[float]] = {name: [] for name in sides}
         for number in range(options.rounds):
             for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
-                counted = []
-                spent = seconds(lambda name=name, counted=counted: counted.append(run(sides[name], draw)), device)
-                rates[name].append(counted[0] / spent)
+                rates[name].append(images_per_second(sides[name], draw, world))
         waiting = share_of_waiting(sides["ours"], draw, options.rounds, device)
         parts.close()
     figures: dict[str, Any] = {"size": size, "dtype": str(parts.dtype or torch.float32).removeprefix("torch.")}
@@ -205,6 +207,30 @@ def measure(options: argparse.Namespace, size: int, world: Any) -> dict[str, Any
     if "plain" in rates:
         figures["ratio"] = statistics.median(a / b for a, b in zip(rates["ours"], rates["plain"], strict=True))
     return figures | {"waiting_share": waiting, "peak_memory_gib": peak}
+
+
+def images_per_second(side: Ours | Plain | None, draw: Callable[[], Batches], world: World) -> float:
+    """Return how many images of all processes a step of one side makes in a second; None is no side of this process."""
+    counted = [0]
+
+    def work() -> None:
+        if side is not None:
+            with all_threads(world.size if isinstance(side, Plain) else 1):
+                counted[0] = run(side, draw)
+        world.sum_over_ranks([torch.zeros(1)])
+
+    world.sum_over_ranks([torch.zeros(1)])
+    spent = seconds(work, world.device)
+    return float(world.sum_over_ranks([torch.tensor(float(counted[0]))])[0]) / spent
+
+
+@contextmanager
+def all_threads(times: int) -> Iterator[None]:
+    """Let a process compute on several times its threads for a while, as when it has the machine to itself."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before * times)
+    yield
+    torch.set_num_threads(before)
 
 
 def run(side: Ours | Plain, draw: Callable[[], Batches]) -> int:
@@ -224,8 +250,9 @@ def share_of_waiting(side: Ours | Plain, draw: Callable[[], Batches], steps: int
     return max(0.0, 1 - statistics.median(made) / statistics.median(whole))
 
 
-def machine(device: torch.device) -> str:
+def machine(world: World) -> str:
     """Return the processor, the cores this process may use, and the versions that matter."""
+    device = world.device
     name = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -234,7 +261,8 @@ def machine(device: torch.device) -> str:
         name = f"{torch.cuda.get_device_name(device)}, {name}"
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{name}, {torch.get_num_threads()} threads, {capability}, torch {torch.__version__}{load}"
+    threads = f"{torch.get_num_threads() * world.size} threads in {world.size} process(es)"
+    return f"{name}, {threads}, {capability}, torch {torch.__version__}{load}"
 
 
 def main() -> None:
@@ -243,14 +271,17 @@ def main() -> None:
     logging.getLogger("yolograph").setLevel(logging.WARNING)
     command = " ".join(["python -m benchmarks.train_throughput", *sys.argv[1:]])
     with start_world(options.device) as world:
-        where = machine(world.device)
-        print(f"{command}\n{where}", flush=True)
+        where = machine(world)
+        first = world.rank == 0
+        if first:
+            print(f"{command}\n{where}", flush=True)
         results = []
         for size in options.img_size:
             figures = measure(options, size, world)
             results.append(figures)
-            print(describe(figures), flush=True)
-    if options.json:
+            if first:
+                print(describe(figures), flush=True)
+    if options.json and first:
         content = {"command": command, "machine": where, "results": results}
         atomic_write(Path(options.json), json.dumps(content, indent=2).encode())
 
