@@ -121,13 +121,13 @@ class _ObjectBlock:
         splits, key = self._image_folders(), f"{self.prefix}annotations"
         annotations = self.places.files(self.block["annotations"], splits, key, "COCO file")
         names, keypoints = self.block.get("names"), self._keypoints()
-        class_map = None
-        if names is None or self.shared is not None or (self.task == "pose" and keypoints is None):
-            asked = [file for split, file in annotations.items() if split in self.places.checked]
-            coco = open_coco([*asked, *annotations.values()][0])
+        first = next((split for split in annotations if split in self.places.checked), next(iter(annotations)))
+        posed, wanted = self.task == "pose", names is None or self.shared is not None
+        if wanted or (posed and (keypoints is None or annotations[first].is_file())):
+            coco = open_coco(annotations[first])
             names = coco.categories if names is None else names
-            if self.task == "pose" and keypoints is None:
-                keypoints = self._keypoints_of_file(coco)
+            if posed:
+                keypoints = self._keypoints_of_file(coco) if keypoints is None else self._in_order(keypoints, coco)
             if self.shared is not None:
                 # A source need not have all classes of the set.
                 names = [name for name in self._checked(names) if name in coco.categories] or names
@@ -233,6 +233,15 @@ class _ObjectBlock:
             f"{self.path}: `{self.prefix}kpt` is missing, and {coco.path} does not have the seventeen keypoints of "
             f"COCO's persons; give `{self.prefix}kpt` with their names, flip and sigmas"
         )
+
+    def _in_order(self, keypoints: KeypointSpec, coco: CocoFile) -> KeypointSpec:
+        """Return keypoints of the YAML: the file has them by place, so other names are fine, another order not."""
+        if keypoints.names != coco.keypoint_names and sorted(keypoints.names) == sorted(coco.keypoint_names):
+            raise DataError(
+                f"{self.path}: `{self.prefix}kpt.names` has the names in another order than {coco.path}, which has "
+                f"{', '.join(coco.keypoint_names)}; write them in that order"
+            )
+        return keypoints
 
     def _background(self) -> bool:
         value = self.block.get("background", self.task != "pose")

@@ -55,10 +55,12 @@ def content_key(data: TaskData, images: str, labels: str) -> str:
         images: what ``stamp_of_files`` gives for the images.
         labels: likewise for the labels.
     """
-    # Files that hold indices are read alike whatever their classes are called.
-    names = len(data.names) if data.format in ("yolo_txt", "mask_png") else data.names
+    # Files that hold indices are read alike whatever their classes and keypoints are called.
+    indexed, spec = data.format in ("yolo_txt", "mask_png"), data.keypoint_spec
+    names = len(data.names) if indexed else data.names
+    keypoints = data.keypoints if indexed or spec is None else spec.names
     classes = [names, data.class_map and asdict(data.class_map), data.colours]
-    facts = [VERSION, data.task, data.format, classes, data.keypoints, data.options, images, labels]
+    facts = [VERSION, data.task, data.format, classes, keypoints, data.options, images, labels]
     return digest(json.dumps(facts, default=str))
 
 

@@ -152,6 +152,14 @@ def test_keypoints_are_the_same_in_every_format_that_has_them(tmp_path: Path) ->
     for index in found.values():
         assert index.keypoints.tobytes() == found["yolo"].keypoints.tobytes()
         assert index.boxes.tobytes() == found["yolo"].boxes.tobytes() and index.report.with_keypoints == 2
+    # Names in another order: labelme's files have names themselves, and a kept scan must not stand for them.
+    block["kpt"] = {"names": ["tip", "hook"]}
+    turned = open_split(task(tmp_path, "pose", **block, format="labelme", labels="labelme/train"), "train").index
+    assert turned.keypoints.tobytes() == np.ascontiguousarray(found["labelme"].keypoints[:, ::-1]).tobytes()
+    with pytest.raises(
+        DataError, match=r"`pose\.kpt\.names` has the names in another order than .*coco\.json, .* hook, tip"
+    ):
+        task(tmp_path, "pose", **block, annotations={"train": "coco.json"})
 
 
 def test_files_of_a_whole_split_are_read_once(every_format: Path, monkeypatch: pytest.MonkeyPatch) -> None:
