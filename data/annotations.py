@@ -21,6 +21,7 @@ class Objects:
         crowd: (n,) bool, regions with many objects that are not told apart.
         difficult: (n,) bool, objects that their annotator found hard to recognise.
         areas: (n,) float64, square pixels, NaN where the labels have none.
+        boxed: (n,) bool, objects whose labels have a box; those of others are the extents of their outlines.
         left_out: what the labels say of the picture beyond that, such as ``{"circles": 2}``: plural nouns and how many.
     """
 
@@ -31,6 +32,7 @@ class Objects:
     crowd: np.ndarray
     difficult: np.ndarray
     areas: np.ndarray
+    boxed: np.ndarray
     left_out: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -93,9 +95,10 @@ def make_objects(
     crowd: np.ndarray | None = None,
     difficult: np.ndarray | None = None,
     areas: np.ndarray | None = None,
+    boxed: np.ndarray | None = None,
     left_out: dict[str, int] | None = None,
 ) -> Objects:
-    """Return objects with what a format does not know left empty; arguments as in ``Objects``."""
+    """Return objects with what a format does not know left empty, each with a box; arguments as in ``Objects``."""
     n = len(names)
     return Objects(
         names=names,
@@ -105,5 +108,6 @@ def make_objects(
         crowd=np.zeros(n, bool) if crowd is None else np.asarray(crowd, bool),
         difficult=np.zeros(n, bool) if difficult is None else np.asarray(difficult, bool),
         areas=np.full(n, np.nan) if areas is None else np.asarray(areas, np.float64),
+        boxed=np.ones(n, bool) if boxed is None else np.asarray(boxed, bool),
         left_out=left_out or {},
     )

@@ -72,7 +72,8 @@ def objects_of_mask(mask: np.ndarray, names: Sequence[str], least_area: int) -> 
             areas.append(area)
     boxes = np.array([extent(parts) for parts in outlines]).reshape(-1, 4)
     left_out = {f"areas of fewer than {least_area} pixels": small} if small else None
-    return make_objects(found, boxes, outlines, areas=np.array(areas), left_out=left_out)
+    boxed = np.zeros(len(found), bool)
+    return make_objects(found, boxes, outlines, areas=np.array(areas), boxed=boxed, left_out=left_out)
 
 
 def _area(outline: np.ndarray) -> float:

@@ -133,6 +133,7 @@ def chosen(objects: Objects, rows: np.ndarray) -> Objects:
         crowd=objects.crowd[rows],
         difficult=objects.difficult[rows],
         areas=objects.areas[rows],
+        boxed=objects.boxed[rows],
     )
 
 

@@ -89,6 +89,7 @@ class CityscapesObjects:
             names=names,
             boxes=np.clip(extents, 0, np.tile(np.array(size[::-1], np.float64), 2)),
             outlines=[[polygon] for polygon in polygons],
+            boxed=np.zeros(len(names), bool),
             left_out=dict(left_out),
         )
 

@@ -117,6 +117,7 @@ class LabelmeObjects:
             keypoints=keypoints,
             crowd=np.array([entry.crowd for entry in objects], bool),
             difficult=np.array([entry.difficult for entry in objects], bool),
+            boxed=np.array([entry.box is not None for entry in objects], bool),
             left_out={what: count for what, count in left_out.items() if count},
         )
 

@@ -49,6 +49,7 @@ class YoloObjects:
             boxes=rows.boxes * np.tile(scale, 2),
             outlines=[[polygon] if len(polygon) else [] for polygon in polygons] if len(rows.classes) else [],
             keypoints=keypoints,
+            boxed=rows.counts == 0,
         )
 
     def write(self, path: Path, picture: AnnotatedPicture, classes: ClassList) -> None:

@@ -34,6 +34,8 @@ from utils.errors import DataError, UsageError, did_you_mean
 SPLITS = ("train", "val")
 ALL = "all"
 
+_KEEPS = frozenset({"outlines", "crowd"})
+
 
 @dataclass(frozen=True)
 class LabelmeOptions:
@@ -91,6 +93,7 @@ def prepare_labelme(source: Path, out: Path, options: LabelmeOptions | None = No
         if not tasks.boxes and not tasks.masks:
             notes = [*losses.lines(), *choice.warnings]
             raise DataError(f"{source}: no picture has a rectangle or a polygon that can be used; {'; '.join(notes)}")
+        _count_lost(pictures.values(), tasks, losses)
         parts = dict(zip(SPLITS, draw_for_val(list(pictures), options.val_share, options.seed), strict=True))
         done = Prepared(out / f"{out.name}.yaml", tasks.boxes)
         done.notes.append(f"drew {len(parts['val'])} of {len(pictures)} pictures for val (seed {options.seed})")
@@ -128,7 +131,7 @@ def _read(source: Path, options: LabelmeOptions, losses: Losses) -> tuple[dict[s
         raise DataError(f"{source}: no picture has a JSON file of its name beside it; annotate them with labelme")
     met = {name for picture in read for name in picture.objects.names} - {IGNORED}
     choice = choose_classes((), met, Options(classes=options.classes))
-    fit = Fit(form.name, form.keeps, [*choice.names, IGNORED], with_ignored(choice))
+    fit = Fit("the set", _KEEPS, [*choice.names, IGNORED], with_ignored(choice))
     fitted = [fit(picture, losses) for picture in read]
     names = own_names([picture.relative for picture in fitted])
     return {name: replace(p, relative=name) for name, p in zip(names, fitted, strict=True)}, choice
@@ -140,11 +143,12 @@ def _tasks(pictures: Iterable[AnnotatedPicture], names: Sequence[str], polygon_b
     if unknown is not None:
         raise UsageError(f"--polygon-boxes has '{unknown}', which is no class.{did_you_mean(unknown, names)}")
     with_outline: set[str] = set()
-    without: set[str] = set()
+    with_box: set[str] = set()
     for picture in pictures:
-        for name, outlines in zip(picture.objects.names, picture.objects.outlines, strict=True):
-            (with_outline if outlines else without).add(name)
-    boxed = without | (with_outline if ALL in polygon_boxes else with_outline & set(polygon_boxes))
+        objects = picture.objects
+        with_outline |= {name for name, outlines in zip(objects.names, objects.outlines, strict=True) if outlines}
+        with_box |= {name for name, box in zip(objects.names, objects.boxed & ~objects.crowd, strict=True) if box}
+    boxed = with_box | (with_outline if ALL in polygon_boxes else with_outline & set(polygon_boxes))
     outlined = [name for name in names if name in with_outline and name != BACKGROUND]
     check_mask_classes([BACKGROUND, *outlined])
     return _Tasks(
@@ -152,6 +156,17 @@ def _tasks(pictures: Iterable[AnnotatedPicture], names: Sequence[str], polygon_b
         polygon_boxes=frozenset(boxed & with_outline if ALL in polygon_boxes else polygon_boxes),
         masks=[BACKGROUND, *outlined] if outlined else [],
     )
+
+
+def _count_lost(pictures: Iterable[AnnotatedPicture], tasks: _Tasks, losses: Losses) -> None:
+    """Count what has no place in the tasks."""
+    for picture in pictures:
+        objects = picture.objects
+        # As objects like others they would be trained on.
+        losses.count("crowds have no box, because labels cannot mark them", (objects.crowd & objects.boxed).sum())
+        for name, outlines in zip(objects.names, objects.outlines, strict=True):
+            unseen = name == IGNORED and not (outlines and tasks.masks)
+            losses.count(f"areas called {IGNORED} left out; only polygons beside masks of classes are ignored", unseen)
 
 
 def _write_split(
@@ -188,8 +203,8 @@ def _write_boxes(file: Path, picture: AnnotatedPicture, tasks: _Tasks) -> np.nda
     place = {name: index for index, name in enumerate(tasks.boxes)}
     rows = [
         i
-        for i, (name, outlines) in enumerate(zip(objects.names, objects.outlines, strict=True))
-        if name in place and (not outlines or name in tasks.polygon_boxes)
+        for i, name in enumerate(objects.names)
+        if name in place and not objects.crowd[i] and (objects.boxed[i] or name in tasks.polygon_boxes)
     ]
     classes = np.array([place[objects.names[i]] for i in rows], np.int64)
     height, width = picture.size

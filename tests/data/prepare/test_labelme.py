@@ -31,8 +31,8 @@ def annotate(root: Path, name: str, *shapes: tuple) -> None:
     pixels = np.random.default_rng(len(name)).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     Image.fromarray(pixels).save(image)
     entries = [
-        {"label": label, "shape_type": kind, "points": points, "group_id": None, "flags": {}}
-        for label, kind, points in shapes
+        {"label": label, "shape_type": kind, "points": points, "group_id": None, "flags": {}, **(more or [{}])[0]}
+        for label, kind, points, *more in shapes
     ]
     text = {"version": "5.1.1", "flags": {}, "shapes": entries, "imagePath": image.name, "imageData": None}
     image.with_suffix(".json").write_text(json.dumps({**text, "imageHeight": HEIGHT, "imageWidth": WIDTH}))
@@ -109,6 +109,7 @@ def test_what_cannot_be_used_is_counted(source: Path, tmp_path: Path, capsys: py
     annotate(source, "round", ("car", "circle", [[5, 5], [9, 9]]), ("car", "rectangle", [[5, 5], [5, 9]]))
     annotate(source, "bare")
     annotate(source, "cut", CAR)
+    annotate(source, "marked", (*CAR, {"flags": {"crowd": True}}), ("__ignore__", *CAR[1:]))
     (source / "bare.json").unlink()
     (source / "cut.png").write_bytes(b"\x89PNG")
     prepare(source, tmp_path / "out")
@@ -118,8 +119,21 @@ def test_what_cannot_be_used_is_counted(source: Path, tmp_path: Path, capsys: py
         "1 pictures without labels left out: bare.png",
         "1 circles left out",
         "1 boxes without area within their picture left out",
+        "1 crowds have no box, because labels cannot mark them",
+        "1 areas called __ignore__ left out; only polygons beside masks of classes are ignored",
     ):
         assert line in printed.splitlines()
+    (label,) = (tmp_path / "out/labels").rglob("marked.txt")
+    assert label.read_text() == ""
+
+
+def test_a_rectangle_that_is_grouped_with_a_polygon_is_a_box_too(source: Path, tmp_path: Path) -> None:
+    for i in range(2):
+        part = ("bus", "polygon", BUS[2], {"group_id": 1})
+        annotate(source / "grouped", str(i), ("bus", "rectangle", [[38, 28], [60, 50]], {"group_id": 1}), part)
+    tasks = prepare(source / "grouped", tmp_path / "out")
+    assert tasks["detect"].names == ["bus"] and tasks["segment"].names == ["background", "bus"]
+    np.testing.assert_allclose(TaskDataset(tasks["detect"], "train").load(0).boxes, [[38, 28, 60, 50]], atol=1e-4)
 
 
 def test_mistakes_are_one_sentence_and_leave_nothing(source: Path, tmp_path: Path) -> None:
