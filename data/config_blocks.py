@@ -28,8 +28,9 @@ _KEY_OWNERS = {
     "keypoints": ("pose",),
     "kpt": ("pose",),
     "background": ("pose",),
+    "options": ("detect", "pose"),
 }
-BLOCK_KEYS = ("task", *SPLITS, "format", "names", "nc", "classes", "options", *_KEY_OWNERS)
+BLOCK_KEYS = ("task", *SPLITS, "format", "names", "nc", "classes", *_KEY_OWNERS)
 
 
 class BlockReader:

@@ -9,11 +9,10 @@ from typing import Any
 from data.annotations import MaskClasses
 from data.class_map import ClassMap, SharedClasses, Vocabulary, read_class_map, shared_map
 from data.class_names import MOST_MASK_CLASSES, checked_mask_names
-from data.config_objects import read_options
 from data.config_places import Places
 from data.formats import cityscapes
 from data.formats.colour_table import check_colours, read_colour_table
-from data.formats.registry import MASK_FORMATS
+from data.formats.registry import MASK_FORMATS, OF_COLOURS
 from data.task_data import SPLITS, TaskData
 from utils.errors import DataError, did_you_mean
 
@@ -56,7 +55,7 @@ def mask_block(
         names=names,
         splits=splits,
         masks=places.folders(block.get("masks"), splits, f"{prefix}masks"),
-        options={**read_options(places.path, block, prefix), "ignore": _ignore(places.path, block, prefix)},
+        options={"ignore": _ignore(places.path, form, block, prefix)},
         colours=colours,
         class_map=class_map,
         root=places.root,
@@ -152,7 +151,12 @@ def _checked(places: Places, block: Mapping[str, Any], prefix: str) -> list[str]
     return checked_mask_names(places.path, block.get("names"), block.get("nc"), f"{prefix}names", f"{prefix}nc")
 
 
-def _ignore(path: Path, block: Mapping[str, Any], prefix: str) -> list[int]:
+def _ignore(path: Path, form: str, block: Mapping[str, Any], prefix: str) -> list[int]:
+    if "ignore" in block and form in OF_COLOURS:
+        raise DataError(
+            f"{path}: `{prefix}ignore` is for pixels that are numbers, not for {form}; drop it, and leave colours that "
+            f"do not count out of `{prefix}classes`"
+        )
     value = block.get("ignore", 255)
     values = value if isinstance(value, list) else [value]
     for entry in values:

@@ -89,7 +89,11 @@ def _classes(path: Path, key: str, block: Mapping[str, Any], own: Sequence[str])
 
 def _check_map(path: Path, key: str, block: Mapping[str, Any], sources: Sequence[TaskData]) -> None:
     """Refuse a name in the map of a set that none of its sources can have; files of some formats may hold any name."""
-    if "classes" not in block or any(source.format in _OPEN_FORMATS for source in sources):
+    if "classes" not in block:
+        return
+    if not isinstance(block["classes"], Mapping):
+        raise DataError(f"{path}: `{key}.classes` is {block['classes']!r}; give lists by the name of a class")
+    if any(source.format in _OPEN_FORMATS for source in sources):
         return
     known = list(dict.fromkeys(name for source in sources for name in source.label_map.names))
     for target, given in block["classes"].items():

@@ -20,8 +20,8 @@ from utils.errors import DataError, did_you_mean
 
 OBJECT_FORMATS: dict[str, PictureFormat | SplitFormat] = {**PICTURE_FORMATS, **SPLIT_FORMATS}
 
-SWITCHES = ("one_based", "drop_difficult")
-"""Options that formats with a file per picture read: see ``VocObjects`` and ``labels_of_objects``."""
+OPTIONS: dict[str, tuple[str, ...]] = {"one_based": ("voc",), "drop_difficult": ("voc", "labelme")}
+"""The formats that read an option, which is true or false: see ``VocObjects`` and ``labels_of_objects``."""
 
 
 def object_block(
@@ -97,7 +97,12 @@ class _ObjectBlock:
         names = self._checked(self.block.get("names"))
         classes, class_map = self._map(names, self._vocabulary(names, f"`{self.prefix}names`", indexed=True))
         return self._data(
-            "yolo_txt", classes, self._splits(), keypoints, class_map, options={**self._options(), "labels": labels}
+            "yolo_txt",
+            classes,
+            self._splits(),
+            keypoints,
+            class_map,
+            options={**self._options("yolo"), "labels": labels},
         )
 
     def _pictures(self, form: str) -> TaskData:
@@ -105,7 +110,6 @@ class _ObjectBlock:
         classes, class_map = self._named_classes(form)
         keypoints = self._required_keypoints()
         splits = self._splits()
-        self._check_switches()
         labels = self.places.folders(self.block.get("labels"), splits, f"{self.prefix}labels")
         return self._data(form, classes, splits, keypoints, class_map, labels=labels)
 
@@ -208,7 +212,7 @@ class _ObjectBlock:
             class_map=class_map,
             root=self.places.root,
             source=str(self.path),
-            **{"options": self._options(), **more},
+            **{"options": self._options("coco" if form == "coco_json" else form), **more},
         )
 
     def _required_keypoints(self) -> KeypointSpec | None:
@@ -252,23 +256,18 @@ class _ObjectBlock:
             )
         return value
 
-    def _check_switches(self) -> None:
-        for name in SWITCHES:
-            value = self._options().get(name, False)
+    def _options(self, form: str) -> dict[str, bool]:
+        """Return the options that a format reads; a block of several sources may have some for other ones."""
+        options, key = self.block.get("options") or {}, f"{self.prefix}options"
+        if not isinstance(options, Mapping):
+            raise DataError(f"{self.path}: `{key}` is {options!r}; give keys and values")
+        for name, value in options.items():
+            if name not in OPTIONS:
+                raise DataError(f"{self.path}: unknown key `{key}.{name}`.{did_you_mean(name, OPTIONS)}")
             if not isinstance(value, bool):
-                raise DataError(f"{self.path}: `{self.prefix}options.{name}` is {value!r}; give true or false")
-
-    def _options(self) -> dict[str, Any]:
-        return read_options(self.path, self.block, self.prefix)
-
-
-def read_options(path: Path, block: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Return what a block gives under ``options``.
-
-    Raises:
-        DataError: it is no mapping.
-    """
-    options = block.get("options") or {}
-    if not isinstance(options, Mapping):
-        raise DataError(f"{path}: `{prefix}options` is {options!r}; give keys and values")
-    return dict(options)
+                raise DataError(f"{self.path}: `{key}.{name}` is {value!r}; give true or false")
+            if form not in OPTIONS[name] and self.shared is None:
+                raise DataError(
+                    f"{self.path}: `{key}.{name}` is for {' and '.join(OPTIONS[name])}, not for {form}; drop it"
+                )
+        return {name: value for name, value in options.items() if form in OPTIONS[name]}

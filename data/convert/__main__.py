@@ -17,6 +17,7 @@ from data.convert.sources import SourceSet
 from data.convert.to_masks import convert_to_masks
 from data.convert.to_objects import convert_to_objects
 from data.formats.colour_table import Colour, read_colour_table
+from data.formats.registry import OF_COLOURS
 from data.formats.voc_objects import VocObjects
 from data.prepare.summary import Prepared
 from data.task_data import SPLITS
@@ -108,6 +109,7 @@ def _convert(given: argparse.Namespace) -> Prepared:
 
 def _refuse_idle(given: argparse.Namespace, from_masks: bool, to_masks: bool) -> None:
     """Refuse options that have nothing to do here, because whoever gives one expects something of it."""
+    numbered = given.source is not None and from_masks and given.source not in OF_COLOURS
     coloured = (given.source == "mask_colour", given.target in WITH_COLOURS)
     for option, works, purpose in (
         ("least_area", from_masks and not to_masks, "masks that become objects"),
@@ -115,7 +117,7 @@ def _refuse_idle(given: argparse.Namespace, from_masks: bool, to_masks: bool) ->
         ("drop", not from_masks, "objects"),
         ("keypoints", given.source == "yolo", "--from yolo"),
         ("one_based", given.source == "voc", "--from voc"),
-        ("ignore", given.source is not None and from_masks, "--from with a format of masks"),
+        ("ignore", numbered, "--from with a format of masks whose pixels are numbers"),
         ("colours", any(coloured), f"{', '.join(WITH_COLOURS)}"),
     ):
         if getattr(given, option) not in (None, False) and not works:

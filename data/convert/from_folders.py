@@ -24,6 +24,8 @@ from data.formats.contract import MaskFormat, PictureFormat, SplitFormat
 from data.keypoints import KeypointSpec, default_keypoints
 from utils.errors import DataError, UsageError
 
+_LAST_VALUE = 255
+
 
 def source_of_folders(
     format: PictureFormat | SplitFormat | MaskFormat,
@@ -57,6 +59,9 @@ def source_of_folders(
         raise DataError(f"{labels}: does not exist; give --labels the folder of the labels, or the one label file")
     if keypoints < 0:
         raise UsageError(f"--keypoints {keypoints} is no number of keypoints; give 0 or more")
+    odd = next((value for value in ignore if not 0 <= value <= _LAST_VALUE), None)
+    if odd is not None:
+        raise UsageError(f"--ignore {odd} is no value of a mask; give values in 0..{_LAST_VALUE}")
     colours = colours or {}
     if format.name == "mask_colour" and not colours:
         raise UsageError("mask_colour needs the colours of the classes; give --colours a table of them")

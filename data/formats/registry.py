@@ -31,3 +31,6 @@ MASK_FORMATS: dict[str, MaskFormat] = {
     )
 }
 """Masks, one per picture."""
+
+OF_COLOURS = (ColourMasks.name, CamvidMasks.name)
+"""Masks whose pixels are colours, so that no value of theirs can be ignored."""

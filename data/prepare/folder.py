@@ -25,6 +25,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
     Raises:
         UsageError: ``out`` holds files already, or a file stands where a folder is needed.
     """
+    if out.name in ("", ".."):
+        raise UsageError(f"--out {out} has no name of its own; give a new folder, such as {out / 'set'}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out} is there already; remove it or choose another folder")
     try:

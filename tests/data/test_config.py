@@ -33,7 +33,7 @@ OURS = """
 path: set
 detect: {train: [images/train, lists/more.txt], val: images/val, nc: 2, names: {1: b, 0: a}}
 segment: {train: images/train, val: images/val, masks: masks, names: [x, 7], ignore: [255, 11]}
-pose: {train: images/train, names: [person], keypoints: 5, labels: labels_pose, options: {flip_pairs: [[0, 1]]}}
+pose: {train: images/train, names: [person], keypoints: 5, labels: labels_pose, options: {}}
 """
 
 
@@ -45,7 +45,7 @@ def test_our_form(folder: Path) -> None:
     assert segment.names == ["x", "7"] and segment.format == "mask_png"
     assert segment.masks == {"train": folder / "set/masks", "val": folder / "set/masks"}
     assert segment.options["ignore"] == [255, 11] and segment.ignore_index == 255
-    assert pose.keypoints == 5 and pose.options == {"flip_pairs": [[0, 1]], "labels": "labels_pose"}
+    assert pose.keypoints == 5 and pose.options == {"labels": "labels_pose"}
     assert "val" not in pose.splits
 
 
@@ -210,6 +210,18 @@ SEG = "path: set\nsegment: {train: images/train, val: images/val, "
         (
             FORMAT + "voc, names: [a], options: {one_based: 1}}",
             r"`detect\.options\.one_based` is 1; give true or",
+        ),
+        (
+            FORMAT + "voc, names: [a], options: {drop_dificult: true}}",
+            r"unknown key `detect\.options\.drop_dificult`\. Did you mean 'drop_difficult'\?",
+        ),
+        (
+            FORMAT + "labelme, names: [a], options: {one_based: true}}",
+            r"`detect\.options\.one_based` is for voc, not for labelme; drop it",
+        ),
+        (
+            "path: set\nsegment: {train: images/train, format: camvid, ignore: 3}",
+            "`segment.ignore` is for pixels that are numbers, not for camvid; drop it",
         ),
         (
             "path: set\npose: {train: images/train, format: voc, names: [a], keypoints: 2}",

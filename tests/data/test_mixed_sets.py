@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from data.annotations import AnnotatedPicture, ClassList, MaskClasses, make_objects
 from data.config import load_data_config
+from data.convert.__main__ import main as convert
 from data.dataset import TaskDataset
 from data.formats import cityscapes
 from data.formats.registry import MASK_FORMATS, PICTURE_FORMATS, SPLIT_FORMATS
@@ -86,6 +88,14 @@ def test_sets_of_four_formats_are_one(root: Path) -> None:
     assert TaskDataset(data, "train", for_training=True).areas is None
 
 
+def test_an_option_of_all_sources_is_for_those_whose_format_reads_it(root: Path) -> None:
+    data = task(root, {"train": SOURCES[:2], "names": ["car", "person"], "options": {"one_based": True}})
+    assert [source.options for source in data.sources["train"]] == [{"labels": "labels"}, {"one_based": True}]
+    convert(["--data", str(root / "data.yaml"), "--split", "train", "--to", "coco", "--out", str(root / "out")])
+    annotations = json.loads((root / "out/annotations/train.json").read_text())["annotations"]
+    assert sorted(entry["bbox"][0] for entry in annotations) == pytest.approx([1, 2, 2])
+
+
 def test_splits_need_not_be_of_one_format(root: Path) -> None:
     (root / "data.yaml").write_text(
         yaml.safe_dump({"path": str(root), "detect": {"train": SOURCES, "val": SOURCES[1], "names": ["car", "person"]}})
@@ -144,6 +154,7 @@ def test_a_source_without_labels_is_a_warning_of_the_whole(root: Path) -> None:
         ),
         (PLAIN[2:], {"classes": {"car": ["truck"], "van": ["truck"]}}, r"gives 'truck' to 'car' and to 'van'"),
         (SOURCES[1:2], {"names": None}, r"`detect\.names` is missing"),
+        (SOURCES[:1], {"classes": ["car"]}, r"`detect\.classes` is \['car'\]; give lists by the name of a class"),
     ],
 )
 def test_mistakes_name_the_source(root: Path, sources: list[Any], more: dict[str, Any], fault: str) -> None:

@@ -305,6 +305,8 @@ def test_a_failure_leaves_nothing_behind(boxes: Path, tmp_path: Path) -> None:
     (tmp_path / "out/mine.txt").touch()
     with pytest.raises(UsageError, match="is there already"):
         main(["--data", str(boxes), *out])
+    with pytest.raises(UsageError, match=r"--out \. has no name of its own; give a new folder, such as set"):
+        main(["--data", str(boxes), "--to", "yolo", "--out", "."])
 
 
 @pytest.mark.parametrize(
@@ -314,6 +316,10 @@ def test_a_failure_leaves_nothing_behind(boxes: Path, tmp_path: Path) -> None:
         (["--from", "yolo", "--images", "."], "--labels is missing"),
         (["--from", "yolo", "--images", ".", "--labels", "."], "yolo labels hold numbers; say with --names"),
         (["--from", "mask_colour", "--images", ".", "--labels", "."], "give --colours a table"),
+        (
+            ["--from", "mask_png", "--images", ".", "--labels", ".", "--names", "a", "--ignore", "-1"],
+            "--ignore -1 is no value of a mask; give values in 0..255",
+        ),
         (["--from", "voc", "--images", ".", "--labels", ".", "--split", "val", "test"], "--images is one split"),
         (["--data", "{yaml}", "--from", "yolo"], "leave --from out"),
         (["--data", "{yaml}", "--images", "."], "leave --images out"),
@@ -345,6 +351,10 @@ def test_mistakes_on_the_command_line(arguments: list[str], fault: str, boxes: P
 def test_masks_that_are_not_there_and_masks_of_another_size(tmp_path: Path) -> None:
     picture(tmp_path / "images/a.png")
     (tmp_path / "masks").mkdir()
+    with pytest.raises(UsageError, match="--ignore is for --from with a format of masks whose pixels are numbers"):
+        main(
+            ["--from", "camvid", *folders(tmp_path), "--ignore", "0", "--to", "mask_png", "--out", str(tmp_path / "o")]
+        )
     given = ["--from", "mask_png", *folders(tmp_path), "--names", "a", "--to", "mask_palette", "--out"]
     with pytest.raises(
         DataError, match=r"no picture of the source can be used \(.*1 pictures without a mask left out: a"
