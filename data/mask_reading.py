@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.annotations import MaskClasses
+from data.class_map import ClassMap
 from data.formats.mask_png import IGNORE, check_mask, ignore_values, read_mask
 from data.formats.registry import MASK_FORMATS
 from data.task_data import TaskData
@@ -24,7 +25,7 @@ class MaskReader:
         self.data = data
         self.ignored = ignored_values(data)
         self._classes = MaskClasses(list(data.label_map.names), data.colours, tuple(self.ignored))
-        self._table = None if data.class_map is None else _table(data)
+        self._table = None if data.class_map is None else value_table(data.class_map)
 
     @property
     def meaning(self) -> str:
@@ -74,10 +75,10 @@ def ignored_values(data: TaskData) -> list[int]:
     return list(data.options.get("ignore", [data.ignore_index]))
 
 
-def _table(data: TaskData) -> np.ndarray:
-    """Return (256,) uint8, the set's class of each index of the files."""
+def value_table(class_map: ClassMap) -> np.ndarray:
+    """Return (256,) uint8: the class that each index of a mask becomes, 255 where it is ignored."""
     table = np.full(256, IGNORE, np.uint8)
-    targets = data.label_map.table
+    targets = class_map.table
     table[: len(targets)] = np.where(targets < 0, IGNORE, targets)
     table[IGNORE] = IGNORE
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,7 +136,8 @@ def _listed_images(data: TaskData, split: str, stamp: str, read: Callable[[], li
     folders = [str(folder.absolute()) for folder in data.splits[split]]
     key = digest(f"{data.format} {folders} {stamp}")
     found = load_arrays(file, key)
-    if found is not None and isinstance(found[0].get("images"), list):
+    # A picture that is missing may have come since, into another folder or with another suffix.
+    if found is not None and isinstance(found[0].get("images"), list) and all(map(os.path.isfile, found[0]["images"])):
         return found[0]["images"]
     images = read()
     save_arrays(file, {"key": key, "images": images}, {})

@@ -8,13 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from data.annotations import AnnotatedPicture, ClassList
-from data.class_map import ClassMap
 from data.convert.areas import objects_of_mask
 from data.convert.fitting import rename_classes, without_keypoints, without_marked
 from data.convert.losses import Losses
 from data.convert.reading import MaskedPicture, find_masks, read_objects
 from data.convert.sources import PictureMasks, SourceSet
-from data.formats.mask_png import IGNORE
 from data.scan import in_threads
 from utils.errors import DataError
 
@@ -95,12 +93,3 @@ def outlined_masks(
         return AnnotatedPicture(masked.image, masked.relative, masked.size, objects)
 
     return {split: in_threads(outlined, listed, f"outlining {split}") for split, listed in masks.items()}
-
-
-def value_table(class_map: ClassMap) -> np.ndarray:
-    """Return (256,) uint8: the class that each value of a mask becomes, 255 where it is ignored."""
-    table = np.full(256, IGNORE, np.uint8)
-    targets = class_map.table
-    table[: len(targets)] = np.where(targets < 0, IGNORE, targets)
-    table[IGNORE] = IGNORE
-    return table

@@ -14,7 +14,7 @@ from data.convert.choosing import Choice, check_mask_classes, choose_classes, wi
 from data.convert.colours import WITH_COLOURS, class_colours
 from data.convert.fitting import Fit
 from data.convert.layout import Layout
-from data.convert.loading import load_masks, load_objects, value_table
+from data.convert.loading import load_masks, load_objects
 from data.convert.losses import Losses
 from data.convert.options import Options
 from data.convert.reading import MaskedPicture
@@ -25,6 +25,7 @@ from data.convert.writing import write_masks
 from data.formats.colour_table import Colour
 from data.formats.contract import MaskFormat
 from data.formats.mask_png import IGNORE
+from data.mask_reading import value_table
 from data.prepare.folder import whole_folder
 from data.prepare.summary import Prepared
 

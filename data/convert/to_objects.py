@@ -13,7 +13,7 @@ from data.class_map import ClassMap
 from data.convert.areas import BACKGROUND, IGNORED
 from data.convert.choosing import Choice, choose_classes
 from data.convert.fitting import Fit
-from data.convert.loading import load_masks, load_objects, outlined_masks, value_table
+from data.convert.loading import load_masks, load_objects, outlined_masks
 from data.convert.losses import Losses
 from data.convert.options import Options
 from data.convert.set_yaml import object_block, set_yaml
@@ -21,6 +21,7 @@ from data.convert.sources import SourceSet
 from data.convert.summary import converted
 from data.convert.writing import write_objects
 from data.formats.contract import PictureFormat, SplitFormat
+from data.mask_reading import value_table
 from data.prepare.folder import whole_folder
 from data.prepare.summary import Prepared
 

@@ -170,6 +170,22 @@ def test_files_of_a_whole_split_are_read_once(every_format: Path, monkeypatch: p
     assert again.images == first.images and again.index.boxes.tobytes() == first.index.boxes.tobytes()
 
 
+def test_a_listed_picture_that_comes_later_is_found(tmp_path: Path) -> None:
+    first, second = pictures(tmp_path, "train", count=2)
+    SPLIT_FORMATS["bdd100k"].write(tmp_path / "labels.json", [first, second], CLASSES)
+    (tmp_path / "more").mkdir()
+    second.image.rename(tmp_path / "later.png")
+    block = {
+        "train": ["images/train", "more"],
+        "val": None,
+        "format": "bdd100k",
+        "annotations": {"train": "labels.json"},
+    }
+    assert len(open_split(task(tmp_path, **block), "train").index.kept) == 1
+    (tmp_path / "later.png").rename(tmp_path / "more" / second.image.name)
+    assert len(open_split(task(tmp_path, **block), "train").index.kept) == 2
+
+
 def test_one_class_for_all_and_a_map_go_together(every_format: Path) -> None:
     data = mapped(every_format, "voc", {"a": ["car"], "b": ["pedestrian"]}).single_class()
     index = open_split(data, "train").index
