@@ -23,6 +23,7 @@ class Objects:
         areas: (n,) float64, square pixels, NaN where the labels have none.
         boxed: (n,) bool, objects whose labels have a box; those of others are the extents of their outlines.
         left_out: what the labels say of the picture beyond that, such as ``{"circles": 2}``: plural nouns and how many.
+        size: height and width of the picture as the labels have them, None where they do not say.
     """
 
     names: list[str]
@@ -34,6 +35,7 @@ class Objects:
     areas: np.ndarray
     boxed: np.ndarray
     left_out: dict[str, int] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -97,6 +99,7 @@ def make_objects(
     areas: np.ndarray | None = None,
     boxed: np.ndarray | None = None,
     left_out: dict[str, int] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Objects:
     """Return objects with what a format does not know left empty, each with a box; arguments as in ``Objects``."""
     n = len(names)
@@ -110,4 +113,5 @@ def make_objects(
         areas=np.full(n, np.nan) if areas is None else np.asarray(areas, np.float64),
         boxed=np.ones(n, bool) if boxed is None else np.asarray(boxed, bool),
         left_out=left_out or {},
+        size=size,
     )

@@ -18,7 +18,7 @@ from data.report import DataReport
 from data.scan import LabelIndex
 from data.task_data import TaskData
 
-VERSION = 3
+VERSION = 4
 CACHE_FOLDER = ".yolograph"
 
 _ARRAYS = ("kept", "sizes", "offsets", "classes", "boxes", "keypoints")

@@ -22,6 +22,7 @@ class ObjectLabels:
         crowd: (n,) bool, regions with many objects that are not told apart; None likewise.
         others: how many objects of which class were left out because the set does not have it.
         left_out: what else the labels hold that is no object, in plural nouns, and how many.
+        other_size: the labels are of a picture of another size.
     """
 
     rows: Labels
@@ -29,6 +30,7 @@ class ObjectLabels:
     crowd: np.ndarray | None = None
     others: Counter[str] = field(default_factory=Counter)
     left_out: dict[str, int] = field(default_factory=dict)
+    other_size: bool = False
 
 
 def labels_of_rows(rows: Rows, classes: ClassMap) -> ObjectLabels:
@@ -65,9 +67,10 @@ def labels_of_objects(
     keypoints = objects.keypoints[kept].copy()
     keypoints[..., :2] = np.where(keypoints[..., 2:] > 0, np.clip(keypoints[..., :2] / scale, 0.0, 1.0), 0.0)
     found, chosen = usable_rows(targets[kept], objects.boxes[kept] / np.tile(scale, 2), keypoints)
+    other_size = objects.size not in (None, size)
     if not marked:
-        return ObjectLabels(found, others=others, left_out=left_out)
+        return ObjectLabels(found, others=others, left_out=left_out, other_size=other_size)
     boxes, areas = objects.boxes[kept][chosen], objects.areas[kept][chosen]
     of_boxes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     areas = np.where(areas > 0, areas, of_boxes).astype(np.float32)
-    return ObjectLabels(found, areas, objects.crowd[kept][chosen], others, left_out)
+    return ObjectLabels(found, areas, objects.crowd[kept][chosen], others, left_out, other_size)

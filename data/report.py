@@ -28,7 +28,7 @@ class DataReport:
         missing_masks: images left out because they have no mask.
         missing_labels: images left out because they have no label file, where every image should have one.
         missing_images: images left out because an annotation file lists them and they are not there.
-        other_sizes: images of another size than their annotation file says.
+        other_sizes: images of another size than their labels say.
         other_classes: annotations left out because the data YAML does not name their category.
         left_out: what else the labels hold that is no object, such as ``{"circles": 2}``.
         warnings: whatever is likely a mistake, a sentence each.

@@ -226,6 +226,7 @@ def _pack(data: TaskData, name: str, images: Sequence[Path], records: Sequence[_
         missing_masks=named(lambda record: not record.has_mask),
         missing_labels=named(lambda record: not record.has_labels),
         missing_images=named(lambda record: not record.is_there),
+        other_sizes=named(lambda record: record.labels is not None and record.labels.other_size),
         other_classes=others.total(),
         left_out=dict(sum((Counter(entry.left_out) for entry in labels), Counter())),
     )

@@ -21,6 +21,8 @@ from data.checks.split_facts import SplitFacts
 from data.checks.statistics import split_statistics
 from data.config import DataConfig
 
+_FEW_OBJECTS = ("labels-none", "background-many")
+
 
 @dataclass
 class Examination:
@@ -87,9 +89,9 @@ def examine(config: DataConfig, img_size: int = 640, cfg: str | None = None, nea
 
 
 def _causes(found: list[Finding]) -> list[Finding]:
-    """Leave out that a split has no object where its labels are refused: that is why."""
+    """Leave out that a split has no or few objects where its labels are refused: that is why."""
     refused = {finding.where for finding in found if finding.check == "label-refused"}
-    return [finding for finding in found if finding.check != "labels-none" or finding.where not in refused]
+    return [finding for finding in found if finding.check not in _FEW_OBJECTS or finding.where not in refused]
 
 
 def _by_task(listed: list[ListedSplit]) -> dict[str, list[ListedSplit]]:

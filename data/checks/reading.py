@@ -24,6 +24,8 @@ from data.task_data import TaskData
 from utils.errors import DataError, did_you_mean
 
 INDICES = "mask_png"
+BACKGROUND_WITHOUT = "yolo_txt"
+"""The format of which an image without a label file has no object; others leave it out of training."""
 Pictures = Mapping[str, Picture]
 
 
@@ -36,6 +38,7 @@ class _Part:
     boxes: np.ndarray
     keypoints: np.ndarray
     crowd: np.ndarray
+    labelled: np.ndarray
     pixels: np.ndarray | None = None
     findings: list[Finding] = field(default_factory=list)
 
@@ -61,6 +64,7 @@ def read_split(listed: ListedSplit, pictures: Pictures) -> tuple[SplitFacts, lis
         boxes=np.concatenate([part.boxes for part in parts]),
         keypoints=np.concatenate([part.keypoints for part in parts]),
         crowd=np.concatenate([part.crowd for part in parts]),
+        labelled=np.concatenate([part.labelled for part in parts]),
         pixels=np.concatenate([part.pixels for part in parts]) if listed.data.task == "segment" else None,
     )
     return facts, [finding for part in parts for finding in part.findings]
@@ -81,6 +85,7 @@ def _nothing(part: ListedPart) -> _Part:
         boxes=np.zeros((0, 4), np.float32),
         keypoints=np.zeros((0, part.data.keypoints, 3), np.float32),
         crowd=np.zeros(0, bool),
+        labelled=np.ones(len(part.images), bool),
     )
 
 
@@ -133,6 +138,12 @@ class _Labels:
     labels: ObjectLabels | None
     refused: Sequence[str] = ()
 
+    def are_usable(self, may_lack: bool) -> bool:
+        """Return whether training can use the picture, which ``may_lack`` a label file."""
+        if self.labels is None:
+            return may_lack and not self.refused
+        return bool(len(self.labels.rows)) or not self.refused
+
 
 def _read_objects(part: ListedPart, pictures: Pictures, where: str) -> _Part:
     """Read labels that are one by picture, from a file each or from one file for all."""
@@ -150,6 +161,7 @@ def _read_objects(part: ListedPart, pictures: Pictures, where: str) -> _Part:
     read.findings = _refusals(part, found, where) + _left_out(part, labels, pictures, where)
     kept = [entry for entry in labels if entry is not None]
     read.counts = np.array([0 if entry is None else len(entry.rows) for entry in labels], np.int64)
+    read.labelled = np.array([entry.are_usable(part.data.format == BACKGROUND_WITHOUT) for entry in found], bool)
     if kept:
         read.classes = np.concatenate([entry.rows.classes for entry in kept])
         read.boxes = np.concatenate([entry.rows.boxes for entry in kept])
@@ -207,6 +219,8 @@ def _left_out(part: ListedPart, labels: Sequence[ObjectLabels | None], pictures:
             if count:
                 objects = f"an object {what}" if count == 1 else f"{count} objects: each {what}"
                 found.append(Finding(check, where, f"{label} ({Path(image).name}): {objects}", (image,), count))
+        if entry.other_size:
+            found.append(Finding("image-size", where, f"{image}: has another size than {label} says", (image,)))
         others.update(entry.others)
         left_out.update(entry.left_out)
     seen = {index for entry in labels if entry is not None for index in entry.rows.classes.tolist()}
@@ -218,6 +232,6 @@ def _left_out(part: ListedPart, labels: Sequence[ObjectLabels | None], pictures:
         found.append(Finding("label-left-out", where, f"{where}: {count} {what}", count=count))
     if absent:
         sentence = f"{where}: {len(absent)} of {len(labels)} images have no label file, the first {absent[0]}"
-        check = "label-missing" if part.data.format == "yolo_txt" else "label-absent"
+        check = "label-missing" if part.data.format == BACKGROUND_WITHOUT else "label-absent"
         found.append(Finding(check, where, sentence, count=len(absent)))
     return found

@@ -26,6 +26,8 @@ class SplitFacts:
         boxes: (m, 4) float32, x1 y1 x2 y2 in 0..1 of their image.
         keypoints: (m, K, 3) float32, x y in 0..1, visibility.
         crowd: (m,) bool, regions with many objects.
+        labelled: (n,) bool, False where training leaves an image out for want of a label file, or refuses all that
+            its file holds.
         pixels: (n, C + 1) int64, pixels of each class in each mask and, last, those that do not count; None without
             masks. Masks that cannot be used have none.
     """
@@ -41,6 +43,7 @@ class SplitFacts:
     boxes: np.ndarray
     keypoints: np.ndarray
     crowd: np.ndarray
+    labelled: np.ndarray
     pixels: np.ndarray | None = None
 
     @property
@@ -55,8 +58,8 @@ class SplitFacts:
 
     @property
     def usable(self) -> np.ndarray:
-        """Return (n,) bool: images that can be read and, in a set of masks, have one that can be used."""
-        readable = (self.sizes > 0).all(1)
+        """Return (n,) bool: images that can be read and whose labels, or mask, can be used."""
+        readable = (self.sizes > 0).all(1) & self.labelled
         return readable if self.pixels is None else readable & (self.pixels.sum(1) > 0)
 
     @property

@@ -42,7 +42,8 @@ class VocObjects:
             DataError: the file is malformed; the message names the file and the object.
         """
         annotation = read_annotation(path)
-        return make_objects(annotation.names, annotation.boxes - self.offset, difficult=annotation.difficult)
+        boxes = annotation.boxes - self.offset
+        return make_objects(annotation.names, boxes, difficult=annotation.difficult, size=annotation.size)
 
     def write(self, path: Path, picture: AnnotatedPicture, classes: ClassList) -> None:
         """Write an annotation; its folder must exist. White space within a class name becomes single spaces.
