@@ -9,8 +9,9 @@ import functools
 from pathlib import Path
 
 from data.array_cache import load_arrays, save_arrays
-from data.formats.coco_json import CocoFile, read_coco
+from data.formats.coco_json import CocoFile, read_coco, read_coco_classes
 from data.label_cache import cache_folder, digest, file_stamp
+from utils.errors import DataError
 
 VERSION = 1
 SUFFIX = ".coco.npz"
@@ -29,6 +30,20 @@ def open_coco(path: str | Path) -> CocoFile:
     """
     path = Path(path)
     return _open(path, file_stamp(path))
+
+
+def open_coco_classes(path: str | Path) -> CocoFile:
+    """Return what an annotation file says of its classes; without annotations where one of them is refused.
+
+    Whoever reads the labels hears of that one; the doctor of all others, too.
+
+    Raises:
+        DataError: see ``read_coco_classes``.
+    """
+    try:
+        return open_coco(path)
+    except DataError:
+        return read_coco_classes(path)
 
 
 @functools.lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from data.class_map import ClassMap, SharedClasses, Vocabulary, read_class_map, shared_map
 from data.class_names import checked_names
-from data.coco_cache import open_coco
+from data.coco_cache import open_coco_classes
 from data.config_places import Places
 from data.formats.coco_json import CocoFile
 from data.formats.contract import PictureFormat, SplitFormat
@@ -128,7 +128,7 @@ class _ObjectBlock:
         first = next((split for split in annotations if split in self.places.checked), next(iter(annotations)))
         posed, wanted = self.task == "pose", names is None or self.shared is not None
         if wanted or (posed and (keypoints is None or annotations[first].is_file())):
-            coco = open_coco(annotations[first])
+            coco = open_coco_classes(annotations[first])
             names = coco.categories if names is None else names
             if posed:
                 keypoints = self._keypoints_of_file(coco) if keypoints is None else self._in_order(keypoints, coco)

@@ -74,6 +74,18 @@ def read_coco(path: str | Path) -> CocoFile:
     return parse_coco(read_large_json(path, _without_outline, WHAT), path)
 
 
+def read_coco_classes(path: str | Path) -> CocoFile:
+    """Read an annotation file without its annotations, which may be anything.
+
+    Raises:
+        DataError: see ``read_coco``; nothing is said of annotations.
+    """
+    root = read_large_json(Path(path), _without_outline, WHAT)
+    if isinstance(root, dict) and isinstance(root.get("annotations"), list):
+        root = {**root, "annotations": []}
+    return parse_coco(root, path)
+
+
 def parse_coco(root: Any, path: str | Path = "annotations") -> CocoFile:
     """Check and convert the content of an annotation file; ``path`` names it in errors. See ``read_coco``."""
     return _Parser(Path(path)).parse(root)

@@ -14,6 +14,7 @@ from data.annotations import AnnotatedPicture, ClassList, MaskClasses, make_obje
 from data.checks.examination import examine
 from data.config import load_data_config
 from data.formats.registry import MASK_FORMATS, PICTURE_FORMATS, SPLIT_FORMATS
+from utils.errors import DataError
 
 NAMES = ["rider", "car"]
 HEIGHT, WIDTH = 64, 96
@@ -83,6 +84,47 @@ def test_one_label_file_per_picture(tmp_path, require_clean, name):
     assert broken[0] == "label-refused" and str(files[1]) in broken[1]
     assert missing[0] == ("label-missing" if name == "yolo" else "label-absent")
     assert "detect val: 1 of 3 images have no label file" in missing[1] and "val_0" in missing[1]
+
+
+def test_pictures_that_training_cannot_use_are_no_background_and_sizes_of_voc_files_are_held_against_them(tmp_path):
+    form = PICTURE_FORMATS["voc"]
+    for split, pictures in write_pictures(tmp_path, "voc").items():
+        files = [tmp_path / f"labels/{split}/town/{picture.image.stem}.xml" for picture in pictures]
+        files[0].parent.mkdir(parents=True)
+        for file, picture in zip(files, pictures, strict=True):
+            form.write(file, picture, ClassList(NAMES))
+    text = files[0].read_text()
+    files[0].write_text(text.replace(f"<width>{WIDTH}<", f"<width>{2 * WIDTH}<"))
+    yaml = tmp_path / "set.yaml"
+    folders = "{train: labels/train, val: labels/val}"
+    yaml.write_text(
+        f"detect: {{train: images/train, val: images/val, labels: {folders}, names: [rider, car], format: voc}}\n"
+    )
+    assert findings(yaml) == [("image-size", f"{pictures[0].image}: has another size than {files[0]} says")]
+    report = split_index.open_split(load_data_config(yaml).tasks["detect"], "val").index.report
+    assert f"1 images of another size than annotated ({pictures[0].image})" in str(report)
+    files[0].unlink()
+    files[1].write_text("<")
+    result = examine(load_data_config(yaml, splits=()))
+    figures = result.statistics["detect val"]
+    assert (figures["images"], figures["usable"], figures["background"]) == (3, 1, 0)
+    assert [finding.check for finding in result.findings] == ["label-refused", "label-absent", "cache-stale"]
+
+
+def test_refused_annotations_of_a_file_that_names_its_classes_itself_are_all_named(tmp_path):
+    for split, pictures in write_pictures(tmp_path, "coco").items():
+        SPLIT_FORMATS["coco"].write(tmp_path / f"{split}.json", pictures, ClassList(NAMES))
+    content = json.loads((tmp_path / "train.json").read_text())
+    first, second, *_ = content["annotations"]
+    first["bbox"], second["category_id"] = ["a", 1, 2, 3], 99
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    yaml = tmp_path / "set.yaml"
+    yaml.write_text("detect: {train: images/train, val: images/val, annotations: {train: train.json, val: val.json}}\n")
+    wrong_box, wrong_class = findings(yaml)
+    assert f"annotation {first['id']} has the bbox" in wrong_box[1]
+    assert f"annotation {second['id']} is of category 99" in wrong_class[1]
+    with pytest.raises(DataError, match="is of category 99"):
+        split_index.open_split(load_data_config(yaml).tasks["detect"], "train")
 
 
 @pytest.mark.parametrize("name", SPLIT_FORMATS)
