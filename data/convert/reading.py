@@ -19,6 +19,7 @@ from utils.errors import DataError
 _NO_PICTURE = "pictures that are missing or cannot be read left out"
 _NO_LABELS = "pictures without labels left out"
 _NO_MASK = "pictures without a mask left out"
+_OTHER_SIZE = "pictures have another size than their labels say; look at these labels"
 _SHARED = "pictures have the labels of another picture of their name too"
 _EMPTY_WITHOUT_FILE = ("yolo",)
 """Formats in which a picture without a label file is one without objects."""
@@ -60,7 +61,7 @@ def read_objects(labels: PictureLabels | SplitLabels, losses: Losses) -> tuple[C
     sizes = _sizes([picture.image for picture in pictures], f"pictures of {labels.file.name}")
     losses.name(_NO_PICTURE, [p.relative for p, size in zip(pictures, sizes, strict=True) if size is None])
     known = [(p, size) for p, size in zip(pictures, sizes, strict=True) if size is not None]
-    return classes, [replace(picture, size=size) for picture, size in known]
+    return classes, _of_their_size([replace(picture, size=size) for picture, size in known], losses)
 
 
 def find_masks(labels: PictureMasks, losses: Losses) -> list[MaskedPicture]:
@@ -96,7 +97,13 @@ def _read_pictures(labels: PictureLabels, losses: Losses) -> list[AnnotatedPictu
     found = in_threads(read, labels.pictures, f"reading {labels.format.name}")
     for what in (_NO_PICTURE, _NO_LABELS):
         losses.name(what, [p.relative for p, answer in zip(labels.pictures, found, strict=True) if answer == what])
-    return [answer for answer in found if isinstance(answer, AnnotatedPicture)]
+    return _of_their_size([answer for answer in found if isinstance(answer, AnnotatedPicture)], losses)
+
+
+def _of_their_size(pictures: list[AnnotatedPicture], losses: Losses) -> list[AnnotatedPicture]:
+    """Return the pictures, and name those whose labels are of another size."""
+    losses.name(_OTHER_SIZE, [p.relative for p in pictures if p.objects.size not in (None, p.size)])
+    return pictures
 
 
 def _sharing(pictures: Sequence[Listed]) -> list[str]:

@@ -70,7 +70,7 @@ class CocoObjects:
                 image=Path(files[i]),
                 relative=str(PurePosixPath(coco.files[i].replace("\\", "/"))),
                 size=(int(sizes[i, 0]), int(sizes[i, 1])),
-                objects=_objects(coco, rows, outlines, keypoints),
+                objects=_objects(coco, i, rows, outlines, keypoints),
             )
             for i, rows in enumerate(np.split(order, ends) if files else [])
         ]
@@ -163,7 +163,9 @@ def _keypoints(coco: CocoFile, count: int) -> np.ndarray:
     return np.where(found[..., 2:] > 0, found, 0.0)
 
 
-def _objects(coco: CocoFile, rows: np.ndarray, segmentations: list[Any], keypoints: np.ndarray) -> Objects:
+def _objects(coco: CocoFile, image: int, rows: np.ndarray, segmentations: list[Any], keypoints: np.ndarray) -> Objects:
+    """Return the objects of an image, whose annotations are ``rows`` of the file."""
+    height, width = coco.sizes[image].tolist()
     outlines, broken = [], 0
     for row in rows.tolist():
         found, left_out = _outlines(coco, row, segmentations[row])
@@ -179,6 +181,7 @@ def _objects(coco: CocoFile, rows: np.ndarray, segmentations: list[Any], keypoin
         crowd=coco.crowd[rows],
         areas=np.where(areas > 0, areas, np.nan),
         left_out={_BROKEN: broken} if broken else None,
+        size=(height, width) if height and width else None,
     )
 
 

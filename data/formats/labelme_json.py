@@ -193,6 +193,7 @@ def _read_shapes(
 ) -> tuple[list[_Object], dict[Any, list[int]], dict[Any, list[_Point]], Counter[str]]:
     """Return the objects, which of them each group has, the points of each group, and what is neither, counted."""
     objects: list[_Object] = []
+    firsts: dict[tuple[Any, str], _Object] = {}
     groups: dict[Any, list[int]] = defaultdict(list)
     points: dict[Any, list[_Point]] = defaultdict(list)
     left_out: Counter[str] = Counter()
@@ -219,12 +220,14 @@ def _read_shapes(
         if kind == POINT:
             points[group].append(_Point(label, corners[0], 1 if flags.get(OCCLUDED) is True else 2, where))
             continue
-        owner = _owner(objects, groups[group] if group is not None else [], label, kind)
-        if owner is None:
+        owner = firsts.get((group, label))
+        # An object has one rectangle at most.
+        if owner is None or (kind == RECTANGLE and owner.box is not None):
             owner = _Object(label)
             objects.append(owner)
             if group is not None:
                 groups[group].append(len(objects) - 1)
+                firsts.setdefault((group, label), owner)
         if kind == RECTANGLE:
             owner.box = np.concatenate([corners.min(0), corners.max(0)])
         else:
@@ -232,12 +235,6 @@ def _read_shapes(
         owner.crowd |= flags.get(CROWD) is True
         owner.difficult |= flags.get(DIFFICULT) is True
     return objects, groups, points, left_out
-
-
-def _owner(objects: Sequence[_Object], group: Iterable[int], label: str, kind: str) -> _Object | None:
-    """Return the object of a group that a further shape belongs to: an object has one rectangle at most."""
-    members = (objects[index] for index in group)
-    return next((entry for entry in members if entry.label == label and (kind != RECTANGLE or entry.box is None)), None)
 
 
 def _check_number(kind: str, count: int, where: str) -> None:

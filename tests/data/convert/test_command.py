@@ -262,6 +262,24 @@ def test_results_lie_where_the_tools_of_a_format_look_for_them(boxes: Path, tmp_
     assert (tmp_path / "cityscapes/leftImg8bit/train/town/b.1_leftImg8bit.png").is_file()
 
 
+def test_labels_of_pictures_of_another_size_are_named(
+    boxes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--data", str(boxes), "--to", "voc", "--out", str(tmp_path / "voc")])
+    for target, source, file in (
+        ("coco", "voc", "Annotations/train/a.xml"),
+        ("yolo", "coco", "annotations/train.json"),
+    ):
+        labels = tmp_path / source / file
+        labels.write_text(
+            labels.read_text().replace("<width>80<", "<width>90<").replace('"width": 80', '"width": 90', 1)
+        )
+        capsys.readouterr()
+        main(["--data", str(tmp_path / f"{source}/{source}.yaml"), "--to", target, "--out", str(tmp_path / target)])
+        lines = capsys.readouterr().out.splitlines()
+        assert "1 pictures have another size than their labels say; look at these labels: a.png" in lines
+
+
 def test_names_come_from_a_file_and_pictures_of_one_name_are_told_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
