@@ -11,7 +11,7 @@ from data.checks.anchor_recall import anchors_of, recall_by_head
 from data.checks.caches import stale_findings
 from data.checks.class_balance import balance_findings
 from data.checks.copies import content_ids, copies_within, leaks
-from data.checks.finding import Finding, Severity, merge_findings, worst_severity
+from data.checks.finding import Finding, Severity, count_faults, merge_findings, worst_severity
 from data.checks.listing import ListedSplit, list_splits
 from data.checks.objects import object_findings
 from data.checks.orphans import orphans, shared_labels
@@ -49,8 +49,8 @@ class Examination:
         return 0 if worst is None else worst.exit_code
 
     def count(self, severity: Severity) -> int:
-        """Return how many findings are of a severity."""
-        return sum(finding.severity is severity for finding in self.findings)
+        """Return how many faults are of a severity."""
+        return count_faults(finding for finding in self.findings if finding.severity is severity)
 
     @cached_property
     def statistics(self) -> dict[str, dict[str, Any]]:

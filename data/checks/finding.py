@@ -55,6 +55,7 @@ class Finding:
         sentence: what was found, with its file.
         images: pictures that show it; may be empty.
         count: how many objects, rows or files it stands for.
+        faults: how many faults of this check it stands for, 1 but for the last one of very many.
     """
 
     check: str
@@ -62,6 +63,7 @@ class Finding:
     sentence: str
     images: tuple[str, ...] = ()
     count: int = 1
+    faults: int = 1
 
     @property
     def severity(self) -> Severity:
@@ -91,8 +93,14 @@ def _shortened(findings: list[Finding]) -> list[Finding]:
     if not rest:
         return findings
     where = ", ".join(dict.fromkeys(finding.where for finding in rest))
-    last = Finding(rest[0].check, where, f"{len(rest)} more like these", count=sum(finding.count for finding in rest))
+    count = sum(finding.count for finding in rest)
+    last = Finding(rest[0].check, where, f"{len(rest)} more like these", count=count, faults=len(rest))
     return [*findings[:MOST_FINDINGS], last]
+
+
+def count_faults(findings: Iterable[Finding]) -> int:
+    """Return how many faults findings stand for."""
+    return sum(finding.faults for finding in findings)
 
 
 def worst_severity(findings: Iterable[Finding]) -> Severity | None:

@@ -18,7 +18,7 @@ import numpy as np
 from data.checks.class_balance import class_counts
 from data.checks.contact_sheet import tile_of
 from data.checks.examination import Examination
-from data.checks.finding import CHECKS, Finding, Severity
+from data.checks.finding import CHECKS, Finding, Severity, count_faults
 from data.checks.printable import printable
 from data.checks.split_facts import SplitFacts
 from data.checks.text_report import verdict_of
@@ -157,11 +157,12 @@ def _check(examination: Examination, code: str, findings: Sequence[Finding]) -> 
     check = CHECKS[code]
     name = check.severity.name.lower()
     sentences = "".join(f"<li>{_sentence(finding)}</li>" for finding in findings[:MOST_SENTENCES])
-    more = len(findings) - MOST_SENTENCES
+    number = count_faults(findings)
+    more = number - MOST_SENTENCES
     rest = f'<p class="dim">and {more} more, see report.json</p>' if more > 0 else ""
     return (
         f'<div class="check {name}"><h3>{_mark(name)} {escaped(check.title)} '
-        f'<span class="dim">{len(findings)} &middot; <code>{code}</code></span></h3>'
+        f'<span class="dim">{number} &middot; <code>{code}</code></span></h3>'
         f"<p>{escaped(check.mend[0].upper() + check.mend[1:])}.</p>"
         f"<ul>{sentences}</ul>{rest}{_tiles(examination, findings)}</div>"
     )

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from data.checks.examination import Examination
-from data.checks.finding import CHECKS, Severity
+from data.checks.finding import CHECKS, Severity, count_faults
 from data.checks.printable import printable
 from utils.metrics.table import UNKNOWN, format_table
 
@@ -19,10 +19,11 @@ def text_of(examination: Examination, shown: int = SHOWN) -> str:
     lines = [table_of_splits(examination)]
     for code, findings in groupby(examination.findings, key=lambda finding: finding.check):
         own, check = list(findings), CHECKS[code]
-        lines += ["", f"{check.severity.name.lower()}: {check.title} ({code}, {len(own)}); {check.mend}"]
+        number = count_faults(own)
+        lines += ["", f"{check.severity.name.lower()}: {check.title} ({code}, {number}); {check.mend}"]
         lines += [f"  {printable(finding.sentence)}" for finding in own[:shown]]
         if len(own) > shown:
-            lines.append(f"  and {len(own) - shown} more")
+            lines.append(f"  and {number - shown} more")
     for head, recall in examination.recalls.items():
         lines += ["", f"anchors of the head `{head}`: best possible recall {recall:.4f}"]
     return "\n".join([*lines, "", verdict_of(examination)])

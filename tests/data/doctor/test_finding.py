@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data.checks import finding as findings
-from data.checks.finding import CHECKS, Finding, Severity, merge_findings, worst_severity
+from data.checks.finding import CHECKS, Finding, Severity, count_faults, merge_findings, worst_severity
 
 
 def test_faults_that_tasks_share_are_named_once_and_the_worst_come_first():
@@ -31,6 +31,7 @@ def test_more_findings_than_anybody_reads_are_counted(monkeypatch):
     merged = merge_findings([*found, Finding("box-huge", "detect val", "alone")])
     assert [entry.sentence for entry in merged] == ["0", "1", "2", "5 more like these", "alone"]
     assert (merged[3].count, merged[3].where) == (10, "detect train, detect val")
+    assert count_faults(merged) == 9
 
 
 def test_checks_are_listed_from_errors_to_notes():
