@@ -26,8 +26,11 @@ def groups(tmp_path: Path) -> list[str]:
     return ["--group", "mixed", *one, "--group", "single", *other]
 
 
-def test_tables_show_mean_and_spread_of_every_group(groups: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    main(["results", *groups, "--columns", "val/detect_AP50", "--steps-per-epoch", "250"])
+def test_tables_show_mean_and_spread_of_every_group(
+    tmp_path: Path, groups: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = ["--project", str(tmp_path / "plots")]
+    main(["results", *groups, "--columns", "val/detect_AP50", "--steps-per-epoch", "250", *project])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "val/detect_AP50" and lines[1].split() == ["step", "mixed", "single"]
     assert lines[2].split() == ["250", "0.2", "(0.1", "to", "0.3)", "0.5"]
