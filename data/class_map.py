@@ -103,8 +103,8 @@ def read_class_map(
     Args:
         path: of the YAML, for messages.
         key: such as ``detect.classes``.
-        value: what the YAML holds there. The bare word ``rest`` in place of a list stands for all classes that no list
-            has; without it they are left out.
+        value: what the YAML holds there. The word ``rest``, alone, stands for all classes that no list has; without it
+            they are left out.
         vocabulary: what the files may have.
         shared: the classes of the set where these are the labels of one of its sources; None to take the keys.
 
@@ -128,7 +128,7 @@ def read_class_map(
     rest = LEFT_OUT
     for name, given in zip(keys, value.values(), strict=True):
         target, place = known.index(name), f"{key}.{name}"
-        if given == REST and REST not in vocabulary.names:
+        if given in (REST, [REST]) and REST not in vocabulary.names:
             if rest != LEFT_OUT:
                 raise DataError(f"{path}: `{place}` and `{key}.{known[rest]}` are both {REST}; keep one of them")
             rest = target

@@ -135,7 +135,7 @@ def _classes(
     if shared is not None:
         return shared_map(places.path, prefix, given, shared)
     if block.get("names") is None:
-        return given, None
+        return checked_mask_names(places.path, given, block.get("nc"), f"{prefix}names", f"{prefix}nc"), None
     # The names of a format that brings its own, or of a table of colours, choose among them.
     chosen = _checked(places, block, prefix)
     unknown = next((name for name in chosen if name not in given), None)

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.convert.areas import BACKGROUND
 from data.convert.class_option import parse_classes
 from data.convert.colours import WITH_COLOURS
 from data.convert.format_names import find_format, format_names
@@ -93,6 +94,8 @@ def _convert(given: argparse.Namespace) -> Prepared:
     target = find_format(given.target)
     source, by_index = _source(given, names)
     _refuse_idle(given, source.of_masks, hasattr(target, "mask_files"))
+    if given.rest == BACKGROUND and target.names and BACKGROUND not in target.names:
+        raise UsageError(f"--rest {BACKGROUND}: {given.target} has no such class; leave it out")
     options = Options(
         names=None if by_index else names,
         classes=None if given.classes is None else parse_classes(given.classes),
@@ -133,6 +136,8 @@ def _source(given: argparse.Namespace, names: Sequence[str] | None) -> tuple[Sou
         if given.source is not None:
             raise UsageError("--data knows the format of its labels; leave --from out")
         return source_of_yaml(given.data, given.task, given.split), False
+    if given.task is not None:
+        raise UsageError("--task is for --data, which may have several; leave it out")
     for option, name in (("source", "from"), ("images", "images"), ("labels", "labels")):
         if getattr(given, option) is None:
             raise UsageError(f"--{name} is missing; give --from, --images and --labels, or --data with a data YAML")

@@ -33,14 +33,18 @@ class CityscapesMasks:
         """Return (H, W) uint8 training classes; label ids that have none are 255.
 
         Raises:
-            DataError: the file cannot be read, or a value of a file without label ids is neither a class nor ignored.
+            DataError: the file cannot be read, or a value of a file without label ids is neither a class nor ignored;
+                or the set lists fewer classes than the masks have.
         """
         if not holds_label_ids(path):
             return read_indices(path, classes)
         mask = read_mask(path)
-        # 16 bits are allowed for, as of every mask, but not for their values.
-        check_mask(mask, 256, [], path)
-        return label_ids_to_train_ids(mask)
+        if mask.dtype != np.uint8:
+            # 16 bits are allowed for, as of every mask, but not for their values.
+            check_mask(mask, 256, [], path)
+        mask = label_ids_to_train_ids(mask)
+        check_mask(mask, len(classes.names), [IGNORE], path)
+        return mask
 
     def write(self, path: Path, mask: np.ndarray, classes: MaskClasses) -> None:
         """Write label ids, 0 where no class counts, or training classes, as the file's name says.

@@ -224,6 +224,10 @@ SEG = "path: set\nsegment: {train: images/train, val: images/val, "
             "`segment.ignore` is for pixels that are numbers, not for camvid; drop it",
         ),
         (
+            "path: set\nsegment: {train: images/train, format: camvid, nc: 11}",
+            "`segment.nc` is 11, but `segment.names` has 31 entries; make them agree",
+        ),
+        (
             "path: set\npose: {train: images/train, format: voc, names: [a], keypoints: 2}",
             "`pose.format`: voc has no keypoints; choose one of yolo, labelme, coco",
         ),

@@ -144,6 +144,9 @@ def test_cityscapes_label_ids_go_through_the_table(tmp_path: Path) -> None:
     dataset = TaskDataset(data, "train")
     assert dataset.load(0).mask.tolist() == [[7, 8, 255], [0, 1, 18]]
     assert dataset.load(1).mask.tolist() == [[0, 1, 255], [18, 255, 13]]
+    (images / "ulm/bdd.jpg").unlink()
+    with pytest.raises(DataError, match=r"u_gtFine_labelIds\.png: the mask holds the value 13, .* names 13 classes"):
+        TaskDataset(replace(data, names=names[:13]), "train")
 
 
 def test_images_without_a_mask_are_counted(root: Path) -> None:

@@ -114,7 +114,7 @@ def test_classes_are_joined_and_dropped_by_name(every_format: Path) -> None:
         assert index.boxes.tobytes() == yolo.boxes[yolo.classes == 1].tobytes()
         assert index.report.other_classes == counts[0] + counts[2]
         assert "annotations of other categories left out" in str(index.report)
-    rest = open_split(mapped(every_format, "voc", {"walker": ["pedestrian"], "other": "rest"}), "train").index
+    rest = open_split(mapped(every_format, "voc", {"walker": ["pedestrian"], "other": ["rest"]}), "train").index
     assert rest.classes.tolist() == np.array([1, 0, 1])[yolo.classes].tolist()
     assert voc.report.objects == coco.report.objects == labelme.report.objects == counts.sum()
 

@@ -339,6 +339,7 @@ def test_a_failure_leaves_nothing_behind(boxes: Path, tmp_path: Path) -> None:
             "--ignore -1 is no value of a mask; give values in 0..255",
         ),
         (["--from", "voc", "--images", ".", "--labels", ".", "--split", "val", "test"], "--images is one split"),
+        (["--from", "voc", "--images", ".", "--labels", ".", "--task", "detect"], "--task is for --data"),
         (["--data", "{yaml}", "--from", "yolo"], "leave --from out"),
         (["--data", "{yaml}", "--images", "."], "leave --images out"),
         (["--data", "{yaml}", "--task", "detcet"], "--task detcet: .* has detect. Did you mean 'detect'?"),
@@ -364,6 +365,11 @@ def test_mistakes_on_the_command_line(arguments: list[str], fault: str, boxes: P
     with pytest.raises(UsageError, match=fault):
         main([*given, "--to", "coco", "--out", str(tmp_path / "out")])
     assert not os.listdir(tmp_path)
+
+
+def test_a_class_for_the_rest_needs_a_place_in_the_format(boxes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--rest background: cityscapes_masks has no such class; leave it out"):
+        main(["--data", str(boxes), "--to", "cityscapes_masks", "--rest", "background", "--out", str(tmp_path / "out")])
 
 
 def test_masks_that_are_not_there_and_masks_of_another_size(tmp_path: Path) -> None:
