@@ -59,7 +59,7 @@ is their mean."""
 
 _RESULTS_FILES = """Without --columns all of train/ and val/ that a run has are drawn, and one table has their last
 values. With --columns there is a table for each, with a row per epoch. Tables show a group's mean and, in brackets, the
-least and the most of its runs.
+least and the most of its runs; `1 of 2` is how many of them have a value.
 
 examples:
   python -m utils.plots results runs/train/exp

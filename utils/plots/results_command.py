@@ -137,8 +137,11 @@ def _last(values: np.ndarray) -> np.ndarray:
 
 
 def _spread(values: np.ndarray) -> str:
+    """Return the mean with the least and the most; a mean of some of the runs says so, as they are not all alike."""
     known = values[np.isfinite(values)]
     if not len(known):
         return UNKNOWN
-    mean = f"{known.mean():.4g}"
-    return mean if len(known) == 1 else f"{mean} ({known.min():.4g} to {known.max():.4g})"
+    text = f"{known.mean():.4g}"
+    if len(known) > 1:
+        text += f" ({known.min():.4g} to {known.max():.4g})"
+    return text if len(known) == len(values) else f"{text}, {len(known)} of {len(values)}"

@@ -34,7 +34,7 @@ def test_tables_show_mean_and_spread_of_every_group(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "val/detect_AP50" and lines[1].split() == ["step", "mixed", "single"]
     assert lines[2].split() == ["250", "0.2", "(0.1", "to", "0.3)", "0.5"]
-    assert lines[3].split() == ["500", "0.2", "0.7"]
+    assert lines[3].split() == ["500", "0.2,", "1", "of", "2", "0.7"]
     assert lines[4].split() == ["750", "0.5", "(0.4", "to", "0.6)", "-"]
 
 
@@ -82,7 +82,8 @@ def test_runs_without_a_name_are_called_by_their_folders(
     main(["results", one, other, "--group", "both", two, str(tmp_path / "d"), *project])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["last", "value", "of", "a", "c", "both"]
-    assert lines[1:3] == [["train/seg", "-", "-", "0.9"], ["val/detect_AP50", "0.4", "0.7", "0.6"]]
+    assert lines[1] == ["train/seg", "-", "-", "0.9,", "1", "of", "2"]
+    assert lines[2] == ["val/detect_AP50", "0.4", "0.7", "0.6,", "1", "of", "2"]
     assert lines[-1] == ["picture:", str(tmp_path / "plots" / "exp" / "results.png")]
     assert (tmp_path / "plots" / "exp" / "results.png").is_file()
 
