@@ -15,16 +15,30 @@ from data.prepare.voc import VocOptions, prepare_voc
 from utils.errors import run_command
 
 FOLDER = Path("datasets")
+DESCRIPTION = """Turn a data set, as it is distributed or labelled, into images, labels and masks with a data YAML.
+
+The result appears under --out only when all of it is written. Each SET has its own options:
+python -m data.prepare labelme --help"""
+EPILOG = """examples:
+  python -m data.prepare labelme --source photos --out datasets/mine --val-share 0.2 --seed 0
+  python -m data.prepare voc --source BCCD --out datasets/bccd
+  python -m data.prepare camvid --source CAMVID --out datasets/camvid
+
+exit codes: 2 wrong usage, 3 the set is at fault"""
 PREPARERS = {"camvid": prepare_camvid, "coco128": prepare_coco128, "labelme": prepare_labelme, "voc": prepare_voc}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the arguments and prepare one set."""
-    parser = argparse.ArgumentParser(prog="python -m data.prepare", description=__doc__)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m data.prepare", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw
+    )
     sets = parser.add_subparsers(dest="set", required=True, metavar="SET")
     for name, prepare in PREPARERS.items():
-        command = sets.add_parser(name, help=prepare.__doc__.splitlines()[0])
-        command.add_argument("--source", type=Path, required=True, help="folder of the set as it is distributed")
+        summary = prepare.__doc__.splitlines()[0]
+        command = sets.add_parser(name, help=summary, description=summary)
+        command.add_argument("--source", type=Path, required=True, help="folder of the set as it is")
         command.add_argument("--out", type=Path, help="new folder for the result (below datasets, by the set's name)")
         if name == "voc":
             _add_voc_options(command)
