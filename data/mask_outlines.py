@@ -7,9 +7,14 @@ area is filled with exactly its pixels again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
+
+_CROSSINGS = 1 << 20
+"""Of edges with rows of pixels, which are worked out at once."""
 
 
 def outlines_of(mask: np.ndarray) -> list[np.ndarray]:
@@ -61,8 +66,10 @@ def _corners(points: np.ndarray) -> np.ndarray:
 
 
 def _with_slits(border: np.ndarray, holes: Sequence[np.ndarray]) -> np.ndarray:
-    """Join the borders of holes to the one around them, each at the nearest corner."""
-    places = [int(np.abs(border - hole[0]).sum(1).argmin()) for hole in holes]
+    """Join the borders of holes to the one around them, each at a near corner."""
+    if not holes:
+        return border
+    places = cKDTree(border).query(np.stack([hole[0] for hole in holes]))[1].tolist()
     pieces, done = [], 0
     for place, hole in sorted(zip(places, holes, strict=True), key=lambda entry: entry[0]):
         pieces += [border[done : place + 1], hole, hole[:1], border[place : place + 1]]
@@ -76,17 +83,40 @@ def _fill(mask: np.ndarray, outline: np.ndarray) -> None:
     # The upper end first, whichever way an edge is walked: so both ways along a slit meet the same pixels.
     ends = np.take_along_axis(ends, ends[:, :, 1].argsort(axis=1, kind="stable")[..., None], axis=1)
     first, last = np.clip(np.ceil(ends[:, :, 1] - 0.5), 0, height).astype(np.int64).T
-    counts = last - first
-    total = int(counts.sum())
-    if not total:
+    crossing = last > first
+    if not crossing.any():
         return
+    ends, first, last = ends[crossing], first[crossing], last[crossing]
+    left, right = np.clip(np.floor([outline[:, 0].min(), outline[:, 0].max() + 1]), 0, width).astype(np.int64).tolist()
+    top, bottom = int(first.min()), int(last.max())
+    window = mask[top:bottom, left:right]
+    odd = np.zeros((bottom - top, right - left + 1), np.uint8)
+    # An outline that goes up and down many times has many crossings for its pixels; some at a time take little memory.
+    done = np.cumsum(last - first)
+    blocks = np.searchsorted(done, np.arange(0, done[-1], max(_CROSSINGS, odd.size)))
+    for start, end in pairwise([*np.unique(blocks).tolist(), len(ends)]):
+        odd ^= _crossed(ends[start:end], first[start:end], last[start:end], odd.shape, (top, left))
+    window |= np.bitwise_xor.accumulate(odd, axis=1)[:, :-1].view(bool)
+
+
+def _crossed(
+    ends: np.ndarray, first: np.ndarray, last: np.ndarray, shape: tuple[int, int], corner: tuple[int, int]
+) -> np.ndarray:
+    """Return (H, W + 1) uint8 of a window: 1 where an odd number of edges crosses a row just left of a pixel's centre.
+
+    Args:
+        ends: (n, 2, 2) x y of the edges, the upper end first.
+        first: (n,) first row that each crosses.
+        last: (n,) row behind the last one.
+        shape: of the result.
+        corner: row and column where the window lies.
+    """
+    counts = last - first
     edge = np.repeat(np.arange(len(ends)), counts)
-    rows = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+    rows = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     upper, lower = ends[edge, 0], ends[edge, 1]
     slope = (lower[:, 0] - upper[:, 0]) / (lower[:, 1] - upper[:, 1])
-    columns = np.clip(np.ceil(upper[:, 0] + (rows + 0.5 - upper[:, 1]) * slope - 0.5), 0, width).astype(np.int64)
-    top, left = rows.min(), columns.min()
-    shape = (int(rows.max() - top) + 1, int(columns.max() - left) + 1)
-    crossings = np.bincount((rows - top) * shape[1] + columns - left, minlength=shape[0] * shape[1]).reshape(shape)
-    inside = np.cumsum(crossings, axis=1)[:, :-1] % 2 > 0
-    mask[top : top + shape[0], left : left + shape[1] - 1] |= inside
+    columns = np.ceil(upper[:, 0] + (rows + 0.5 - upper[:, 1]) * slope - 0.5) - corner[1]
+    columns = np.clip(columns, 0, shape[1] - 1).astype(np.int64)
+    crossings = np.bincount((rows - corner[0]) * shape[1] + columns, minlength=shape[0] * shape[1])
+    return (crossings & 1).astype(np.uint8).reshape(shape)

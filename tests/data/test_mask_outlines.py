@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -36,3 +38,13 @@ def test_a_pixel_counts_by_its_centre() -> None:
     expected = np.add.outer(np.arange(4), np.arange(4)) + 1 < 4
     assert np.array_equal(fill_outlines([triangle], (4, 4)), expected)
     assert np.array_equal(fill_outlines([triangle - 0.25, triangle + np.array([100, 0])], (4, 4)), expected)
+
+
+def test_an_outline_with_many_crossings_takes_little_memory() -> None:
+    # Up and down over the whole height: ten million crossings of an edge with a row.
+    zigzag = np.stack([np.random.default_rng(0).uniform(0, 100, 10_000), np.tile([0.0, 1000.0], 5000)], axis=1)
+    tracemalloc.start()
+    filled = fill_outlines([zigzag], (1000, 100))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6 and 0.2 < filled.mean() < 0.8
