@@ -18,8 +18,8 @@ from models.row_kinds import Kind
 from models.row_use import needed_rows, runs_of_rows
 from models.trace import trace_rows
 from utils.files import atomic_write
-from utils.metrics.table import format_table
 from utils.plots.sizes import plot_sizes, plot_trade_off
+from utils.text_table import format_table
 from utils.validation import HeadTest, measured
 
 TABLE_METRICS = {

@@ -1,4 +1,4 @@
-"""Whether a model's anchors fit the objects of a set."""
+"""Whether a model's anchors fit the objects of a set: the one check that knows of models, imported when asked for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import numpy as np
 from data.checks.finding import Finding
 from data.checks.split_facts import SplitFacts
 from data.config import DataConfig
-from models.autoanchor import ENOUGH_RECALL, anchor_fitness
-from models.graph import load_graph
-from models.heads.detect import Detect
 from utils.errors import DataError
 
 
@@ -21,6 +18,9 @@ def anchors_of(cfg: str) -> dict[str, np.ndarray]:
     Raises:
         ModelError: there is no such YAML, or it is at fault.
     """
+    from models.graph import load_graph
+    from models.heads.detect import Detect
+
     graph = load_graph(cfg)
     given = {
         name: graph.spec.rows[graph.head_rows[name]].args[1]
@@ -44,6 +44,11 @@ def recall_by_head(
         facts: by task and split.
         img_size: length of the longer side of pictures in training, pixels.
     """
+    if not anchors:
+        return {}, []
+    from models.autoanchor import ENOUGH_RECALL, anchor_fitness
+    from models.heads.detect import Detect
+
     recalls, found = {}, []
     for head, own in anchors.items():
         try:

@@ -8,7 +8,7 @@ from typing import Any
 from data.checks.examination import Examination
 from data.checks.finding import CHECKS, Severity, count_faults
 from data.checks.printable import printable
-from utils.metrics.table import UNKNOWN, format_table
+from utils.text_table import UNKNOWN, format_table
 
 SHOWN = 5
 """Findings of one check that the terminal shows; the files have all."""

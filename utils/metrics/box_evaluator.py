@@ -19,7 +19,7 @@ from utils.metrics.coco_results import CocoIds, write_coco_results
 from utils.metrics.confusion import BoxConfusion
 from utils.metrics.crowds import image_classes, without_crowds
 from utils.metrics.image_record import ImageRecord, image_records, merge_records, stack_records
-from utils.metrics.table import MANY_CLASSES, UNKNOWN, format_table
+from utils.text_table import MANY_CLASSES, UNKNOWN, format_table
 
 _COLUMNS = {
     "name": "class",

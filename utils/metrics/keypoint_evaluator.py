@@ -26,7 +26,7 @@ from utils.metrics.image_record import (
     stack_records,
 )
 from utils.metrics.keypoint_protocol import KeypointSummary, PoseLabels, PosePredictions, keypoint_summary
-from utils.metrics.table import MANY_CLASSES, UNKNOWN, format_table
+from utils.text_table import MANY_CLASSES, UNKNOWN, format_table
 
 _COLUMNS = ("AP50", "AP", "AP75", "AR")
 _BY_AREA = {"AP_medium": "AP_M", "AP_large": "AP_L"}

@@ -19,7 +19,7 @@ from models.heads.base import Head
 from models.predictions import MaskResult
 from utils.errors import DataError
 from utils.metrics.class_borders import IGNORED, near_borders
-from utils.metrics.table import MANY_CLASSES, UNKNOWN, format_table
+from utils.text_table import MANY_CLASSES, UNKNOWN, format_table
 
 
 class MaskEvaluator:

@@ -14,10 +14,10 @@ from data.dataset import TaskDataset
 from utils.boxes import xyxy_to_xywh
 from utils.errors import UsageError
 from utils.files import increment_run_folder
-from utils.metrics.table import format_table
 from utils.plots.keypoint_labels import labelled_shares, plot_keypoints
 from utils.plots.labels import plot_labels
 from utils.plots.mask_statistics import MaskStatistics, count_masks, plot_masks
+from utils.text_table import format_table
 
 SMALL, LARGE = 32, 96
 """Sides in native pixels of squares below which objects count as small, and from which as large, as in COCO."""

@@ -13,10 +13,10 @@ import numpy as np
 
 from utils.errors import DataError, UsageError
 from utils.files import increment_run_folder
-from utils.metrics.table import UNKNOWN, format_table
 from utils.plots.results import plot_results
 from utils.plots.run_groups import plot_run_groups
 from utils.results_csv import read_results
+from utils.text_table import UNKNOWN, format_table
 
 Groups = dict[str, list[dict[str, np.ndarray]]]
 Values = dict[str, np.ndarray]

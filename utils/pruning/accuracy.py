@@ -12,9 +12,9 @@ from data.dataset import TaskDataset
 from models.fusing import fuse_graph
 from models.graph import Graph
 from models.inference import as_inference
-from utils.metrics.table import format_table
 from utils.testing.datasets import open_test_data
 from utils.testing.report import SHOWN
+from utils.text_table import format_table
 from utils.validation import build_tests, measured, run_head_test
 
 Metrics = dict[str, dict[str, float]]

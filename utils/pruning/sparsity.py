@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.graph import Graph
-from utils.metrics.table import format_table
 from utils.pruning.prunable import Prunable, prunable_weights
+from utils.text_table import format_table
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from data.report import DataReport
 from utils.files import atomic_write
 from utils.metrics import Evaluator
-from utils.metrics.table import UNKNOWN, format_table
+from utils.text_table import UNKNOWN, format_table
 from utils.validation import HeadTest, measured
 
 SHOWN = {

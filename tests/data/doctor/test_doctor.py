@@ -6,6 +6,8 @@ import base64
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from data.config import load_data_config
 from data.dataset import TaskDataset
 from data.doctor import main
 from data.split_index import open_split
+from tests.conftest import REPO
 from tests.data.doctor.sets import write_clean_set
 from utils.errors import DataError, ModelError, UsageError
 
@@ -66,6 +69,12 @@ def test_clean_set_ends_with_0_and_a_report(run, clean):
     assert min(sheet.shape[:2]) > 300
     # Blocks of three colours on noise, and their names.
     assert all((sheet[:400, :400, channel] > 200).any() for channel in range(3)) and sheet.std() > 20
+
+
+def test_models_are_imported_for_anchors_alone():
+    """They take longer than most sets."""
+    command = "import sys, data.doctor; sys.exit('torch' in sys.modules or 'models' in sys.modules)"
+    subprocess.run([sys.executable, "-c", command], cwd=REPO, check=True)
 
 
 def test_json_is_all_that_is_printed(run, clean, tmp_path):
