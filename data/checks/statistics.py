@@ -41,11 +41,11 @@ def split_statistics(facts: SplitFacts, img_size: int) -> dict[str, Any]:
 
 
 def _classes(facts: SplitFacts) -> dict[str, dict[str, int | float]]:
-    """Return per class name how many objects and images, or which share of the pixels."""
+    """Return per class name how many objects and images, or which share of the pixels that count."""
     counts = class_counts(facts)
     if facts.pixels is not None:
         images = (facts.pixels[:, :-1] > 0).sum(0)
-        shares = counts / max(int(facts.pixels.sum()), 1)
+        shares = counts / max(int(counts.sum()), 1)
         return {
             name: {"share": round(float(share), 6), "images": int(number)}
             for name, share, number in zip(facts.data.names, shares, images, strict=True)

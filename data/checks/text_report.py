@@ -45,7 +45,8 @@ def table_of_splits(examination: Examination) -> str:
 
 
 def _row(name: str, figures: dict[str, Any]) -> list[str | int]:
-    classes = [next(iter(entry.values())) > 0 for entry in figures["classes"].values()]
+    # Not their share, which is rounded.
+    classes = [entry["images"] > 0 for entry in figures["classes"].values()]
     size = f"{figures['width']['median']:g} x {figures['height']['median']:g}" if "width" in figures else UNKNOWN
     counts = [figures.get(key, UNKNOWN) for key in ("images", "usable", "objects", "background")]
     return [printable(name), *counts, f"{sum(classes)} of {len(classes)}", size]

@@ -174,6 +174,23 @@ def test_masks(tmp_path, require_clean, name):
     assert missing[0] == "mask-missing" and "val_0" in missing[1]
 
 
+def test_shares_are_of_the_pixels_that_count(tmp_path):
+    for split, pictures in write_pictures(tmp_path, "mask_png").items():
+        mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+        mask[:10, :30], mask[10:20, :10] = 0, 1
+        for picture in pictures:
+            file = tmp_path / f"masks/{split}/town/{picture.image.name}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(file), mask)
+    yaml = tmp_path / "set.yaml"
+    yaml.write_text("segment: {train: images/train, val: images/val, masks: masks, names: [road, car]}\n")
+    result = examine(load_data_config(yaml, splits=()))
+    assert result.statistics["segment val"]["classes"] == {
+        "road": {"share": 0.75, "images": 3},
+        "car": {"share": 0.25, "images": 3},
+    }
+
+
 def test_shapes_that_are_no_objects_are_counted(tmp_path):
     pictures = write_pictures(tmp_path, "labelme")
     form = PICTURE_FORMATS["labelme"]
