@@ -17,16 +17,23 @@ def extent(parts: Sequence[np.ndarray]) -> np.ndarray:
 def join_polygons(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Return one polygon (p, 2) for several that do not overlap, which covers what they cover.
 
-    Each further part hangs on the first by a seam of no width between the two points that are nearest.
+    Each further part hangs on the first by a seam of no width between their two points that are nearest.
     """
-    joined = parts[0]
-    for part in parts[1:]:
-        distances, nearest = cKDTree(joined).query(part)
-        start = int(np.argmin(distances))
-        seam = int(nearest[start])
-        around = np.roll(part, -start, axis=0)
-        joined = np.concatenate([joined[: seam + 1], around, around[:1], joined[seam:]])
-    return joined
+    first, others = parts[0], parts[1:]
+    if not others:
+        return first
+    # One tree for all parts: an area of scattered pixels has thousands.
+    distances, nearest = cKDTree(first).query(np.concatenate(others))
+    ends = np.cumsum([len(part) for part in others])
+    seams = []
+    for part, end in zip(others, ends.tolist(), strict=True):
+        start = int(np.argmin(distances[end - len(part) : end]))
+        seams.append((int(nearest[end - len(part) + start]), np.roll(part, -start, axis=0)))
+    pieces, done = [], 0
+    for seam, part in sorted(seams, key=lambda entry: entry[0]):
+        pieces += [first[done : seam + 1], part, part[:1], first[seam : seam + 1]]
+        done = seam + 1
+    return np.concatenate([*pieces, first[done:]])
 
 
 def clip_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:

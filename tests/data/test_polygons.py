@@ -38,3 +38,10 @@ def test_joined_parts_cover_what_they_covered(seed: int, count: int) -> None:
     assert len(joined) == sum(map(len, parts)) + 2 * (count - 1)
     np.testing.assert_array_equal(extent([joined]), extent(parts))
     np.testing.assert_array_equal(fill_outlines([joined], SIZE), fill_outlines(parts, SIZE))
+
+
+def test_thousands_of_parts_are_joined_at_once() -> None:
+    rows, columns = np.mgrid[0:120:2, 0:160:2]
+    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
+    parts = [square + corner for corner in zip(columns.ravel(), rows.ravel(), strict=True)]
+    np.testing.assert_array_equal(fill_outlines([join_polygons(parts)], (120, 160)), fill_outlines(parts, (120, 160)))
