@@ -229,8 +229,10 @@ def all_threads(times: int) -> Iterator[None]:
     """Let a process compute on several times its threads for a while, as when it has the machine to itself."""
     before = torch.get_num_threads()
     torch.set_num_threads(before * times)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run(side: Ours | Plain, draw: Callable[[], Batches]) -> int:
