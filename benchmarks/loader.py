@@ -34,6 +34,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ from data.image_list import list_images
 from data.loader import build_train_loader
 from data.transforms.detection import DetectionTrainTransform
 from data.transforms.detr import DETRTrainTransform
+from data.transforms.hsv import compiled_change
 from data.transforms.letterbox import LetterboxRule
 from data.transforms.rtmdet import RTMDetTrainTransform
 from data.transforms.yolox import YOLOXTrainTransform
@@ -210,7 +212,8 @@ def machine() -> str:
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{name}, {cores} of {os.cpu_count()} cores, OpenCV {cv2.__version__}, NumPy {np.__version__}{load}"
+    numba = f"numba {version('numba')}" if compiled_change() is not None else "without numba"
+    return f"{name}, {cores} of {os.cpu_count()} cores, OpenCV {cv2.__version__}, NumPy {np.__version__}, {numba}{load}"
 
 
 def main() -> None:

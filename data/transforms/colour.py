@@ -5,12 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from data.transforms.hsv import HUES, change_hsv
 from data.transforms.recipe import Recipe, recipe_number
-from data.transforms.scratch import scratch
 
 _LEVELS = np.arange(256, dtype=np.float64)
-_HUES = 180  # OpenCV holds the hue of 8-bit images in degrees / 2
-_CUT_OFF = np.full(3, -0.5 + 2**-13)  # makes rounding cut off fractions, as the published table does
+_CUT_OFF = (-0.5 + 2**-13,) * 3  # makes rounding cut off fractions, as the published table does
 _LUMA = np.array([0.2989, 0.587, 0.114])  # the weights of ITU-R 601, as torchvision rounds them
 JITTERS = ("brightness", "contrast", "saturation", "hue")
 
@@ -39,18 +38,7 @@ def scale_hsv(image: np.ndarray, gains: tuple[float, float, float], out: np.ndar
     """
     if gains == (1.0, 1.0, 1.0):
         return image
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV, dst=scratch("hsv", image.shape))
-    changed = scratch("changed hsv", image.shape)
-    if gains[0] * (_HUES - 1) <= _LEVELS[-1]:
-        # A matrix is four times as fast as a table here. The way back to RGB goes around the circle by itself.
-        cv2.transform(hsv, np.column_stack([np.diag(gains), _CUT_OFF]), dst=changed)
-    else:
-        table = np.empty((1, 256, 3), np.uint8)
-        table[0, :, 0] = (_LEVELS * gains[0]) % _HUES
-        table[0, :, 1] = (_LEVELS * gains[1]).clip(0, 255)
-        table[0, :, 2] = (_LEVELS * gains[2]).clip(0, 255)
-        cv2.LUT(hsv, table, dst=changed)
-    return cv2.cvtColor(changed, cv2.COLOR_HSV2RGB, dst=out)
+    return change_hsv(image, gains, _CUT_OFF, out)
 
 
 def draw_jitter(strengths: tuple[float, ...], rng: np.random.Generator) -> list[tuple[str, float]]:
@@ -97,10 +85,7 @@ def change_saturation(image: np.ndarray, factor: float) -> np.ndarray:
 
 def change_hue(image: np.ndarray, turn: float) -> np.ndarray:
     """Turn every pixel's hue by a fraction of the circle, -0.5..0.5."""
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    table = np.repeat(_LEVELS[:, None], 3, 1).astype(np.uint8)[None]
-    table[0, :, 0] = (_LEVELS + round(turn * _HUES)) % _HUES
-    return cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2RGB)
+    return change_hsv(image, (1, 1, 1), (round(turn * HUES), 0, 0))
 
 
 def _table(levels: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from data.transforms.geometry import (
     flip_up_down,
     similarity_matrix,
 )
+from data.transforms.hsv import compiled_change
 from data.transforms.letterbox import plan_for_batch
 from data.transforms.mosaic import draw_centre, mixup, mosaic
 from data.transforms.recipe import Recipe, recipe_flip_pairs, recipe_number
@@ -57,7 +58,8 @@ class DetectionTrainTransform:
         self.effects = effect_chances(hyp)
         # A dry draw, so that a recipe out of range stops the command at its start and not inside a worker.
         draw_affine(hyp, np.random.default_rng(0))
-        draw_hsv_gains(hyp, np.random.default_rng(0))
+        if draw_hsv_gains(hyp, np.random.default_rng(0)) != (1.0, 1.0, 1.0):
+            compiled_change()
 
     def __call__(self, dataset: SampleSource, key: SampleKey, rng: np.random.Generator) -> Sample:
         """Return the sample of a key augmented, (img_size, img_size, 3) or ``(*key.shape, 3)``, without a placement.

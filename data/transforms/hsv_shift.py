@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from data.transforms.hsv import change_hsv
 from data.transforms.recipe import Recipe, recipe_numbers
-from data.transforms.scratch import scratch
 
 SHIFTS = (5, 30, 30)
 """Published ranges of hue, saturation and value, in OpenCV's 8-bit units (hue: degrees / 2)."""
-_LEVELS = np.arange(256)
-_HUES = 180
 
 
 def draw_hsv_shift(hyp: Recipe, rng: np.random.Generator) -> tuple[int, int, int]:
@@ -42,14 +39,4 @@ def shift_hsv(image: np.ndarray, shifts: tuple[int, int, int], out: np.ndarray |
     Returns:
         The result; the image itself where nothing is added.
     """
-    hue, saturation, value = shifts
-    if shifts == (0, 0, 0):
-        return image
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV, dst=scratch("hsv", image.shape))
-    if not 0 <= hue <= _LEVELS[-1] - _HUES:
-        turned = cv2.LUT(cv2.extractChannel(hsv, 0), ((_LEVELS + hue) % _HUES).astype(np.uint8))
-        cv2.insertChannel(turned, hsv, 0)
-        hue = 0
-    # A matrix is faster than a table. The way back to RGB goes around the circle by itself.
-    cv2.transform(hsv, np.array([[1, 0, 0, hue], [0, 1, 0, saturation], [0, 0, 1, value]], np.float64), dst=hsv)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=out)
+    return image if shifts == (0, 0, 0) else change_hsv(image, (1, 1, 1), shifts, out)

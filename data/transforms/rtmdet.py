@@ -16,9 +16,10 @@ from data.sample_key import SampleKey
 from data.sample_source import SampleSource
 from data.samples import Sample
 from data.transforms.geometry import BORDER_GREY, IGNORED, flip_left_right
+from data.transforms.hsv import compiled_change
 from data.transforms.hsv_shift import SHIFTS, draw_hsv_shift, shift_hsv
 from data.transforms.mosaic import mixup
-from data.transforms.recipe import Recipe, recipe_flip_pairs, recipe_number, recipe_range
+from data.transforms.recipe import Recipe, recipe_flip_pairs, recipe_number, recipe_numbers, recipe_range
 from data.transforms.rtmdet_view import View, WindowDraw, view_of_four, view_of_one
 from data.transforms.scratch import scratch
 from utils.errors import ModelError
@@ -74,6 +75,8 @@ class RTMDetTrainTransform:
         self.mixup_beta = recipe_number(hyp, "mixup_beta", RTMDET_AUGMENTATION["mixup_beta"], 0.01, 10_000)
         # A dry draw, so that a recipe out of range stops the command at its start and not inside a worker.
         draw_hsv_shift(hyp, np.random.default_rng(0))
+        if any(recipe_numbers(hyp, "hsv_shift", SHIFTS, 0, 255)):
+            compiled_change()
 
     def __call__(self, dataset: SampleSource, key: SampleKey, rng: np.random.Generator) -> Sample:
         """Return the sample of a key augmented, (img_size, img_size, 3) or ``(*key.shape, 3)``, without a placement.

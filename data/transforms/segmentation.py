@@ -12,6 +12,7 @@ from data.sample_source import SampleSource
 from data.samples import Sample
 from data.transforms.colour import draw_jitter, jitter
 from data.transforms.geometry import IGNORED, flip_left_right, move_labels, similarity_matrix
+from data.transforms.hsv import compiled_change
 from data.transforms.recipe import Recipe, recipe_flip_pairs, recipe_number, recipe_numbers
 
 UNIT = 32
@@ -70,6 +71,8 @@ class SegmentationTrainTransform:
         self.crop = crop
         *colour, hue = recipe_numbers(hyp, "seg_jitter", (0.4, 0.4, 0.4, 0.0), 0, 1)
         self.jitter = (*colour, min(hue, 0.5))
+        if hue > 0:
+            compiled_change()
         self.flip_left_right = recipe_number(hyp, "fliplr", 0.5, 0, 1)
         self.flip_pairs = recipe_flip_pairs(hyp)
 

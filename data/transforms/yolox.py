@@ -12,10 +12,11 @@ from data.sample_key import SampleKey
 from data.sample_source import SampleSource
 from data.samples import Sample
 from data.transforms.geometry import flip_left_right, similarity_matrix, warp_boxes, warp_keypoints, warp_mask
+from data.transforms.hsv import compiled_change
 from data.transforms.hsv_shift import SHIFTS, draw_hsv_shift, shift_hsv
 from data.transforms.letterbox import LetterboxRule, apply_plan, plan_for_batch
 from data.transforms.mosaic import draw_centre, mixup
-from data.transforms.recipe import Recipe, recipe_flip_pairs, recipe_number
+from data.transforms.recipe import Recipe, recipe_flip_pairs, recipe_number, recipe_numbers
 from data.transforms.yolox_mixup import MIXUP_SCALE, MixupDraw, draw_mixup, fit_partner
 from data.transforms.yolox_mosaic import MOSAIC_SCALE, draw_origin_affine, origin_matrix, warp_mosaic
 from utils.errors import ModelError
@@ -67,6 +68,8 @@ class YOLOXTrainTransform:
         # Dry draws, so that a recipe out of range stops the command at its start and not inside a worker.
         for draw in (draw_origin_affine, draw_mixup, draw_hsv_shift):
             draw(hyp, np.random.default_rng(0))
+        if any(recipe_numbers(hyp, "hsv_shift", SHIFTS, 0, 255)):
+            compiled_change()
 
     def __call__(self, dataset: SampleSource, key: SampleKey, rng: np.random.Generator) -> Sample:
         """Return the sample of a key augmented, (img_size, img_size, 3) or ``(*key.shape, 3)``, without a placement.
