@@ -13,6 +13,9 @@ from contextlib import contextmanager
 
 from utils.errors import ExportError, YolographError
 
+TOKENS = 3
+"""Dimensions of maps of tokens, (B, T, C). Their sums stay in float32: one runs through all blocks of a transformer,
+and its range grows large beside what a block adds to it."""
 NOTHING_TO_DO = (
     "--int8: between its first and its last products with weights the model has nothing that could be quantised; leave "
     "the option out"

@@ -11,14 +11,15 @@ import numpy as np
 
 from utils.errors import ExportError
 from utils.export.metadata import INPUT_NAME
-from utils.export.quantisation import NOTHING_TO_DO, is_weight, left_in_float, quantising_by
+from utils.export.quantisation import NOTHING_TO_DO, TOKENS, is_weight, left_in_float, quantising_by
 
 if TYPE_CHECKING:
     import onnx
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-OF_TWO_MAPS = ("Mul", "Sigmoid")
-"""They make SiLU, which is steep near 0 and flat below: in eight bits it costs more AP than all convolutions do."""
+IN_FLOAT = ("Mul", "Sigmoid", "Softmax", "LayerNormalization")
+"""The first two make SiLU, which is steep near 0 and flat below: in eight bits it costs more AP than all convolutions.
+Most weights of attention are less than a 256th. Normalisation reads the sums of tokens."""
 
 
 def quantised_onnx(
@@ -27,7 +28,7 @@ def quantised_onnx(
     """Return a model with weights and maps of eight bits; metadata stay.
 
     Weights are signed with a scale per channel, maps unsigned with the range that they have on the pictures. What
-    ``left_in_float`` names stays as it is, and so do products of two maps.
+    ``left_in_float`` names stays as it is, and so do products of two maps, attention's weights and sums of tokens.
 
     Args:
         model: in float32; ONNX Runtime moves its tables out, so it is of no use afterwards.
@@ -57,8 +58,8 @@ def quantised_onnx(
             batch = next(self.pictures, None)
             return None if batch is None else {INPUT_NAME: batch}
 
-    of_two_maps = {node.name for node in model.graph.node if node.op_type in OF_TWO_MAPS}
-    in_float = nodes_in_float(model.graph) | of_two_maps | set(noisy)
+    in_float = nodes_in_float(model.graph) | set(noisy)
+    in_float |= {node.name for node in model.graph.node if node.op_type in IN_FLOAT} | _sums_of_tokens(model.graph)
     if not {node.name for node in model.graph.node if node.op_type in PRODUCTS} - in_float:
         raise ExportError(NOTHING_TO_DO)
     with tempfile.TemporaryDirectory() as folder, quantising_by("ONNX Runtime"):
@@ -73,12 +74,16 @@ def quantised_onnx(
             weight_type=QuantType.QInt8,
             nodes_to_exclude=sorted(in_float),
             calibrate_method=CalibrationMethod.MinMax,
-            # Products of two maps, as in attention, keep their precision.
-            extra_options={"MatMulConstBOnly": True},
         )
         quantised = onnx.load(path)
     onnx.helper.set_model_props(quantised, {entry.key: entry.value for entry in model.metadata_props})
     return quantised
+
+
+def _sums_of_tokens(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of the sums of maps of tokens."""
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.output)}
+    return {node.name for node in graph.node if node.op_type == "Add" and ranks.get(node.output[0]) == TOKENS}
 
 
 def nodes_in_float(graph: onnx.GraphProto) -> set[str]:
@@ -90,9 +95,11 @@ def nodes_in_float(graph: onnx.GraphProto) -> set[str]:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     maker = {output: node.name for node in graph.node for output in node.output}
     sources = {node.name: [maker[value] for value in node.input if value in maker] for node in graph.node}
-    weighted = [
-        node.name
-        for node in graph.node
-        if node.op_type in PRODUCTS and any(is_weight(shapes[value]) for value in node.input if value in shapes)
-    ]
-    return left_in_float(sources, weighted)
+    weighted, of_two_maps = [], set()
+    for node in graph.node:
+        tables = [shapes[value] for value in node.input if value in shapes]
+        if node.op_type in PRODUCTS and any(is_weight(table) for table in tables):
+            weighted.append(node.name)
+        elif node.op_type in PRODUCTS and not tables:
+            of_two_maps.add(node.name)
+    return left_in_float(sources, weighted) | of_two_maps

@@ -11,14 +11,15 @@ import numpy as np
 
 from utils.errors import ExportError
 from utils.export.metadata import INPUT_NAME
-from utils.export.quantisation import NOTHING_TO_DO, is_weight, left_in_float, quantising_by
+from utils.export.quantisation import NOTHING_TO_DO, TOKENS, is_weight, left_in_float, quantising_by
 
 if TYPE_CHECKING:
     import openvino
 
 PRODUCTS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
-OF_TWO_MAPS = ("Multiply", "Sigmoid", "Swish")
-"""They make SiLU; see ``quantisation_onnx``. Between them in float32 the network is even faster."""
+IN_FLOAT = ("Multiply", "Sigmoid", "Swish", "Softmax", "MVN")
+"""The first three make SiLU, the last is a LayerNorm's; see ``quantisation_onnx``. With SiLU in float32 the network is
+even faster."""
 
 
 def quantised_openvino(
@@ -28,7 +29,7 @@ def quantised_openvino(
 
     Weights are symmetric with a scale per channel, maps have the range that they have on the pictures, and the shift
     that all this gives the outputs of a layer is corrected in its bias. What ``left_in_float`` names stays as it is,
-    and so do products of two maps.
+    and so do products of two maps, attention's weights and sums of tokens.
 
     Args:
         model: in float32.
@@ -40,8 +41,8 @@ def quantised_openvino(
         ExportError: nothing of the model can be quantised, or NNCF cannot do it.
     """
     operations = model.get_ordered_ops()
-    of_two_maps = {each.get_friendly_name() for each in operations if each.get_type_name() in OF_TWO_MAPS}
-    in_float = operations_in_float(operations) | of_two_maps | _of_layers(operations, noisy)
+    in_float = operations_in_float(operations) | _of_layers(operations, noisy) | _sums_of_tokens(operations)
+    in_float |= {each.get_friendly_name() for each in operations if each.get_type_name() in IN_FLOAT}
     if not {each.get_friendly_name() for each in operations if each.get_type_name() in PRODUCTS} - in_float:
         raise ExportError(NOTHING_TO_DO)
     # Its progress bars go to the standard output.
@@ -66,6 +67,7 @@ def operations_in_float(operations: Sequence[openvino.Node]) -> set[str]:
     """
     sources, weighted = {}, []
     constants: set[str] = set()
+    of_two_maps: set[str] = set()
     for each in operations:
         name = each.get_friendly_name()
         given = [value.get_source_output().get_node() for value in each.inputs()]
@@ -75,7 +77,15 @@ def operations_in_float(operations: Sequence[openvino.Node]) -> set[str]:
         tables = [source.get_output_shape(0) for source in given if source.get_friendly_name() in constants]
         if each.get_type_name() in PRODUCTS and any(is_weight(tuple(shape)) for shape in tables):
             weighted.append(name)
-    return left_in_float(sources, weighted) - constants
+        elif each.get_type_name() in PRODUCTS and not tables:
+            of_two_maps.add(name)
+    return (left_in_float(sources, weighted) | of_two_maps) - constants
+
+
+def _sums_of_tokens(operations: Sequence[openvino.Node]) -> set[str]:
+    """Return the names of the sums of maps of tokens."""
+    sums = [each for each in operations if each.get_type_name() == "Add"]
+    return {each.get_friendly_name() for each in sums if len(each.get_output_partial_shape(0)) == TOKENS}
 
 
 def _of_layers(operations: Sequence[openvino.Node], layers: Collection[str]) -> set[str]:

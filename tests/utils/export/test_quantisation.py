@@ -104,6 +104,43 @@ def test_a_model_of_two_layers_has_nothing_to_quantise() -> None:
         quantised_onnx(model, [])
 
 
+def test_of_a_transformer_only_products_with_weights_are_quantised() -> None:
+    """Sums of tokens, normalisation, attention's weights and products of two maps keep their precision."""
+    make, side = onnx.helper, 8
+    rng = np.random.default_rng(0)
+    layers = ["embed", "query", "values", "grow", "head"]
+    tables = [onnx.numpy_helper.from_array(rng.normal(size=(side, side)).astype(np.float32), name) for name in layers]
+    one = onnx.numpy_helper.from_array(np.ones(side, np.float32), "one")
+    nodes = [
+        make.make_node("MatMul", ["images", "embed"], ["tokens"], "embed"),
+        make.make_node("LayerNormalization", ["tokens", "one"], ["normal"], "norm"),
+        make.make_node("MatMul", ["normal", "query"], ["q"], "query"),
+        make.make_node("MatMul", ["normal", "values"], ["v"], "values"),
+        make.make_node("Softmax", ["q"], ["weights"], "softmax"),
+        make.make_node("MatMul", ["weights", "v"], ["mixed"], "mix"),
+        make.make_node("Add", ["tokens", "mixed"], ["sum"], "sum"),
+        make.make_node("MatMul", ["sum", "grow"], ["grown"], "grow"),
+        make.make_node("MatMul", ["grown", "head"], ["out"], "head"),
+    ]
+    between = [name for node in nodes[:-1] for name in node.output]
+    maps = [make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, side, side)) for name in between]
+    ends = [make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, side, side)) for name in ("images", "out")]
+    graph = make.make_graph(nodes, "tokens", ends[:1], ends[1:], [*tables, one], value_info=maps)
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 20)], ir_version=10)
+    pictures = [rng.normal(size=(1, side, side)).astype(np.float32) for _ in range(4)]
+    quantised = quantised_onnx(model, pictures)
+    maker = {output: node for node in quantised.graph.node for output in node.output}
+    by_name = {node.name: node for node in quantised.graph.node}
+    with_weights = {
+        name for name in layers if by_name[name].input[1] in maker and by_name[name].input[1] not in ("embed", "head")
+    }
+    assert with_weights == {"query", "values", "grow"}
+    # What attention and the sum compute passes on as it is; only a product with weights rounds what it takes.
+    rounded_maps = {node.input[0] for node in quantised.graph.node if node.op_type == "QuantizeLinear"}
+    assert not rounded_maps & {"weights", "mixed", "tokens"} and {"normal", "sum"} <= rounded_maps
+    assert list(by_name["sum"].input) == ["tokens", "mixed"]
+
+
 def conv(values: np.ndarray, weights: np.ndarray, groups: int) -> np.ndarray:
     return torch.nn.functional.conv2d(torch.from_numpy(values), torch.from_numpy(weights), groups=groups).numpy()
 
