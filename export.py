@@ -17,7 +17,7 @@ from models.graph import Graph
 from models.layers.position_tables import Positioned, fix_tables
 from models.predictions import PostprocessOptions
 from models.weights import load_model
-from utils.command_lines.exporting import SUFFIXES, parse_options
+from utils.command_lines.exporting import parse_options
 from utils.devices import select_device
 from utils.errors import UsageError, did_you_mean, run_command
 from utils.export.agreement import check_images
@@ -25,9 +25,11 @@ from utils.export.calibration import CalibrationBatches, calibration_paths
 from utils.export.check_pictures import ChosenHeads
 from utils.export.clear_choice import with_clear_choices
 from utils.export.exported_graph import NCHW, NHWC, ExportedGraph
+from utils.export.file_formats import SUFFIXES
 from utils.export.job import Job
 from utils.export.metadata import ALL, BATCH, NONE
 from utils.export.objects_graph import ObjectsGraph
+from utils.export.onnx_model import require_opset
 from utils.export.packages import require_for_export
 from utils.export.proof import Proof
 from utils.export.sampling import choose_sampling, samples_maps
@@ -189,6 +191,8 @@ def export(options: argparse.Namespace) -> list[Path]:
         require_for_export(INT8_PACKAGES[name] if options.int8 else (), f"{TITLES[name]} export with --int8")
         require_device(name, options)
     paths = {name: target(options, name) for name in options.include}
+    if options.opset is not None:
+        require_opset(options.opset)
     graph = load_model(options.weights)
     job = plan_job(graph, check_picture(options.source), options)
     written = []

@@ -27,7 +27,7 @@ from tests.lively import lively
 from utils.errors import ExportError, UsageError, run_command
 from utils.export.agreement import check_images, compare_onnx, judge
 from utils.export.exported_graph import ExportedGraph
-from utils.export.onnx_model import build_onnx
+from utils.export.onnx_model import build_onnx, require_opset
 
 MODEL = """
 nc: 3
@@ -319,6 +319,12 @@ def test_a_deployed_file_is_held_against_the_trained_form(
     code, said = failure(capsys, *arguments, "--deploy")
     assert code == 5 and "differs from the model" in said
     assert list(tmp_path.iterdir()) == [weights]
+
+
+def test_an_opset_that_the_exporter_does_not_know_is_refused_before_the_model_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"--opset 5: the exporter cannot write that opset; take \d+ or leave"):
+        main(["--weights", str(tmp_path / "absent.safetensors"), "--opset", "5"])
+    require_opset(18)
 
 
 def test_an_opset_that_cannot_be_written_is_refused(one_head: Path) -> None:

@@ -14,7 +14,7 @@ from tests.conftest import REPO
 from tests.square_finder import write_square_finder, write_squares
 
 SECTION = (REPO / "docs" / "export.md").read_text(encoding="utf-8").partition("## Without PyTorch\n")[2]
-CANDIDATES, OBJECTS = re.findall(r"```python\n(.*?)```", SECTION, flags=re.DOTALL)[:2]
+CANDIDATES, OBJECTS, OPENVINO = re.findall(r"```python\n(.*?)```", SECTION, flags=re.DOTALL)
 ASSERT = """
 import sys
 foreign = {"torch", "torchvision", "models", "utils", "data"} & set(sys.modules)
@@ -52,3 +52,10 @@ def test_the_files_find_the_objects_of_a_picture(folder: Path) -> None:
         found = [re.fullmatch(r"(\w+) (\d\.\d+) at (-?\d+) (-?\d+) (-?\d+) (-?\d+)", line).groups() for line in part]
         assert sorted((name, tuple(map(int, box))) for name, _, *box in found) == sorted(SQUARES)
         assert all(float(confidence) > 0.9 for _, confidence, *_ in found)
+
+
+def test_the_model_of_openvino_opens_as_the_page_says(folder: Path) -> None:
+    pytest.importorskip("openvino", reason="for models of OpenVINO: pip install openvino")
+    main(["--weights", str(folder / "best.safetensors"), "--img-size", "96", "--include", "openvino", "--skip-check"])
+    lines = run_alone(f"{OPENVINO}\nprint(*(output.get_any_name() for output in model.outputs))", folder)
+    assert lines == ["detect_boxes detect_scores detect_objectness"]

@@ -20,9 +20,9 @@ from models.exported.paths import exported_file, is_exported
 from models.inference import RGB_CHANNELS, forward_format, load_inference
 from models.predictions import PostprocessOptions
 from utils.command_lines.exported_files import say_what_stays_empty
-from utils.command_lines.exporting import SUFFIXES
 from utils.command_lines.exporting import parse_options as parse_export_options
 from utils.errors import RunError, is_out_of_memory
+from utils.export.file_formats import SUFFIXES
 from utils.export.quality import metric_of
 from utils.image_size import round_up_to_stride
 from utils.testing.datasets import open_test_data

@@ -13,10 +13,10 @@ import torch
 from data.keypoints import KeypointSpec
 from data.transforms.letterbox import LetterboxRule
 from models.heads.base import Head
+from models.object_rules import ObjectRule
 from models.row_building import build_rows, name_heads
 from models.spec import ModelSpec, parse_spec
 from utils.errors import ModelError
-from utils.export.object_rules import ObjectRule
 from utils.yaml_text import parse_yaml
 
 LAYOUTS = ("NCHW", "NHWC")

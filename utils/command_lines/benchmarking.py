@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.exported.paths import is_exported
-from utils.command_lines.exporting import READ_BACK
 from utils.devices import DTYPES
 from utils.errors import UsageError
+from utils.export.file_formats import READ_BACK
 from utils.image_size import require_possible_sizes
 
 EPILOG = """the table of formats, in place of one model's protocol, comes with several --weights, with an exported file,

@@ -90,10 +90,3 @@ def check_quality_options(options: argparse.Namespace) -> None:
             "--int8 needs pictures with labels, so that it can be said what the file costs in AP or mIoU: give --data, "
             "or --calibration and --skip-check"
         )
-
-
-def ap_tolerance(options: argparse.Namespace) -> float:
-    """Return how much lower than the model's AP or mIoU of a file may be, 0..1."""
-    if options.ap_tolerance is not None:
-        return options.ap_tolerance
-    return REDUCED_TOLERANCE if options.int8 or options.half else FLOAT_TOLERANCE

@@ -9,26 +9,17 @@ from pathlib import Path
 from models.predictions import PostprocessOptions
 from utils.command_lines.export_quality import (
     CHECK_IMAGES,
+    FLOAT_TOLERANCE,
     PASSES,
+    REDUCED_TOLERANCE,
     add_quality_options,
     check_quality_options,
 )
 from utils.errors import UsageError
+from utils.export.file_formats import OF_ONNX, SUFFIXES
 from utils.export.sampling import FORMS
 from utils.image_size import require_possible_sizes
 
-SUFFIXES = {
-    "onnx": ".onnx",
-    "torchscript": ".torchscript",
-    "openvino": ".xml",
-    "tensorrt": ".engine",
-    "safetensors": ".safetensors",
-}
-"""Endings of the files of every format."""
-READ_BACK = tuple(name for name in SUFFIXES if name != "tensorrt")
-"""Formats whose files ``detect.py`` and ``test.py`` take as weights."""
-OF_ONNX = ("onnx", "openvino", "tensorrt")
-"""Formats that a model goes to by way of ONNX."""
 TOLERANCE, HALF_TOLERANCE = 1e-4, 0.02
 KEPT = PostprocessOptions()
 """What is kept where nothing else is asked for, as in detecting."""
@@ -106,6 +97,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
     options = build_parser().parse_args(arguments)
     check_options(options)
+    if options.ap_tolerance is None:
+        options.ap_tolerance = REDUCED_TOLERANCE if options.int8 or options.half else FLOAT_TOLERANCE
     return options
 
 

@@ -18,8 +18,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from models.object_rules import ObjectRule
 from utils.export.difference import Difference, magnitude_of
-from utils.export.object_rules import ObjectRule
 
 Outputs = Mapping[str, np.ndarray]
 _NEAR = 0.05

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from models.graph import Graph
+from models.object_rules import ObjectRule, object_rules
 from models.predictions import Detections, Masks, Poses, PostprocessOptions
 from utils.export.exported_graph import NCHW, ExportedGraph
-from utils.export.object_rules import ObjectRule, object_rules
 from utils.export.suppression import GONE, suppressed
 
 CLASS_MAP = "classmap"

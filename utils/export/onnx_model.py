@@ -57,7 +57,7 @@ def build_onnx(
             model = translated.model_proto
     except Exception as error:  # The exporter raises errors of many kinds, and all mean the same to the user.
         raise cannot_hold(EXPORTER, module, shape, onnx_of_part, error) from error
-    written = next(entry.version for entry in model.opset_import if entry.domain == "")
+    written = written_opset(model)
     if opset not in (None, written):
         raise ExportError(
             f"--opset {opset}: the exporter cannot write this model as that opset; take {written} or leave --opset out"
@@ -69,17 +69,41 @@ def build_onnx(
     return model
 
 
-def onnx_of_part(part: nn.Module, inputs: tuple[Tensor, ...]) -> onnx.ModelProto:
+def require_opset(opset: int) -> None:
+    """Refuse an operator set that the exporter cannot write even for a sum, before anything else takes time.
+
+    Raises:
+        ExportError: it writes another one.
+    """
+    written = written_opset(onnx_of_part(_Sum(), (torch.zeros(1),), opset))
+    if written != opset:
+        raise ExportError(f"--opset {opset}: the exporter cannot write that opset; take {written} or leave --opset out")
+
+
+def written_opset(model: onnx.ModelProto) -> int:
+    """Return the version of a model's operator set."""
+    return next(entry.version for entry in model.opset_import if entry.domain == "")
+
+
+class _Sum(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return values + 1
+
+
+def onnx_of_part(part: nn.Module, inputs: tuple[Tensor, ...], opset: int | None = None) -> onnx.ModelProto:
     """Translate a part of a model, to see whether that can be.
 
     Args:
         part: a module that takes tensors.
         inputs: these.
+        opset: version of the operator set, or None for the exporter's own.
     """
     with _no_warnings(), torch.no_grad():
         program = torch.export.export(part, inputs).run_decompositions(DECOMPOSITIONS)
         table = onnx_translations()
-        return torch.onnx.export(program, dynamo=True, verbose=False, custom_translation_table=table).model_proto
+        return torch.onnx.export(
+            program, dynamo=True, verbose=False, custom_translation_table=table, opset_version=opset
+        ).model_proto
 
 
 @contextmanager

@@ -23,7 +23,6 @@ from models.graph import Graph
 from models.heads.base import Head
 from models.inference import Inference, load_inference
 from models.predictions import PostprocessOptions
-from utils.command_lines.export_quality import ap_tolerance
 from utils.export.check_pictures import (
     SCENES,
     ChosenHeads,
@@ -92,7 +91,7 @@ class Proof:
             latency = self._latency(file)
         for line in self._report(found, latency):
             LOGGER.info("%s", line)
-        require_worth(found, ap_tolerance(self.options))
+        require_worth(found, self.options.ap_tolerance)
         return json.dumps({"pictures": self._told(), "heads": {name: asdict(each) for name, each in found.items()}})
 
     def _is_measured(self, name: str) -> bool:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from models.checkpoint import checkpoint_bytes
-from utils.command_lines.exporting import SUFFIXES
 from utils.export.agreement import onnx_runner
+from utils.export.file_formats import SUFFIXES
 from utils.export.job import Job
 from utils.export.metadata import INT8
-from utils.export.onnx_model import tell
+from utils.export.onnx_model import tell, written_opset
 from utils.export.openvino_model import build_openvino, openvino_folder, openvino_runner
 from utils.export.quantisation_onnx import quantised_onnx
 from utils.export.quantisation_openvino import quantised_openvino
@@ -42,8 +42,7 @@ def write_onnx(job: Job, path: Path) -> Path:
         for key, value in job.prove(Path(file.name), SUFFIXES["onnx"]).items():
             tell(model, key, value)
         _put(file, model.SerializeToString())
-    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-    LOGGER.info("\nwrote %s (%.1f MB, opset %d)", path, path.stat().st_size / 1e6, opset)
+    LOGGER.info("\nwrote %s (%.1f MB, opset %d)", path, path.stat().st_size / 1e6, written_opset(model))
     return path
 
 
@@ -83,7 +82,8 @@ def write_openvino(job: Job, path: Path) -> Path:
             files.tell(key, value)
         files.save()
     written = folder / path.name
-    LOGGER.info("\nwrote %s (%.1f MB)", written, written.with_suffix(".bin").stat().st_size / 1e6)
+    size = sum(file.stat().st_size for file in (written, written.with_suffix(".bin")))
+    LOGGER.info("\nwrote %s and its BIN (%.1f MB)", written, size / 1e6)
     return written
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from data.keypoints import COCO_PERSON
+from models.object_rules import ObjectRule
 from models.predictions import Detections, Poses, PostprocessOptions
 from utils.export import object_agreement
 from utils.export.object_agreement import compare_class_maps, compare_objects
-from utils.export.object_rules import ObjectRule
 from utils.export.objects_graph import objects_of
 from utils.export.suppression import one_by_one
 from utils.nms import kept_candidates
