@@ -63,8 +63,9 @@ def compiled_change() -> Callable[..., None] | None:
         return None
     try:
         from data.transforms.hsv_compiled import change
-    except ImportError as error:
-        _log.warning("colours are changed by OpenCV, because the installed numba does not work: %s", error)
+    except Exception as error:  # A half-installed compiler fails in ways of its own: OSError, SystemError, TypingError.
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        _log.warning("colours are changed by OpenCV, because the installed numba does not work: %s", reason)
         return None
     return change
 

@@ -11,8 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import boolean, float32, int32, njit, types, uint8, void
+from numba import boolean, config, float32, int32, njit, types, uint8, void
 from numba.extending import intrinsic
+
+if config.DISABLE_JIT:
+    # Functions then stay Python, in which a picture would take minutes.
+    raise ImportError("NUMBA_DISABLE_JIT is set")
 
 _HUES, _HALF_DIGIT = np.int32(180), np.int32(1 << 11)
 _SATURATION_UNIT, _HUE_UNIT = np.float32(255 << 12), np.float32((180 << 12) / 6)

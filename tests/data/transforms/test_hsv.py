@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -97,10 +98,23 @@ def test_without_numba_opencv_does_it(monkeypatch, caplog):
     compiled_change.cache_clear()
 
 
-def test_a_numba_that_cannot_be_imported_is_said_once_and_done_without(monkeypatch, caplog):
+class HalfInstalled(types.ModuleType):
+    """A numba whose compiler is not to be found: whatever is asked of it fails as llvmlite does."""
+
+    def __getattr__(self, name: str) -> object:
+        raise OSError("Could not find the shared object file")
+
+
+def switched_off() -> object:
+    numba = pytest.importorskip("numba")
+    return types.SimpleNamespace(**{**vars(numba), "config": types.SimpleNamespace(DISABLE_JIT=1)})
+
+
+@pytest.mark.parametrize("numba", [lambda: None, lambda: HalfInstalled("numba"), switched_off])
+def test_a_numba_that_does_not_work_is_said_once_and_done_without(numba, monkeypatch, caplog):
     compiled_change.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setitem(sys.modules, "numba", numba())
     monkeypatch.delitem(sys.modules, "data.transforms.hsv_compiled", raising=False)
     image = np.full((2, 2, 3), 100, np.uint8)
     for _ in range(2):
