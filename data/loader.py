@@ -165,7 +165,9 @@ class TrainLoader:
         """
         if self._order.weights:
             number, start = divmod(first_batch, len(self))
-            return self._pass_by_pass(number, self.batches(number, start))
+            # A pass that has not begun may still get weights: a run that was stopped before its validation weighs then.
+            self._next_pass = number
+            return self._pass_by_pass(self.batches(number, start) if start else iter(()))
         self._endless = True
         return self._receive(self._pool.run(self._order.keys, first_batch))
 
@@ -185,11 +187,10 @@ class TrainLoader:
         """End the workers at once."""
         self._pool.close()
 
-    def _pass_by_pass(self, number: int, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _pass_by_pass(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
             yield from batches
-            number += 1
-            batches = self.batches(number)
+            batches = self.batches(self._next_pass)
 
     def _receive(self, deliveries: Iterator[Delivery]) -> Iterator[Batch]:
         for delivery in deliveries:

@@ -102,6 +102,21 @@ def test_a_weighted_run_goes_on_in_the_middle_of_a_pass(workers):
         assert found == whole[start:]
 
 
+def test_a_run_that_goes_on_between_two_passes_can_still_weigh_the_second():
+    # As one does that was ended after the last batch of an epoch and before its validation.
+    loader, resumed = train_loader(), train_loader()
+    for each in (loader, resumed):
+        each.set_image_weights(np.ones(10), 0)
+    stream, again = loader.stream(), resumed.stream(len(resumed))
+    first_of(stream, len(loader))
+    for each in (loader, resumed):
+        each.set_image_weights(np.eye(10)[6])
+    second = first_of(stream, 1)
+    assert set(second[0][0]) == {"6.png"}
+    assert first_of(again, 1) == second
+    assert resumed.image_weights.keys() == loader.image_weights.keys()
+
+
 def test_weights_that_come_too_late_are_refused():
     loader = train_loader()
     loader.stream()
