@@ -153,6 +153,10 @@ def test_resume_of_a_finished_run_is_refused(tiny_model: Path, tiny_data: Path, 
     assert "finished after 1 epochs" in done.stderr
 
 
+def disk_is_full(handle: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_a_damaged_last_checkpoint_falls_back_to_the_previous(
     tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -160,8 +164,12 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_previous(
     run_train(*arguments, cwd=tmp_path)
     last = tmp_path / "runs/train/exp/weights/last.safetensors"
     last.write_bytes(last.read_bytes()[:1000])
-    done = run_train("--resume", cwd=tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", disk_is_full)
+        done = run_train("--resume", cwd=tmp_path, check=False)
+    assert done.returncode == 1
     assert "previous.safetensors" in done.stdout
+    run_train("--resume", cwd=tmp_path)
     assert [row["epoch"] for row in results_of(tmp_path / "runs/train/exp")] == ["1", "2", "3"]
 
 
@@ -268,10 +276,7 @@ def test_resume_refuses_other_classes_and_other_places(unfinished: Path, tiny_da
 def test_a_full_disk_is_one_sentence(
     tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(handle: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", disk_is_full)
     arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "1", *SMALL]
     done = run_train(*arguments, cwd=tmp_path, check=False)
     assert done.returncode == 1

@@ -194,6 +194,8 @@ def load_resumable(last: Path) -> Checkpoint:
             raise
         LOGGER.warning("%s; going on from %s", error, previous)
         checkpoint = load_checkpoint(previous)
+        # The next save would let the damaged one stand for the previous, and be all that is left if it failed.
+        os.replace(previous, last)
     if "options" not in checkpoint.progress:
         raise ModelError(f"{last}: is a finished model and cannot be resumed; train on from it with --weights {last}")
     return checkpoint
