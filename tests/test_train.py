@@ -153,19 +153,19 @@ def test_resume_of_a_finished_run_is_refused(tiny_model: Path, tiny_data: Path, 
     assert "finished after 1 epochs" in done.stderr
 
 
-def disk_is_full(handle: int) -> None:
+def disk_is_full(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_damaged_last_checkpoint_falls_back_to_the_previous(
     tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "3", *SMALL]
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "3", "--nosave", *SMALL]
     run_train(*arguments, cwd=tmp_path)
     last = tmp_path / "runs/train/exp/weights/last.safetensors"
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", disk_is_full)
+        patch.setattr("utils.training.run_state.save_checkpoint", disk_is_full)
         done = run_train("--resume", cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert "previous.safetensors" in done.stdout
