@@ -203,6 +203,7 @@ def test_a_signal_to_torchrun_saves_and_the_run_goes_on_to_the_bit(folder: Path,
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=PATIENCE)
     assert output.count("error: stopped in epoch") == 1, output[-3000:]
+    assert "after step 0" not in output, "whichever process speaks knows the step"
     assert len(results(folder, "stopped")) < 6
     run(folder, "--resume runs/train/stopped", 2)
     assert_same_run(folder, "stopped", undisturbed)

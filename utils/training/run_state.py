@@ -246,9 +246,10 @@ def save_run(run: Run, parts: Parts, is_best: bool = False, keep_epoch: bool = F
     """
     generators = random_states(parts.world)
     run.note_save()
+    # Every process may be the one that tells of it.
+    run.progress.steps = parts.stepper.steps
     if parts.world.rank > 0:
         return
-    run.progress.steps = parts.stepper.steps
     run.progress.bad_steps, run.progress.bad_in_a_row = parts.health.bad_total, parts.health.bad_in_a_row
     run.progress.pieces = parts.retry.pieces
     run.progress.pictures = {task.name: len(task.dataset) for task in parts.tasks}
