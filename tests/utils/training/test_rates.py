@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from utils.errors import RunError
 from utils.optimizer import build_optimizer
 from utils.recipe import DEFAULTS, load_recipe
 from utils.training.deadline import RunLength
@@ -260,3 +261,12 @@ def test_a_deadline_moves_late_epochs_along() -> None:
     rates.length = RunLength(50, begun=25.0, share=0.25)
     assert before[0] > before[1] > rates.rate(26 * 4) > rates.rate(49 * 4) > 0
     assert all(1e-7 <= rates.rate(position) <= 5e-5 for position in range(200))
+
+
+@pytest.mark.parametrize(
+    "text", [b"epoch;lr\n1;0.1\n", b"epoch,lr\nx,0.1\n", b"lr,epoch\n0.1\n", b"\xff\xfe\n", b'epoch\n"1']
+)
+def test_results_that_a_spreadsheet_has_spoilt_are_one_sentence(text: bytes, tmp_path) -> None:
+    (tmp_path / "results.csv").write_bytes(text)
+    with pytest.raises(RunError, match=r"results\.csv: is not the table that this run wrote"):
+        ResultsTable(tmp_path / "results.csv", epochs_done=2)
