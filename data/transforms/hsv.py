@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from data.transforms.scratch import scratch
+from utils.errors import StoppedRun
 
 HUES = 180
 """OpenCV holds the hue of 8-bit pixels in degrees / 2."""
@@ -63,6 +64,8 @@ def compiled_change() -> Callable[..., None] | None:
         return None
     try:
         from data.transforms.hsv_compiled import change
+    except StoppedRun:  # A signal that came just then is no fault of numba's.
+        raise
     except Exception as error:  # A half-installed compiler fails in ways of its own: OSError, SystemError, TypingError.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         _log.warning("colours are changed by OpenCV, because the installed numba does not work: %s", reason)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from data.transforms import hsv
 from data.transforms.hsv import change_hsv, compiled_change
+from utils.errors import StoppedRun
 
 needs_numba = pytest.mark.skipif(
     importlib.util.find_spec("numba") is None, reason="needs numba: pip install -r requirements-fast.txt"
@@ -101,8 +102,10 @@ def test_without_numba_opencv_does_it(monkeypatch, caplog):
 class HalfInstalled(types.ModuleType):
     """A numba whose compiler is not to be found: whatever is asked of it fails as llvmlite does."""
 
+    error: Exception = OSError("Could not find the shared object file")
+
     def __getattr__(self, name: str) -> object:
-        raise OSError("Could not find the shared object file")
+        raise self.error
 
 
 def switched_off() -> object:
@@ -121,4 +124,16 @@ def test_a_numba_that_does_not_work_is_said_once_and_done_without(numba, monkeyp
         np.testing.assert_array_equal(change_hsv(image, (1, 1, 0.5), CUT_OFF), image // 2)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "numba does not work" in caplog.text
+    compiled_change.cache_clear()
+
+
+def test_a_signal_while_numba_compiles_still_ends_the_run(monkeypatch):
+    numba = HalfInstalled("numba")
+    numba.error = StoppedRun("stopped by SIGTERM before the first step")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "numba", numba)
+    monkeypatch.delitem(sys.modules, "data.transforms.hsv_compiled", raising=False)
+    compiled_change.cache_clear()
+    with pytest.raises(StoppedRun):
+        compiled_change()
     compiled_change.cache_clear()
