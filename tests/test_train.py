@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -254,10 +255,16 @@ def unfinished(tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: p
     return tmp_path / "runs/train/exp"
 
 
-def test_resume_tells_which_options_it_leaves_aside(unfinished: Path, tmp_path: Path) -> None:
+def test_resume_tells_which_options_it_leaves_aside_and_that_numba_came_or_went(
+    unfinished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights = unfinished / "weights"
+    compiled = load_checkpoint(weights / "last.safetensors").progress["progress"]["compiled_colours"]
+    assert compiled is (find_spec("numba") is not None)
+    monkeypatch.setattr("utils.training.run_state.colours_are_compiled", lambda: not compiled)
     done = run_train("--resume", "last.safetensors", "--epochs", "7", "--device", "cpu", cwd=weights)
     assert "left aside: --epochs" in done.stdout
+    assert f"saved {'with' if compiled else 'without'} numba" in done.stdout
     assert "--device" not in done.stdout
     assert [row["epoch"] for row in results_of(unfinished)] == ["1", "2", "3"]
     assert load_checkpoint(weights / "last.safetensors").progress["options"]["device"] == "cpu"

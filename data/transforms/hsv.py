@@ -73,6 +73,11 @@ def compiled_change() -> Callable[..., None] | None:
     return change
 
 
+def colours_are_compiled() -> bool | None:
+    """Return whether the compiled pass changes colours in this process; None where nobody has asked for it."""
+    return compiled_change() is not None if compiled_change.cache_info().currsize else None
+
+
 def _change_in_opencv(
     image: np.ndarray,
     gains: tuple[float, float, float],

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data.transforms.hsv import colours_are_compiled
 from models.checkpoint import Checkpoint, load_checkpoint, read_header, save_checkpoint
 from utils.distributed import World
 from utils.errors import ModelError, UsageError
@@ -49,6 +50,7 @@ class Progress:
         returns: how often the run went back to its last good state.
         pieces: into how many pieces a batch is cut because more at once does not fit into the memory.
         pictures: how many each head trains on; positions in the data follow from it.
+        compiled_colours: whether numba changed the colours of its pictures; None where nothing changes them.
     """
 
     epochs_done: int = 0
@@ -66,6 +68,7 @@ class Progress:
     returns: int = 0
     pieces: int = 1
     pictures: dict[str, int] = field(default_factory=dict)
+    compiled_colours: bool | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -253,6 +256,7 @@ def save_run(run: Run, parts: Parts, is_best: bool = False, keep_epoch: bool = F
     run.progress.bad_steps, run.progress.bad_in_a_row = parts.health.bad_total, parts.health.bad_in_a_row
     run.progress.pieces = parts.retry.pieces
     run.progress.pictures = {task.name: len(task.dataset) for task in parts.tasks}
+    run.progress.compiled_colours = colours_are_compiled()
     tensors = {
         "model": parts.graph.state_dict(),
         "ema": parts.ema.module.state_dict(),
@@ -349,6 +353,7 @@ def restore_run(run: Run, parts: Parts) -> None:
         return
     checkpoint, progress = run.checkpoint, run.progress
     warn_of_other_data(progress, parts.tasks)
+    warn_of_other_colours(progress)
     _put_back(checkpoint, parts)
     load_image_weight_tensors(parts.tasks, checkpoint.tensors.get("image_weights", {}))
     parts.meter.load_state_tensors(checkpoint.tensors.get("meter", {}))
@@ -372,6 +377,17 @@ def warn_of_other_data(progress: Progress, tasks: list[TrainTask]) -> None:
             "the training pictures have changed since the run was saved (%s): it goes on, but not as it would have; "
             "put them back for an exact resume",
             ", ".join(changes),
+        )
+
+
+def warn_of_other_colours(progress: Progress) -> None:
+    """Say where numba has come or gone since the run was saved, because it rounds some levels otherwise than OpenCV."""
+    before, now = progress.compiled_colours, colours_are_compiled()
+    if None not in (before, now) and before != now:
+        LOGGER.warning(
+            "the run was saved %s numba, which changes colours by a level here and there: it goes on, but not as it "
+            "would have; %s it for an exact resume",
+            *(("with", "install") if before else ("without", "remove")),
         )
 
 
