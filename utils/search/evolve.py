@@ -14,6 +14,7 @@ import torch
 
 from models.graph import Graph, load_graph
 from models.weights import graph_for_data, load_weights
+from utils.distributed import spoken_once
 from utils.errors import RunError, StoppedRun, UsageError
 from utils.optional_packages import import_optional
 from utils.search.folder import STUDY, SearchFolder, alone_in, open_search
@@ -48,7 +49,8 @@ def evolve(options: argparse.Namespace, train: Train) -> Path:
     """
     import_optional("optuna", "--evolve")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("--evolve trains in one process; start it without torchrun")
+        with spoken_once():
+            raise UsageError("--evolve trains in one process; start it without torchrun")
     if options.label_smoothing is not None and "label_smoothing" in options.evolve_keys:
         raise UsageError("--evolve-keys label_smoothing: --label-smoothing sets it; leave one of them out")
     space = [] if options.resume is not None else _space_of(options)

@@ -280,6 +280,9 @@ def test_wrong_use_is_explained_before_a_folder_is_made(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="without torchrun"):
         search(3, train)
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit, match="2"):
+        search(3, train)
     assert not (tmp_path / "runs").exists() and not train.recipes
 
 
