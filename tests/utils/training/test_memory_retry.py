@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from utils.errors import RunError, is_out_of_memory
 from utils.training.memory_retry import MemoryRetry
+from utils.training.options import MACHINE_OPTIONS
+from utils.training.step import Stepper
 
 TOO_MUCH = 2**60
 
@@ -73,3 +76,10 @@ def test_what_the_failed_attempt_held_is_free_before_the_next(caplog: pytest.Log
         assert alive[0]() is not None
         retry.on_failure(error, 2)
         assert alive[0]() is None
+
+
+def test_where_norms_are_shared_the_mend_is_one_that_a_resumed_run_takes() -> None:
+    stepper = SimpleNamespace(world=SimpleNamespace(synchronises_norms=True))
+    with pytest.raises(RunError, match="--resume --recompute"):
+        Stepper._cut_smaller(stepper, torch.OutOfMemoryError("CUDA out of memory"), {})
+    assert "recompute" in MACHINE_OPTIONS and "batch_size" not in MACHINE_OPTIONS
