@@ -124,8 +124,8 @@ class Stepper:
         """
         if self.world.synchronises_norms and is_out_of_memory(error):
             raise RunError(
-                "out of memory; BatchNorms of several processes (--sync-bn) need equal batches everywhere, so go on with "
-                "--resume --recompute, or start anew with a smaller --batch-size"
+                "out of memory; BatchNorms of several processes (--sync-bn) need equal batches everywhere, so go on "
+                "with --resume --recompute, or start anew with a smaller --batch-size"
             ) from None
         images = max(len(batch) for listed in batches.values() for batch in listed)
         self.retry.on_failure(error, -(-images // self.retry.pieces))
