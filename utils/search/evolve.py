@@ -68,6 +68,9 @@ def evolve(options: argparse.Namespace, train: Train) -> Path:
 
 def _space_of(options: argparse.Namespace) -> list[SearchKey]:
     """Return the keys to search for the model of these options, or raise what is wrong with model or recipe."""
+    for name in WITHOUT_RECT:
+        if options.rect and name in options.evolve_keys:
+            raise UsageError(f"--evolve-keys {name}: has no effect under --rect, which makes none; leave one out")
     space = search_space(chosen_recipe(options), _model(options), options.evolve_keys)
     return [key for key in space if not options.rect or key.name not in WITHOUT_RECT]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from utils.errors import UsageError
 from utils.image_size import require_possible_sizes
 from utils.loggers import LOGGER_NAMES
 
+MOST_SEED = 2**63 - 1
+"""PyTorch takes 64 bits, and every process adds its rank."""
 MACHINE_OPTIONS = ("device", "workers", "cache", "compile", "recompute", "save_minutes", "loggers")
 """Options that a resumed run or search takes from its command line and not from its first start."""
 
@@ -68,14 +71,16 @@ def parse_train_options(arguments: Sequence[str] | None = None) -> argparse.Name
         raise UsageError(
             f"--batch-size must be 1 or more, or -1 for what fits into the memory, but is {options.batch_size}"
         )
-    if options.evolve is not None and options.evolve < 0:
-        raise UsageError(f"--evolve must be 1 trial or more, but is {options.evolve}")
-    if options.time is not None and not options.time > 0:
+    if options.seed > MOST_SEED:
+        raise UsageError(f"--seed must be {MOST_SEED} or less, but is {options.seed}")
+    if options.time is not None and not 0 < options.time < math.inf:
         raise UsageError(f"--time must be a number of hours above 0, but is {options.time}")
     if not 0 < options.memory_share <= 1:
         raise UsageError(f"--memory-share must be above 0 and at most 1, but is {options.memory_share}")
     if options.rect and options.image_weights:
         raise UsageError("--rect keeps every picture in one batch, which --image-weights draws anew; leave one out")
+    if options.noval and options.image_weights:
+        raise UsageError("--image-weights follows the AP of validations, of which --noval leaves one; leave one out")
     if options.rect and options.cache == "device":
         raise UsageError("--rect needs pictures of different shapes, which --cache device does not keep; leave one out")
     if options.label_smoothing is not None and not 0 <= options.label_smoothing < 1:
@@ -105,6 +110,14 @@ def given_options(options: argparse.Namespace) -> dict[str, Any]:
         return {name: value for name, value in vars(options).items() if name in options.given}
     defaults = vars(default_options())
     return {name: value for name, value in vars(options).items() if value != defaults[name]}
+
+
+def trials(text: str) -> int:
+    """Return the number behind ``--evolve``, which is never the 0 that stands for no number at all."""
+    number = int(text)
+    if number < 1:
+        raise UsageError(f"--evolve must be 1 trial or more, but is {number}")
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -266,7 +279,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
     search.add_argument(
         "--evolve",
         nargs="?",
-        type=int,
+        type=trials,
         const=0,
         metavar="N",
         help="search for a better recipe with N trainings (default 300), results in runs/evolve; with --resume the "

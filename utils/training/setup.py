@@ -251,8 +251,9 @@ def freeze_rows(graph: Graph, wanted: list[str]) -> None:
     rows, entry = [], " ".join(wanted)
     try:
         if len(wanted) == 1 and wanted[0].isdigit():
-            rows = list(range(int(wanted[0])))
-            require_rows(graph, rows)
+            count = int(wanted[0])
+            require_rows(graph, (count - 1,))
+            rows = list(range(count))
         else:
             for entry in wanted:
                 rows += _rows_of(graph, entry)

@@ -63,12 +63,13 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def search(tiny_model: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Call a search as the command line does: number of trials, training, and further arguments."""
+    """Call a search as the command line does: number of trials (0 for none given), training, further arguments."""
 
     def call(trials: int, train: Training, *arguments: str) -> Path:
         fixed = ["--cfg", str(tiny_model), "--data", "tiny.yaml", "--epochs", "4", "--project", str(tmp_path / "runs")]
         keys = ["--evolve-keys", "lr0", "mosaic"]
-        return evolve(parse_train_options([*fixed, "--evolve", str(trials), *keys, *arguments]), train)
+        number = [str(trials)] if trials else []
+        return evolve(parse_train_options([*fixed, "--evolve", *number, *keys, *arguments]), train)
 
     return call
 
@@ -270,6 +271,7 @@ def test_wrong_use_is_explained_before_a_folder_is_made(
         (["--resume"], "no search below"),
         (["--evolve-keys", "lr00"], "Did you mean 'lr0'"),
         (["--evolve-keys", "label_smoothing", "--label-smoothing", "0.1"], "leave one of them out"),
+        (["--evolve-keys", "mosaic", "--rect"], "mosaic: has no effect under --rect"),
     ):
         with pytest.raises(UsageError, match=words):
             search(3, train, *arguments)
