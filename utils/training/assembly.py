@@ -43,13 +43,14 @@ from utils.training.setup import build_graph, freeze_rows, open_run_folder, requ
 from utils.training.step import Stepper
 from utils.training.tasks import build_tasks, head_values, open_datasets, plan_turns
 from utils.training.update import Update
+from utils.training.without_effect import finds_objects, options_without_effect
 from utils.validation import HeadTest, build_tests
 
 LOGGER = logging.getLogger("yolograph")
 SMALL_BATCH = 4
+"""Images of a process below which a run is warned of what that does to BatchNorm."""
 LEAST_SHARE = 1e-3
 """Of a learning rate that falls in steps: below it nothing is learnt any more."""
-"""Images of a process below which a run is warned of what that does to BatchNorm."""
 
 
 def assemble(run: Run, world: World) -> Parts:
@@ -63,7 +64,9 @@ def assemble(run: Run, world: World) -> Parts:
     options, hyp, device = run.options, run.hyp, world.device
     dtype = choose_format(run, world)
     graph, datasets, validation = open_model_and_data(run, world)
-    scale = build_multi_scale(hyp, options, graph.stride)
+    for sentence in options_without_effect(graph, hyp, options):
+        LOGGER.warning("%s", sentence)
+    scale = build_multi_scale(hyp, options, graph.stride) if finds_objects(graph) else None
     if options.batch_size == -1:
         options.batch_size = fitting_batch_size(graph, datasets, run, world, dtype, scale)
     turns = plan_turns(datasets, hyp, options.batch_size)
@@ -278,7 +281,7 @@ def describe_falls(rates: Rates) -> None:
 def warn_of_unlike_sizes(graph: Graph, hyp: Mapping[str, Any]) -> None:
     """Say where pictures are trained with one side at ``--img-size`` and tested with the other one there."""
     by_short_side = graph.letterbox.by_short_side
-    if draws_sizes(hyp) == by_short_side or not any("boxes" in head.targets for head in graph.heads.values()):
+    if draws_sizes(hyp) == by_short_side or not finds_objects(graph):
         return
     if by_short_side:
         LOGGER.warning(
