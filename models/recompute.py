@@ -181,14 +181,14 @@ def _contexts(graph: Graph, rows: list[int]) -> tuple[AbstractContextManager, Ab
 def _resting_statistics(graph: Graph, rows: list[int]) -> Iterator[None]:
     """Let BatchNorm use the batch's statistics as before without following them a second time.
 
-    It writes into other tensors meanwhile. Without any it would keep fewer tensors for its backward pass than the first
-    run did, which is held against it.
+    It writes into copies meanwhile. Without any it would keep fewer tensors for its backward pass than the first run
+    did, which is held against it; and a single value per channel is normalised with what is in them.
     """
     norms = [module for row in rows for module in graph.model[row].modules() if isinstance(module, _BatchNorm)]
     following = [norm for norm in norms if norm.training and norm.running_mean is not None]
     own = [dict(norm._buffers) for norm in following]
     for norm, buffers in zip(following, own, strict=True):
-        norm._buffers.update({name: None if b is None else torch.empty_like(b) for name, b in buffers.items()})
+        norm._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
     try:
         yield
     finally:

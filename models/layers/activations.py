@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.layers.batch_norm import BatchNorm2d
 from models.registry import ChannelKeepingBlock, register
 from utils.errors import did_you_mean
 
@@ -114,7 +115,7 @@ class FReLU(ChannelKeepingBlock):
         if kernel < 1 or kernel % 2 == 0:
             raise ValueError(f"the kernel is an odd number above 0, so that the size stays, but it is {kernel}")
         self.conv = nn.Conv2d(c_in, c_in, kernel, padding=kernel // 2, groups=c_in, bias=False)
-        self.bn = nn.BatchNorm2d(c_in)
+        self.bn = BatchNorm2d(c_in)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.maximum(x, self.bn(self.conv(x)))

@@ -14,8 +14,8 @@ class Attention(ChannelKeepingBlock):
 
         x * sigmoid(Conv(Conv(global average pool of x)))
 
-    The inner Conv is there for a reduction above 1, the outer one has no activation. BatchNorm over one pixel needs
-    more than one image in training.
+    The inner Conv is there for a reduction above 1, the outer one has no activation. BatchNorm over one pixel
+    follows batches of more than one image alone.
 
     Args:
         c_in: channels.
@@ -64,7 +64,7 @@ class ARM(RowBlock):
 
         f = Conv 3x3(x);  y = f * sigmoid(Conv 1x1 (no act) (global average pool of f))
 
-    BatchNorm over one pixel needs more than one image in training.
+    BatchNorm over one pixel follows batches of more than one image alone.
 
     Args:
         c_in: input channels.

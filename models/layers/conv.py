@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.activations import make_activation
+from models.layers.batch_norm import BatchNorm2d
 from models.registry import Built, RowBlock, Scale, register
 
 
@@ -72,7 +73,7 @@ class Conv(RowBlock):
             padding = same_padding(kernel, dilation)
         as_tuple = [tuple(v) if isinstance(v, list) else v for v in (kernel, stride, padding)]
         self.conv = nn.Conv2d(c_in, c_out, *as_tuple, groups=groups, dilation=dilation, bias=False)
-        self.bn = nn.BatchNorm2d(c_out)
+        self.bn = BatchNorm2d(c_out)
         self.act = make_activation() if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

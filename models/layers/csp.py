@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.activations import make_activation
+from models.layers.batch_norm import BatchNorm2d
 from models.layers.conv import Conv
 from models.registry import RowBlock, register
 
@@ -124,7 +125,7 @@ class BottleneckCSP(RowBlock):
         self.cv2 = nn.Conv2d(c_in, hidden, 1, bias=False)
         self.cv3 = nn.Conv2d(hidden, hidden, 1, bias=False)
         self.cv4 = Conv(2 * hidden, c_out, 1)
-        self.bn = nn.BatchNorm2d(2 * hidden)
+        self.bn = BatchNorm2d(2 * hidden)
         self.act = make_activation(activation)
         self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, groups, 1.0) for _ in range(number)))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.layers.batch_norm import BatchNorm2d
 from models.registry import RowBlock, register
 
 
@@ -69,7 +70,7 @@ class MixConv2d(RowBlock):
             nn.Conv2d(c_in, count, kernel, stride, kernel // 2, bias=False)
             for count, kernel in zip(counts, kernels, strict=True)
         )
-        self.bn = nn.BatchNorm2d(c_out)
+        self.bn = BatchNorm2d(c_out)
         self.act = nn.LeakyReLU(0.1, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:

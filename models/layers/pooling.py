@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.batch_norm import BatchNorm2d
 from models.layers.conv import Conv
 from models.registry import Built, RowBlock, Scale, construct, register, single_input
 
@@ -145,7 +146,7 @@ class PyramidPooling(RowBlock):
 def activated_conv(c_in: int, c_out: int, kernel: int = 1) -> list[nn.Module]:
     """Return BatchNorm, SiLU and a convolution without bias as a list, to be spliced into a Sequential."""
     conv = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False)
-    return [nn.BatchNorm2d(c_in), nn.SiLU(inplace=True), conv]
+    return [BatchNorm2d(c_in), nn.SiLU(inplace=True), conv]
 
 
 @register

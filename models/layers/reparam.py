@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.activations import make_activation
+from models.layers.batch_norm import BatchNorm2d
 from models.layers.conv import Conv
 from models.layers.folding import scale_and_shift
 from models.layers.per_head import PerHead
@@ -90,7 +91,7 @@ class RepVGG(RowBlock):
         self.rbr_1x1 = Conv(c_in, c_out, 1, act=False)
         self.stride = self.rbr_dense.conv.stride
         keeps = c_in == c_out and self.stride == (1, 1)
-        self.rbr_identity = nn.BatchNorm2d(c_in) if keeps else None
+        self.rbr_identity = BatchNorm2d(c_in) if keeps else None
         self.act = make_activation()
 
     def forward(self, x: Tensor) -> Tensor:

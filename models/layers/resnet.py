@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.batch_norm import BatchNorm2d
 from models.layers.frozen_norm import FrozenNorm, normalised
 from models.registry import Built, RowBlock, Scale, register, usage
 from utils.errors import did_you_mean
 
 BATCH, FROZEN = "batch", "frozen"
-NORMS = {BATCH: nn.BatchNorm2d, FROZEN: FrozenNorm}
+NORMS = {BATCH: BatchNorm2d, FROZEN: FrozenNorm}
 
 
 class ConvNorms(nn.Module):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.layers.batch_norm import BatchNorm2d
 from models.layers.conv import Conv
 from models.registry import Built, RowBlock, Scale, register
 
@@ -19,7 +20,7 @@ from models.registry import Built, RowBlock, Scale, register
 def dilated_conv(c_in: int, c_out: int, dilation: int) -> list[nn.Module]:
     """Return a dilated 3x3 convolution, its BatchNorm and SiLU as a list, to be spliced into a Sequential."""
     conv = nn.Conv2d(c_in, c_out, 3, padding=dilation, dilation=dilation, bias=False)
-    return [conv, nn.BatchNorm2d(c_out), nn.SiLU(inplace=True)]
+    return [conv, BatchNorm2d(c_out), nn.SiLU(inplace=True)]
 
 
 def check_branches(c_in: int, map_reduce: int, dilations: list[int] | tuple[int, ...], branches: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from models.layers.activations import make_activation
+from models.layers.batch_norm import BatchNorm2d
 from models.layers.conv import same_padding
 
 
@@ -33,7 +34,7 @@ class SharedConv(nn.Module):
     def __init__(self, c_in: int, c_out: int, levels: int, kernel: int = 3, activation: str | None = None) -> None:
         super().__init__()
         self.conv: nn.Module = nn.Conv2d(c_in, c_out, kernel, padding=same_padding(kernel), bias=False)
-        self.bn = nn.ModuleList(nn.BatchNorm2d(c_out) for _ in range(levels))
+        self.bn = nn.ModuleList(BatchNorm2d(c_out) for _ in range(levels))
         self.act = make_activation(activation)
 
     def forward(self, x: Tensor, level: int) -> Tensor:

@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from models.layers.batch_norm import BatchNorm2d
 from utils.distributed import World
 from utils.distributed.failure import told_when_broken
 
+PLAIN = (nn.BatchNorm2d, BatchNorm2d)
 OVER = (0, 2, 3)
 """The dimensions that a channel's statistics are taken over."""
 
@@ -41,7 +43,7 @@ def synchronise_norms(model: nn.Module, world: World) -> int:
     made: dict[nn.Module, nn.Module] = {}
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.BatchNorm2d:
+            if type(child) in PLAIN:
                 if child not in made:
                     made[child] = _synchronised(child, world.device)
                 setattr(parent, name, made[child])

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from models.layers.activations import ACTIVATIONS
+from models.layers.batch_norm import BatchNorm2d
 from models.layers.conv import check_window
 from models.registry import Built, Scale, register_as, single_input
 
@@ -67,7 +68,7 @@ class BatchNorm2dRow:
     @classmethod
     def from_row(cls, in_channels: list[int], number: int, args: list[Any], scale: Scale) -> Built:
         c_in = single_input(nn.BatchNorm2d, in_channels)
-        return Built(_call(nn.BatchNorm2d, args, (c_in,)), c_in)
+        return Built(_call(BatchNorm2d, args, (c_in,)), c_in)
 
 
 @register_as("nn.Conv2d")

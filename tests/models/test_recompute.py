@@ -49,10 +49,12 @@ def total(raw: object) -> Tensor:
     return sum(leaf.float().square().mean() for leaf in leaves)
 
 
-def one_step(graph: Graph, turns: list[tuple[str, ...]], dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+def one_step(
+    graph: Graph, turns: list[tuple[str, ...]], dtype: torch.dtype | None = None, count: int = 2
+) -> dict[str, Tensor]:
     """Return outputs, gradients and buffers after one backward pass for every turn."""
     torch.manual_seed(1)
-    images = torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    images = torch.randint(0, 256, (count, 64, 96, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     found: dict[str, Tensor] = {}
     for number, heads in enumerate(turns):
         with torch.autocast("cpu", dtype, enabled=dtype is not None):
@@ -80,6 +82,16 @@ def test_everything_is_the_same_to_the_bit(
     for name in wanted:
         assert torch.equal(wanted[name], found[name]), name
     assert any(int(value) for name, value in found.items() if name.endswith("num_batches_tracked"))
+
+
+def test_a_single_image_behind_a_global_pooling_too(tmp_path: Path) -> None:
+    plain = build(tmp_path, text=MODEL.replace("nn.Dropout, [0.3]", "Attention, []"))
+    one_step(plain, [("detect",)])
+    plain.zero_grad()
+    again = copy.deepcopy(plain)
+    again.recompute = True
+    wanted, found = one_step(plain, [("detect",)], count=1), one_step(again, [("detect",)], count=1)
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
 
 
 def test_frozen_norms_stay_frozen(tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ def estimate_statistics(
                     graph(images, heads=(name,), sizes=batch.sizes)
     if sum_over_ranks is not None:
         _add_other_ranks(moments, sum_over_ranks)
-    seen = [(norm, found) for norm, found in zip(norms, moments, strict=True) if found.count]
+    # One value has no variance: a norm that saw no more keeps what it has.
+    seen = [(norm, found) for norm, found in zip(norms, moments, strict=True) if found.count > 1]
     for norm, found in seen:
         mean, variance = found.mean_and_variance()
         norm.running_mean.copy_(mean)
@@ -136,7 +137,9 @@ def _adder(moments: Moments) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor]
 
     def add(norm: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         (x,) = inputs
-        moments.add(norm.running_mean, norm.running_var, x.numel() // x.shape[1])
+        count = x.numel() // x.shape[1]
+        # A single value does not move the running statistics; it is its own mean, and its variance does not count.
+        moments.add(norm.running_mean if count > 1 else x.flatten(), norm.running_var, count)
 
     return add
 
