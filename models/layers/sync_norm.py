@@ -67,6 +67,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d that in training normalises with the statistics of all processes' images; for the CPU.
 
     Every process has to call it, and the backward pass through it, equally often; a share of no images is allowed.
+    Where all together have a single value per channel, it is normalised as ``BatchNorm2d`` does it.
     """
 
     @torch.compiler.disable
@@ -74,13 +75,19 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         """Normalise (N, C, H, W), N = 0 or more.
 
         Raises:
-            ValueError: all processes together have a single value per channel.
             LostProcess: another process of the run has ended.
         """
         if not self.training:
             return super().forward(x)
         self._check_input_dim(x)
-        y, mean, variance, count = _SyncNorm.apply(x, self.weight, self.bias, self.eps)
+        try:
+            y, mean, variance, count = _SyncNorm.apply(x, self.weight, self.bias, self.eps)
+        except _TooFewValues:
+            if self.running_mean is None:
+                raise
+            # Raised in all processes, so that none waits in its backward pass for another one.
+            statistics = self.running_mean.clone(), self.running_var.clone()
+            return F.batch_norm(x, *statistics, self.weight, self.bias, training=False, eps=self.eps)
         if self.track_running_stats:
             self._follow(mean, variance, int(count))
         return y
@@ -92,6 +99,10 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         momentum = self.momentum if self.momentum is not None else 1 / int(self.num_batches_tracked)
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(variance * (count / (count - 1)), momentum)
+
+
+class _TooFewValues(ValueError):
+    """All processes together have a single value per channel, or none."""
 
 
 class _SyncNorm(torch.autograd.Function):
@@ -145,7 +156,7 @@ def _joint_statistics(values: Tensor) -> tuple[Tensor, Tensor, int]:
     counts, means, variances = torch.stack(rows).split([1, channels, channels], 1)
     total = counts.sum()
     if total < 2:
-        raise ValueError(
+        raise _TooFewValues(
             f"a BatchNorm in training needs more than one value per channel, but all processes have {int(total)}"
         )
     joint = (counts * means).sum(0) / total

@@ -111,16 +111,21 @@ def test_one_process_keeps_plain_norms() -> None:
     assert type(model.first[1]) is nn.BatchNorm2d
 
 
-def one_value(world: World) -> str:
-    norm = nn.Sequential(nn.BatchNorm2d(2))
-    synchronise_norms(norm, world)
-    with pytest.raises(ValueError, match="needs more than one value per channel, but all processes have 1"):
-        norm(torch.ones(1 - world.rank, 2, 1, 1))
-    return "refused"
+def one_value(world: World) -> tuple[list[float], bool]:
+    norms = nn.Sequential(nn.BatchNorm2d(2))
+    norms[0].running_mean += 1
+    norms[0].running_var += 3
+    synchronise_norms(norms, world)
+    before = norms[0].running_mean.clone()
+    x = torch.full((1 - world.rank, 2, 1, 1), 5.0, requires_grad=True)
+    y = norms(x)
+    y.sum().backward()
+    return y.flatten().tolist(), torch.equal(before, norms[0].running_mean)
 
 
-def test_a_single_value_has_no_statistics() -> None:
-    assert results_of(2, one_value) == ["refused", "refused"]
+def test_a_single_value_is_normalised_with_running_statistics() -> None:
+    (own, kept), (none, kept_too) = results_of(2, one_value)
+    assert own == pytest.approx([2.0, 2.0], abs=1e-4) and none == [] and kept and kept_too
 
 
 def gradients_without_images(world: World, path: str) -> list[bool]:
