@@ -7,8 +7,16 @@ import errno
 import sys
 from collections.abc import Callable, Iterable
 
-NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed", "bad_alloc")
-"""What messages say that are about memory."""
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "alloc_failed",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not create a memory object",
+)
+"""What messages say that are about memory; oneDNN, which computes convolutions on CPUs, names what it has no room for."""
 
 
 class YolographError(Exception):
@@ -103,7 +111,8 @@ def run_command(main: Callable[[], None]) -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether Python, PyTorch or one of its libraries could not get the memory that it asked for."""
     # PyTorch has an error class of its own for GPUs only.
-    text = str(error).lower()
+    # What oneDNN says of a computation that it does not know would look like its words for too little memory.
+    text = str(error).lower().replace("could not create a primitive descriptor", "")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in text for sign in NO_MEMORY)
     )

@@ -81,8 +81,23 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether the library took the settings; False on systems with another one, where nothing changes.
     """
-    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+    if not _has_glibc():
         return False
     library = ctypes.CDLL(None)
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _GROW_BY))
     return all(library.mallopt(ctypes.c_int(name), ctypes.c_int(value)) for name, value in settings)
+
+
+def return_freed_memory() -> bool:
+    """Give what is freed back to the system after all, where there is too little for something else.
+
+    Others than the library's own heap need memory, too: kernels that are compiled for a size, and other libraries.
+
+    Returns:
+        Whether the system got any; False on systems with another library.
+    """
+    return _has_glibc() and bool(ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0)))
+
+
+def _has_glibc() -> bool:
+    return platform.system() == "Linux" and platform.libc_ver()[0] == "glibc"

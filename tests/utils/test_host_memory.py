@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,3 +51,24 @@ def test_progress_is_shown_where_the_system_does_not_tell(monkeypatch: pytest.Mo
     with progress_bar(0, 2, 1, 1, hidden=False) as bar:
         show_losses(bar, meter, torch.device("cpu"))
         assert bar.postfix == "detect [box 1.5000 obj 4.0000]"
+
+
+def test_what_is_freed_stays_until_it_is_given_back() -> None:
+    code = """
+import ctypes
+from pathlib import Path
+from utils.host_memory import keep_freed_memory, return_freed_memory
+
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+if keep_freed_memory():
+    before, library = held(), ctypes.CDLL(None)
+    library.malloc.restype, size = ctypes.c_void_p, 2**27
+    block = library.malloc(ctypes.c_size_t(size))
+    ctypes.memset(block, 1, size)
+    library.free(ctypes.c_void_p(block))
+    assert held() - before > size * 0.9
+    assert return_freed_memory() and held() - before < size * 0.1
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2])

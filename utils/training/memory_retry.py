@@ -8,6 +8,7 @@ import logging
 import torch
 
 from utils.errors import RunError, is_out_of_memory
+from utils.host_memory import return_freed_memory
 
 LOGGER = logging.getLogger("yolograph")
 
@@ -47,6 +48,7 @@ class MemoryRetry:
         # The frames of the traceback hold every tensor of the failed attempt.
         error.__traceback__ = error.__context__ = error.__cause__ = None
         gc.collect()
+        return_freed_memory()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         self.pieces *= 2
