@@ -16,7 +16,7 @@ NO_MEMORY = (
     "could not create a primitive",
     "could not create a memory object",
 )
-"""What messages say that are about memory; oneDNN, which computes convolutions on CPUs, names what it has no room for."""
+"""What messages say that are about memory; the last two are oneDNN's, which computes convolutions on CPUs."""
 
 
 class YolographError(Exception):
