@@ -26,6 +26,8 @@ def options_without_effect(graph: Graph, hyp: Mapping[str, Any], options: argpar
     if not finds_objects(graph):
         asked = [f"--{name.replace('_', '-')}" for name in FOR_OBJECTS if getattr(options, name)]
         found += [f"{option} has no effect: no head of the model finds objects" for option in asked]
+    elif options.close_mosaic and hyp["augment"] == "detr":
+        found.append("--close-mosaic has no effect: the recipe says augment: detr, which makes no mosaic")
     if options.label_smoothing and not any("label_smoothing" in head.recipe for head in graph.heads.values()):
         found.append("--label-smoothing has no effect: no loss of the model's heads smooths labels")
     if options.precise_bn:

@@ -19,6 +19,7 @@ from utils.training.without_effect import options_without_effect
         ("Detect", "shared", ["--multi-scale", "--rect"], ["--multi-scale", "--rect"]),
         ("Detect", "shared", ["--label-smoothing", "0.1"], ["--label-smoothing"]),
         ("Detect", "shared", [], []),
+        ("", "shared", ["--close-mosaic", "2"], ["--close-mosaic"]),
         ("", "frozen", ["--precise-bn", "2"], ["--precise-bn"]),
     ],
 )
@@ -27,6 +28,7 @@ def test_options_that_change_nothing_are_told(
 ) -> None:
     lines = tiny_model.read_text().splitlines()
     tiny_model.write_text("\n".join(line for line in lines if not removed or removed not in line))
+    hyp = {**DEFAULTS, "bn": norms, "augment": "detr" if "--close-mosaic" in given else "yolov5"}
     options = parse_train_options(["--cfg", str(tiny_model), "--data", "any.yaml", *given])
-    found = options_without_effect(load_graph(tiny_model), {**DEFAULTS, "bn": norms}, options)
+    found = options_without_effect(load_graph(tiny_model), hyp, options)
     assert [sentence.split()[0] for sentence in found] == told
