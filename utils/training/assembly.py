@@ -250,7 +250,7 @@ def introduce(run: Run, parts: Parts) -> None:
             rates.warmup / rates.full_accumulation,
         )
     warn_of_unlike_sizes(parts.graph, run.hyp)
-    images = run.options.batch_size // parts.world.size
+    images = max(run.options.batch_size // parts.world.size, 1)
     follows = not parts.graph.norms_frozen and any(isinstance(module, _BatchNorm) for module in parts.graph.modules())
     if images < SMALL_BATCH and follows and not parts.world.synchronises_norms:
         LOGGER.warning(
