@@ -29,7 +29,7 @@ WORKER_NICENESS = 10
 MOST_LOSSES = 3
 """How often in a run workers that the system ended are replaced."""
 _MENDS = {
-    signal.SIGKILL: "most likely for want of memory: use fewer --workers, a smaller --batch-size or no image cache",
+    signal.SIGKILL: "most likely for want of memory: use fewer --workers, a smaller --batch-size or --cache none",
     signal.SIGBUS: "most likely because the shared memory /dev/shm is full: enlarge it or use fewer --workers",
 }
 _OTHER_MEND = "check that the file can be read, and use fewer --workers"

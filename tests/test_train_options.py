@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from data.config import TaskData
+from data.dataset import TaskDataset
 from models.checkpoint import load_checkpoint
 from models.weights import load_model
 from tests.train_runs import SMALL, losses_of, results_of, run_train, same_state, stop_at_draw
@@ -59,9 +62,26 @@ def test_a_stopped_run_goes_on_exactly(
     whole, stopped = tmp_path / "runs/train/whole", tmp_path / "runs/train/stopped"
     stored = load_checkpoint(stopped / "weights/last.safetensors").progress["progress"]
     assert stored["epochs_done"] >= 1 and stored["rounds_done"] > 0
-    run_train("--resume", str(stopped), cwd=tmp_path)
+    kept = "ram" in given or "disk" in given
+    with pytest.MonkeyPatch.context() as patch:
+        kinds = caches_of_datasets(patch)
+        run_train("--resume", str(stopped), *["--cache", "none"] * kept, cwd=tmp_path)
+    assert not kept or set(kinds) == {None}
     assert losses_of(stopped) == losses_of(whole)
     same_state(whole, stopped)
+
+
+def caches_of_datasets(patch: pytest.MonkeyPatch) -> list[str | None]:
+    """Return the list of the caches that data sets are opened with from now on."""
+    kinds: list[str | None] = []
+
+    class Noted(TaskDataset):
+        def __init__(self, task: TaskData, split: str, cache: str | None = None, *more: Any) -> None:
+            kinds.append(cache)
+            super().__init__(task, split, cache, *more)
+
+    patch.setattr("utils.training.tasks.TaskDataset", Noted)
+    return kinds
 
 
 def test_batch_size_minus_one_takes_what_fits(arguments: list[str], tmp_path: Path) -> None:

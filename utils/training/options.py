@@ -234,8 +234,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         "--cache-images",
         nargs="?",
         const="ram",
-        choices=("ram", "disk", "device"),
-        help="keep decoded images in main memory, on disk, or on the GPU, which then augments them too",
+        choices=("none", "ram", "disk", "device"),
+        help="keep decoded images in main memory, on disk, or on the GPU, which then augments them too; 'none' lets a "
+        "resumed run go on without",
     )
     machine.add_argument(
         "--dtype",

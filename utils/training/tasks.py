@@ -123,10 +123,10 @@ def open_datasets(
         graph: whose heads.
         data: of the run.
         split: train, val or test.
-        cache: None, ``ram`` or ``disk``; ``device`` is main memory for whatever finds no room on the device.
+        cache: None, ``none``, ``ram`` or ``disk``; ``device`` is memory for whatever finds no room on the device.
         hyp: the recipe, which may leave images out of the training split (``drop_empty``, ``drop_smaller``).
     """
-    kind, left_out = "ram" if cache == "device" else cache, LeftOut.of(hyp or {})
+    kind, left_out = {"device": "ram", "none": None}.get(cache, cache), LeftOut.of(hyp or {})
     return {
         name: TaskDataset(data.for_head(name, head.task), split, kind, split == "train", left_out)
         for name, head in graph.heads.items()
