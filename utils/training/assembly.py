@@ -41,7 +41,7 @@ from utils.training.results import ResultsTable
 from utils.training.run_state import Run, restore_run, save_run
 from utils.training.setup import build_graph, freeze_rows, open_run_folder, require_format_of_run
 from utils.training.step import Stepper
-from utils.training.tasks import build_tasks, head_values, open_datasets, plan_turns
+from utils.training.tasks import build_tasks, open_datasets, plan_turns, weights_of_fitness
 from utils.training.update import Update
 from utils.training.without_effect import finds_objects, options_without_effect
 from utils.validation import HeadTest, build_tests
@@ -64,6 +64,7 @@ def assemble(run: Run, world: World) -> Parts:
     options, hyp, device = run.options, run.hyp, world.device
     dtype = choose_format(run, world)
     graph, datasets, validation = open_model_and_data(run, world)
+    fitness_weights = weights_of_fitness(graph, hyp["fitness"])
     for sentence in options_without_effect(graph, hyp, options):
         LOGGER.warning("%s", sentence)
     scale = build_multi_scale(hyp, options, graph.stride) if finds_objects(graph) else None
@@ -88,7 +89,7 @@ def assemble(run: Run, world: World) -> Parts:
         graph=graph,
         tasks=tasks,
         tests=build_validation(graph, validation, options, world),
-        fitness_weights=head_values(graph, hyp["fitness"], "fitness"),
+        fitness_weights=fitness_weights,
         turns=turns,
         rates=rates,
         optimizer=optimizer,

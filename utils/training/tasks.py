@@ -275,6 +275,21 @@ def head_values(graph: Graph, given: Mapping[str, float], key: str, default: flo
     return {name: float(given.get(name, given.get(head.task, default))) for name, head in graph.heads.items()}
 
 
+def weights_of_fitness(graph: Graph, given: Mapping[str, float]) -> dict[str, float]:
+    """Return the weight of every head in the fitness that picks the best weights.
+
+    Raises:
+        ModelError: the mapping names neither a task nor a head of the model, or no head has a weight.
+    """
+    weights = head_values(graph, given, "fitness")
+    if not any(weights.values()):
+        raise ModelError(
+            "recipe key 'fitness' is 0 for every head of the model, so nothing tells which weights are the best; give "
+            "one of them a number above 0"
+        )
+    return weights
+
+
 def object_sizes(dataset: TaskDataset, img_size: int) -> np.ndarray:
     """Return (n, 2) widths and heights in pixels of all objects when the longer side of their image is ``img_size``."""
     native = np.repeat(dataset.sizes.astype(np.float64), np.diff(dataset.offsets), axis=0)

@@ -31,6 +31,7 @@ from utils.training.tasks import (
     open_datasets,
     plan_turns,
     train_transform,
+    weights_of_fitness,
 )
 
 
@@ -156,3 +157,10 @@ def test_a_recipe_leaves_pictures_out_of_training_alone(tiny_model: Path, tmp_pa
     }
     assert counts["train"] == {"segment": 6, "detect": 4} and counts["val"]["detect"] == 6
     assert len(open_datasets(graph, config, "train", None, DEFAULTS)["detect"]) == 6
+
+
+def test_a_fitness_that_no_head_counts_in_is_refused(tiny_model: Path) -> None:
+    graph = load_graph(tiny_model)
+    assert weights_of_fitness(graph, {"detect": 0}) == {"detect": 0, "segment": 1}
+    with pytest.raises(ModelError, match="'fitness' is 0 for every head"):
+        weights_of_fitness(graph, {"detect": 0, "segment": 0})
