@@ -87,7 +87,7 @@ def start_train(*arguments: str, cwd: Path) -> multiprocessing.Process:
 def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(
     workers: str, tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "14", *SMALL, "--workers", workers]
+    arguments = ["--cfg", str(tiny_model), "--data", str(tiny_data), "--epochs", "20", *SMALL, "--workers", workers]
     recipe = tmp_path / "short_steps.yaml"
     recipe.write_text("nominal_batch: 4\n")
     arguments += ["--val-interval", "10", "--batch-size", "2", "--save-minutes", "0", "--hyp", str(recipe)]
@@ -95,7 +95,7 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(
     rng = random.Random(0)
     last = tmp_path / "runs/train/killed/weights/last.safetensors"
     command, kills, within_epochs = [*arguments, "--name", "killed"], 0, 0
-    while kills < 6:
+    while kills < 10:
         process = start_train(*command, cwd=tmp_path)
         saves, stamp = rng.randint(1, 4), last.stat().st_mtime_ns if last.is_file() else 0
         while saves and process.is_alive():
