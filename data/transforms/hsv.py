@@ -38,8 +38,8 @@ def change_hsv(
         terms: what is added to them.
         out: where the result goes, which may be the image itself; None takes fresh memory.
     """
-    # A hue up to 255 needs no wrap: the way back to RGB goes around the circle by itself.
-    fits = terms[0] > -1 and gains[0] * (HUES - 1) + terms[0] <= _LEVELS[-1]
+    # A hue of 0 to 255 needs no wrap: the way back to RGB goes around the circle by itself.
+    fits = terms[0] >= -0.5 and gains[0] * (HUES - 1) + terms[0] <= _LEVELS[-1]
     compiled = compiled_change()
     if compiled is None:
         return _change_in_opencv(image, gains, terms, fits, out)

@@ -86,6 +86,8 @@ def test_hues_are_brought_back_into_the_circle_from_either_side():
     green = np.full((2, 2, 3), (0, 200, 0), np.uint8)
     for turn in (-60, 120, -240, 300 - 180):
         np.testing.assert_array_equal(change_hsv(green, (1, 1, 1), (turn % 180 - 180, 0, 0)), [[[200, 0, 0]] * 2] * 2)
+    red = green[..., [1, 0, 2]].copy()
+    np.testing.assert_array_equal(change_hsv(red, (1, 1, 1), (-0.9, 0, 0)), change_hsv(red, (1, 1, 1), (-1, 0, 0)))
 
 
 def test_without_numba_opencv_does_it(monkeypatch, caplog):
